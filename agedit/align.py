@@ -1,0 +1,144 @@
+"""S11/S61: find faces, one similarity transform into the reference position, and its exact inverse."""
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from agedit.errors import AgeEditError
+
+MODELS = Path(__file__).resolve().parent.parent / "weights"
+# Reference position in a unit square: both eye centres and both mouth corners of an average FFHQ-framed face.
+TEMPLATE = np.array([[0.3799, 0.4767], [0.6201, 0.4767], [0.3877, 0.7278], [0.6123, 0.7278]])
+EYE_MOUTH = ((33, 133), (362, 263), (61,), (291,))      # face-mesh points behind the four
+OVAL = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152, 148, 176, 149,
+        150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109)
+MIN_FRAME, MAX_YAW = 64, 60       # pixels of the photo across the template; degrees
+
+
+@dataclass
+class Face:
+    """One face: `points` (478, 2) photo pixels, `yaw` in degrees, `matrix` (2, 3) photo pixels -> unit square."""
+    points: np.ndarray
+    yaw: float
+    matrix: np.ndarray
+
+    @property
+    def frame(self):
+        """Edge of the template square in photo pixels."""
+        return 1.0 / np.hypot(*self.matrix[:, 0])
+
+    def to_crop(self, size):
+        """(2, 3) matrix from photo pixel centres to the pixel centres of a size x size crop."""
+        m = self.matrix * size
+        m[:, 2] += m[:, :2] @ (0.5, 0.5) - 0.5        # pixel i covers [i, i + 1) of the plane
+        return m
+
+    def reason_to_refuse(self):
+        """A plain sentence, or None for a face that can be edited."""
+        if self.frame < MIN_FRAME:
+            return "The face is too small; use a photo where it is at least 50 pixels wide."
+        if abs(self.yaw) > MAX_YAW:
+            return "The face is turned away; use a photo where both eyes are visible."
+        return None
+
+
+def similarity(source, target):
+    """Least-squares rotation, uniform scale and shift (Umeyama 1991): (2, 3) with target = M [source, 1]."""
+    cs, ct = source.mean(0), target.mean(0)
+    s = (source - cs) @ (1, 1j)
+    t = (target - ct) @ (1, 1j)
+    a = np.vdot(s, t) / np.vdot(s, s)
+    rotation = np.array([[a.real, -a.imag], [a.imag, a.real]])
+    return np.column_stack([rotation, ct - rotation @ cs])
+
+
+class FaceFinder:
+    """YuNet proposes faces of any size, MediaPipe's face mesh places 478 landmarks on each.
+
+    Not thread-safe: MediaPipe graphs keep state between calls.
+    """
+
+    def __init__(self, models=MODELS):
+        import mediapipe as mp
+        path = Path(models) / "face_detection_yunet.onnx"
+        if not path.exists():
+            raise AgeEditError(f"The face detector is missing at {path}; fetch the weights folder again.")
+        self.detector = cv2.FaceDetectorYN.create(str(path), "", (320, 320), 0.7, 0.3, 50)
+        self.mesh = mp.solutions.face_mesh.FaceMesh(static_image_mode=True, max_num_faces=1, refine_landmarks=True,
+                                                    min_detection_confidence=0.3)
+
+    def find(self, rgb):
+        """All faces of RGB uint8 (H, W, 3), largest first; raises AgeEditError when there is none."""
+        boxes = self._boxes(rgb, 640)
+        if not len(boxes) and max(rgb.shape[:2]) > 640:
+            boxes = self._boxes(rgb, 1600)
+        if not len(boxes):                   # a crop tighter than the detector likes: give it some surroundings
+            pad = max(rgb.shape[:2]) // 3
+            boxes = self._boxes(cv2.copyMakeBorder(rgb, pad, pad, pad, pad, cv2.BORDER_REPLICATE), 640)
+            boxes[:, [0, 1, 4, 5, 6, 7]] -= pad
+        faces = [face for face in (self._landmarks(rgb, box) for box in boxes) if face]
+        if not faces:
+            raise AgeEditError("No face was found; use a photo where a face is clearly visible from the front.")
+        return sorted(faces, key=lambda face: -face.frame)
+
+    def _boxes(self, rgb, limit):
+        height, width = rgb.shape[:2]
+        scale = min(1.0, limit / max(height, width))
+        small = cv2.resize(rgb, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=cv2.INTER_AREA)
+        self.detector.setInputSize((small.shape[1], small.shape[0]))
+        found = self.detector.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))[1]
+        return np.zeros((0, 15)) if found is None else found / scale
+
+    def _landmarks(self, rgb, box, size=256):
+        centre = box[:2] + box[2:4] / 2
+        eyes = box[6:8] - box[4:6]
+        angle = np.arctan2(eyes[1], eyes[0])           # upright for the mesh, however the head is tilted
+        scale = size / (1.6 * max(box[2], box[3]))
+        turn = scale * np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+        crop_from_photo = np.column_stack([turn, size / 2 - turn @ centre])
+        crop = warp(rgb, crop_from_photo, size)
+        result = self.mesh.process(crop).multi_face_landmarks
+        if not result:
+            return None
+        mesh = np.array([(p.x, p.y, p.z) for p in result[0].landmark]) * size
+        points = cv2.transform(mesh[None, :, :2], cv2.invertAffineTransform(crop_from_photo))[0]
+        across = mesh[263] - mesh[33]
+        yaw = float(np.degrees(np.arctan2(across[2], np.hypot(across[0], across[1]))))
+        anchors = np.array([points[list(i)].mean(0) for i in EYE_MOUTH])
+        # landmarks are in pixels with the origin at a pixel's corner, as the template is
+        return Face(points, yaw, similarity(anchors, TEMPLATE))
+
+
+def warp(picture, matrix, size):
+    """Warp (H, W, C) by `matrix` (2, 3) into size x size; shrinks by areas first so that nothing aliases."""
+    scale = np.hypot(*matrix[:, 0])
+    if scale >= 0.75:
+        return cv2.warpAffine(picture, matrix, (size, size), flags=cv2.INTER_CUBIC if picture.dtype == np.uint8
+                              else cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    inverse = cv2.invertAffineTransform(matrix)
+    corners = cv2.transform(np.array([[[0, 0], [size, 0], [0, size], [size, size]]], float), inverse)[0]
+    height, width = picture.shape[:2]
+    x0, y0 = np.clip(np.floor(corners.min(0)).astype(int) - 4, 0, (width - 1, height - 1))
+    x1, y1 = np.clip(np.ceil(corners.max(0)).astype(int) + 4, (x0 + 1, y0 + 1), (width, height))
+    part = picture[y0:y1, x0:x1]
+    new = np.maximum(np.round(np.array([x1 - x0, y1 - y0]) * scale), 1)
+    ratio = new / (x1 - x0, y1 - y0)
+    part = cv2.resize(part, tuple(int(v) for v in new), interpolation=cv2.INTER_AREA)
+    to_full = np.array([[1 / ratio[0], 0, x0 + 0.5 / ratio[0] - 0.5], [0, 1 / ratio[1], y0 + 0.5 / ratio[1] - 0.5], [0, 0, 1]])
+    return cv2.warpAffine(part, matrix @ to_full, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def align(rgb, face, size):
+    """The face in the reference position: RGB uint8 (size, size, 3); parts outside the photo repeat its edge."""
+    return warp(rgb, face.to_crop(size), size)
+
+
+def unalign(crop, face, shape):
+    """The exact inverse of `align`: (S, S, C) back into a photo-sized picture, zeros elsewhere.
+
+    Args:
+        shape: (H, W) of the photo.
+    """
+    return cv2.warpAffine(crop, face.to_crop(crop.shape[0]), (shape[1], shape[0]),
+                          flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP)

@@ -1,0 +1,98 @@
+"""The picture: a soft face-and-hair mask, and the generated change added to the photo at its own resolution."""
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from agedit.align import MODELS, OVAL, warp
+from agedit.errors import AgeEditError
+
+MASK_SIZE, HAIR_SIZE = 256, 160
+
+
+class Masker:
+    """Soft mask of face, ears, throat and hair in the reference position. Not thread-safe."""
+
+    def __init__(self, models=MODELS):
+        from ai_edge_litert.interpreter import Interpreter
+        path = Path(models) / "hair_segmentation_mobile.tflite"
+        if not path.exists():
+            raise AgeEditError(f"The hair network is missing at {path}; fetch the weights folder again.")
+        self.network = Interpreter(str(path), num_threads=1)
+        self.network.allocate_tensors()
+        self.input = self.network.get_input_details()[0]["index"]
+        self.output = self.network.get_output_details()[0]["index"]
+
+    def hair(self, crop):
+        """Probability of hair, float32 (160, 160) in 0..1, for an aligned RGB uint8 (S, S, 3)."""
+        small = cv2.resize(crop, (HAIR_SIZE, HAIR_SIZE), interpolation=cv2.INTER_AREA)
+        self.network.set_tensor(self.input, small[None].astype(np.float32) / 255)
+        self.network.invoke()
+        return self.network.get_tensor(self.output)[0, ..., 0]
+
+    def mask(self, crop, face, shape):
+        """float32 (256, 256) in 0..1; fades out towards the crop's edge and is 0 outside the photo's `shape` (H, W)."""
+        s = MASK_SIZE
+        points = cv2.transform(face.points[None, list(OVAL)], face.matrix)[0] * s
+        head = np.zeros((s, s), np.float32)
+        cv2.fillConvexPoly(head, np.round(points).astype(np.int32), 1.0)
+        head = cv2.dilate(head, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (int(s * 0.1) | 1,) * 2))
+        hair = cv2.resize(self.hair(crop), (s, s), interpolation=cv2.INTER_LINEAR)
+        hair = cv2.dilate(np.clip(hair * 1.6 - 0.3, 0, 1), np.ones((5, 5), np.uint8))
+        mask = cv2.GaussianBlur(np.maximum(head, hair), (0, 0), s * 0.022)
+        ramp = np.clip((np.minimum(np.arange(s), np.arange(s)[::-1]) + 0.5) / (s * 0.07), 0, 1)
+        ramp = ramp * ramp * (3 - 2 * ramp)
+        inside = warp_inside(face, shape, s)
+        return mask * ramp[:, None] * ramp[None] * inside
+
+
+def warp_inside(face, shape, size):
+    """float32 (size, size): 1 where the reference square shows the photo, 0 where it reaches beyond it."""
+    return cv2.warpAffine(np.ones(shape, np.uint8), face.to_crop(size), (size, size),
+                          flags=cv2.INTER_NEAREST).astype(np.float32)
+
+
+def add_change(photo, change, mask, face):
+    """y = photo + U(change): the residual form, at the photo's own resolution.
+
+    Args:
+        photo: RGB uint8 (H, W, 3). change: float32 (r, r, 3) in units of 0..255, in the reference position.
+        mask: float32 (256, 256) in 0..1. face: the align.Face whose inverse places the change.
+
+    Returns:
+        RGB uint8 (H, W, 3), a new array, equal to `photo` bit for bit wherever the change or the mask is 0.
+    """
+    r = change.shape[0]
+    size = max(r, MASK_SIZE)
+    if r < size:
+        change = cv2.resize(change, (size, size), interpolation=cv2.INTER_CUBIC)
+    elif r > MASK_SIZE:
+        mask = cv2.resize(mask, (size, size), interpolation=cv2.INTER_LINEAR)
+    layer = change * mask[:, :, None]
+    result = photo.copy()
+    to_crop = face.to_crop(size)
+    corners = cv2.transform(np.array([[[0, 0], [size, 0], [0, size], [size, size]]], float),
+                            cv2.invertAffineTransform(to_crop))[0]
+    height, width = photo.shape[:2]
+    x0, y0 = np.clip(np.floor(corners.min(0)).astype(int) - 1, 0, (width, height))
+    x1, y1 = np.clip(np.ceil(corners.max(0)).astype(int) + 1, 0, (width, height))
+    if x1 <= x0 or y1 <= y0:
+        return result
+    to_crop[:, 2] += to_crop[:, :2] @ (x0, y0)
+    if np.hypot(*to_crop[:, 0]) > 1.5:          # a face smaller than the change: shrink by areas
+        smaller = int(np.ceil(face.frame))
+        layer = cv2.resize(layer, (smaller, smaller), interpolation=cv2.INTER_AREA)
+        to_crop = face.to_crop(smaller)
+        to_crop[:, 2] += to_crop[:, :2] @ (x0, y0)
+    placed = cv2.warpAffine(layer, to_crop, (int(x1 - x0), int(y1 - y0)), flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
+                            borderMode=cv2.BORDER_CONSTANT, borderValue=0)
+    part = photo[y0:y1, x0:x1]
+    result[y0:y1, x0:x1] = cv2.convertScaleAbs(cv2.max(cv2.add(placed, part, dtype=cv2.CV_32F), 0))
+    return result
+
+
+def add_change_to_crop(crop, change, mask):
+    """The same on the aligned crop, RGB uint8 (S, S, 3)."""
+    s = crop.shape[0]
+    layer = cv2.resize(change, (s, s), interpolation=cv2.INTER_CUBIC) * cv2.resize(mask, (s, s))[:, :, None]
+    return np.clip(np.rint(crop + layer), 0, 255).astype(np.uint8)

@@ -1,0 +1,168 @@
+"""S6: set a photo once, edit it as often as the slider moves."""
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from agedit.align import align
+from agedit.blend import add_change, add_change_to_crop
+from agedit.errors import AgeEditError
+from agedit.readout import SAME_PERSON, identity
+from agedit.runtime import Engine, to_network
+
+CROP = 256              # pixels of the aligned face that is kept beside the photo, at least
+AGES = (1, 95)          # apparent ages that an edit may ask for
+
+
+@dataclass
+class Edit:
+    """One result.
+
+    picture: RGB uint8, the full photo (H, W, 3), or (r, r, 3) G(f') itself in the strict form.
+    crops: {face: aligned face after the edit, RGB uint8 (256, 256, 3)}. years: {face: change asked}.
+    submodel: (r, c). ms: {stage: milliseconds}.
+    """
+    picture: np.ndarray
+    crops: dict
+    years: dict
+    submodel: tuple
+    ms: dict = field(default_factory=dict)
+
+
+class _Prepared:
+    """One face, aligned and encoded; its unshifted pictures G_{r,c}(f) are kept for the next slider move."""
+
+    def __init__(self, engine, rgb, face):
+        self.face = face
+        size = max(CROP, engine.weights.resolutions[-1])
+        self.crop = align(rgb, face, size)
+        self.mask = engine.mask(self.crop, face, rgb.shape[:2])
+        self.f = engine.encode(self.crop)
+        self.photos, self.base = {}, {}
+
+
+class AgeEditor:
+    """Edits ages in one photo.
+
+        editor = AgeEditor()
+        editor.set_photo(rgb)
+        older = editor.edit(years=+20).picture
+
+    Args:
+        engine: a `runtime.Engine` to share between editors; default: one of its own.
+        submodel: (r, c) used when `edit` names none; default: the best by measured quality.
+    """
+
+    def __init__(self, engine=None, submodel=None):
+        self.engine = engine or Engine()
+        self.submodel = submodel or self.engine.weights.order[0]
+        self.rgb, self.faces, self._prepared, self._read = None, [], {}, {}
+
+    def set_photo(self, rgb):
+        """Find the faces (S61). The largest usable face is aligned and encoded (S62) at once, others when edited.
+
+        Args:
+            rgb: uint8 (H, W, 3), as `photo.load_photo` returns it.
+
+        Returns:
+            ms by stage. Raises AgeEditError (and keeps the photo set before) without a usable face.
+        """
+        if not (isinstance(rgb, np.ndarray) and rgb.dtype == np.uint8 and rgb.ndim == 3 and rgb.shape[2] == 3):
+            raise AgeEditError("A photo must be an RGB array of type uint8 and shape (height, width, 3).")
+        start = time.perf_counter()
+        found = self.engine.find_faces(rgb)
+        faces = [face for face in found if not face.reason_to_refuse()]
+        if not faces:
+            raise AgeEditError(found[0].reason_to_refuse())
+        middle = time.perf_counter()
+        prepared = {0: _Prepared(self.engine, rgb, faces[0])}
+        self.rgb, self.faces, self._prepared, self._read = rgb, faces, prepared, {}
+        return {"find": (middle - start) * 1e3, "encode": (time.perf_counter() - middle) * 1e3}
+
+    def edit(self, years, face=0, submodel=None, strict=False):
+        """Shift and generate (S63, S64), then add the change to the photo.
+
+        Args:
+            years: change in years, + is older. face: index into `faces`, or "all"; or years is {face: years}.
+            submodel: (r, c). strict: return G(f') alone, the patent's own form, with no photo as input.
+
+        Returns:
+            Edit. At 0 years the picture equals the photo bit for bit (not in the strict form).
+        """
+        if self.rgb is None:
+            raise AgeEditError("There is no photo yet; call set_photo first.")
+        r, c = submodel or self.submodel
+        if (r, c) not in self.engine.weights.candidates:
+            raise AgeEditError(f"There is no sub-model {r}:{c}; `python -m agedit info` lists them.")
+        wanted = years if isinstance(years, dict) else dict.fromkeys(self._indices(face), years)
+        low, high = self.engine.weights.years_range
+        for value in wanted.values():
+            if not (isinstance(value, (int, float)) and low <= value <= high):
+                raise AgeEditError(f"{value} years is out of range; choose a change between {low} and {high} years.")
+        picture, crops, ms = self.rgb, {}, {"generate": 0.0, "blend": 0.0}
+        for index, value in wanted.items():
+            prepared = self.prepare(index)
+            start = time.perf_counter()
+            if strict:
+                change = self._run(prepared, value, r, c, strict=True)
+                picture = crops[index] = np.clip(np.rint((change + 1) * 127.5), 0, 255).astype(np.uint8)
+                ms["generate"] += (time.perf_counter() - start) * 1e3
+                continue
+            if value == 0:
+                crops[index] = prepared.crop
+                continue
+            change = (self._run(prepared, value, r, c) - self._base(prepared, r, c)) * 127.5
+            middle = time.perf_counter()
+            picture = add_change(picture, change, prepared.mask, prepared.face)
+            crops[index] = change            # turned into a crop only when someone asks, see `crop`
+            ms["generate"] += (middle - start) * 1e3
+            ms["blend"] += (time.perf_counter() - middle) * 1e3
+        return Edit(self.rgb.copy() if picture is self.rgb else picture, crops, wanted, (r, c), ms)
+
+    def prepare(self, index, submodel=None):
+        """Align and encode a face now, and with `submodel` run G_{r,c}(f), so that its first edit is quick."""
+        if index not in range(len(self.faces)):
+            raise AgeEditError(f"There is no face {index}; the photo has {len(self.faces)}, counted from 0.")
+        if index not in self._prepared:
+            self._prepared[index] = _Prepared(self.engine, self.rgb, self.faces[index])
+        if submodel:
+            self._base(self._prepared[index], *submodel)
+        return self._prepared[index]
+
+    def crop(self, edit, index=0):
+        """The aligned face after an edit, RGB uint8 (S, S, 3)."""
+        value = edit.crops[index]
+        if value.dtype == np.uint8:
+            return value
+        prepared = self._prepared[index]
+        edit.crops[index] = add_change_to_crop(prepared.crop, value, prepared.mask)
+        return edit.crops[index]
+
+    def read(self, edit, index=0):
+        """{"age_before", "age_after", "identity" (cosine), "identity_l2", "same_person"} of one face of an edit."""
+        readout = self.engine.readout
+        if index not in self._read:
+            crop = self.prepare(index).crop
+            self._read[index] = readout.age(crop)[0], readout.embed(crop)
+        age, embedding = self._read[index]
+        after = self.crop(edit, index)
+        distance, cosine = identity(embedding, readout.embed(after))
+        return {"age_before": round(age, 1), "age_after": round(readout.age(after)[0], 1), "identity": round(cosine, 4),
+                "identity_l2": round(distance, 4), "same_person": distance < SAME_PERSON}
+
+    def _indices(self, face):
+        return range(len(self.faces)) if face == "all" else [face]
+
+    def _run(self, prepared, years, r, c, strict=False):
+        weights = self.engine.weights
+        shifted = prepared.f + weights.alpha(years) * weights.arrays["age_vector"][None]       # S63
+        if strict:
+            return self.engine.generate(shifted, np.zeros((1, 3, r, r), np.float32), r, c)
+        if r not in prepared.photos:
+            prepared.photos[r] = to_network(prepared.crop, r)
+        return self.engine.generate(shifted, prepared.photos[r], r, c)                         # S64
+
+    def _base(self, prepared, r, c):
+        if (r, c) not in prepared.base:
+            prepared.base[r, c] = self._run(prepared, 0, r, c)
+        return prepared.base[r, c]

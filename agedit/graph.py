@@ -1,0 +1,100 @@
+"""ONNX graphs of E and of any G_{r,c}, built from sliced arrays without PyTorch."""
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from agedit.submodel import FEATURES, blocks, slice_weights
+
+OPSET = 18
+SLOPE = 0.2
+
+
+class Builder:
+    """Collects nodes and constants of one graph."""
+
+    def __init__(self):
+        self.nodes, self.constants = [], []
+
+    def constant(self, array, dtype=np.float32):
+        name = f"c{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array, dtype), name))
+        return name
+
+    def add(self, op, *inputs, output=None, **attributes):
+        name = output or f"v{len(self.nodes)}"
+        self.nodes.append(helper.make_node(op, list(inputs), [name], **attributes))
+        return name
+
+    def linear(self, x, weight, bias):
+        return self.add("Gemm", x, self.constant(weight), self.constant(bias), transB=1)
+
+    def model(self, inputs, output, shape):
+        values = [helper.make_tensor_value_info(k, TensorProto.FLOAT, s) for k, s in inputs.items()]
+        graph = helper.make_graph(self.nodes, "agedit", values,
+                                  [helper.make_tensor_value_info(output, TensorProto.FLOAT, shape)], self.constants)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="agedit")
+        model.ir_version = 10
+        return model.SerializeToString()
+
+
+def encoder_graph(arrays, convolutions, size):
+    """Bytes of E: `photo` (1, 3, size, size) in -1..1 -> `f` (1, 512).
+
+    arrays: `conv{i}.weight/bias` with the batch norms folded, `fc.weight/bias`. convolutions: [(width, stride)].
+    """
+    b, x = Builder(), "photo"
+    for i, (_, stride) in enumerate(convolutions):
+        x = b.add("Conv", x, b.constant(arrays[f"conv{i}.weight"]), b.constant(arrays[f"conv{i}.bias"]),
+                  kernel_shape=[3, 3], pads=[1, 1, 1, 1], strides=[stride, stride])
+        x = b.add("Relu", x)
+        if i == 1:
+            x = b.add("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2])
+    x = b.add("Flatten", b.add("GlobalAveragePool", x))
+    b.add("Gemm", x, b.constant(arrays["fc.weight"]), b.constant(arrays["fc.bias"]), transB=1, output="f")
+    return b.model({"photo": [1, 3, size, size]}, "f", [1, FEATURES])
+
+
+def generator_graph(weights, r, c):
+    """Bytes of G_{r,c}: `f` (1, 512), `photo` (1, 3, r, r) in -1..1 -> `picture` (1, 3, r, r) in about -1..1.
+
+    weights: the full generator's arrays, as named by `network.generator`; sliced here (S28).
+    """
+    arrays, b = slice_weights(weights, r, c), Builder()
+    w = "f"
+    for i in range(8):
+        w = b.linear(w, arrays[f"mapping.{i}.weight"], arrays[f"mapping.{i}.bias"])
+        w = b.add("LeakyRelu", w, alpha=SLOPE)
+    pyramid, photo = {r: "photo"}, "photo"
+    for size, _, _ in reversed(blocks(r, c)[:-1]):
+        photo = b.add("AveragePool", photo, kernel_shape=[2, 2], strides=[2, 2])
+        pyramid[size] = photo
+    twice = b.constant([1, 1, 2, 2])
+    upsample = lambda v: b.add("Resize", v, "", twice, mode="linear", coordinate_transformation_mode="half_pixel")
+    axes = b.constant([2, 3], np.int64)
+    spread = lambda v: b.add("Unsqueeze", v, axes)
+
+    def styled(x, p, photo):
+        weight = arrays[p + "weight"]
+        extra = 3 if photo else 0
+        energy = np.square(weight).sum((2, 3))
+        style = b.linear(w, arrays[p + "style_weight"], arrays[p + "style_bias"])
+        # demodulation: 1 / sqrt(sum (weight * style)^2), and sqrt(2) for the leaky ReLU
+        total = b.linear(b.add("Mul", style, style), energy[:, extra:] / 2, (energy[:, :extra].sum(1) + 1e-4) / 2)
+        demod = b.add("Reciprocal", b.add("Sqrt", total))
+        x = b.add("Mul", x, spread(style))
+        if photo:
+            x = b.add("Concat", photo, x, axis=1)
+        x = b.add("Conv", x, b.constant(weight), kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+        x = b.add("Add", b.add("Mul", x, spread(demod)), b.constant(arrays[p + "bias"][:, None, None]))
+        return b.add("LeakyRelu", x, alpha=SLOPE)
+
+    x, rgb = b.constant(arrays["start"]), None
+    for size, _, _ in blocks(r, c):
+        p = f"blocks.{size}."
+        x = styled(upsample(x), p + "conv1.", pyramid[size])
+        x = styled(x, p + "conv2.", None)
+        new = b.add("Conv", x, b.constant(arrays[p + "to_rgb.weight"]), b.constant(arrays[p + "to_rgb.bias"]),
+                    kernel_shape=[1, 1])
+        rgb = new if rgb is None else b.add("Add", upsample(rgb), new)
+    b.add("Identity", rgb, output="picture")
+    return b.model({"f": [1, FEATURES], "photo": [1, 3, r, r]}, "picture", [1, 3, r, r])

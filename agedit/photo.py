@@ -1,0 +1,92 @@
+"""Reading and writing pictures: orientation, colour, limits, metadata, clear errors."""
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+
+from agedit.errors import AgeEditError
+
+MAX_PIXELS = 50_000_000
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF"}
+Image.MAX_IMAGE_PIXELS = None     # our own limit below speaks plainly; Pillow's only warns at first
+
+
+def load_photo(source):
+    """Read a picture as the eye sees it.
+
+    Args:
+        source: path, bytes, or a PIL image. Any mode (grey, CMYK, 16 bit, palette, RGBA over white), any EXIF turn.
+
+    Returns:
+        RGB uint8, shape (H, W, 3), in sRGB.
+
+    Raises:
+        AgeEditError: not a picture, damaged, or over 50 megapixels.
+    """
+    name = Path(source).name if isinstance(source, (str, Path)) else "The picture"
+    try:
+        image = source if isinstance(source, Image.Image) else Image.open(
+            io.BytesIO(source) if isinstance(source, bytes) else source)
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise AgeEditError(f"{name} has {width * height / 1e6:.0f} megapixels; shrink it below "
+                               f"{MAX_PIXELS // 1_000_000} megapixels and try again.")
+        image.load()
+        return np.ascontiguousarray(np.asarray(_to_rgb(ImageOps.exif_transpose(image))))
+    except AgeEditError:
+        raise
+    except (FileNotFoundError, IsADirectoryError):
+        raise AgeEditError(f"There is no picture at {source}; check the path.") from None
+    except PermissionError:
+        raise AgeEditError(f"{name} may not be read; check its permissions.") from None
+    except UnidentifiedImageError:
+        raise AgeEditError(f"{name} is not a picture that can be read; use a JPEG, PNG or WebP photo.") from None
+    except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
+        raise AgeEditError(f"{name} is damaged or incomplete ({error}); save or download it again.") from None
+
+
+def _to_rgb(image):
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        values = np.asarray(image, np.float64)
+        scale = 257.0 if values.max(initial=0) > 255 else 1.0
+        image = Image.fromarray(np.clip(values / scale + 0.5, 0, 255).astype(np.uint8))
+    profile = image.info.get("icc_profile")
+    if profile and image.mode in ("RGB", "CMYK", "L"):
+        try:      # wide-gamut and print profiles; a broken profile is no reason to refuse the photo
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        except ImageCms.PyCMSError:
+            pass
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def encode_photo(rgb, format="PNG"):
+    """RGB uint8 (H, W, 3) to file bytes without EXIF; PNG is compressed lightly because the visitor waits."""
+    buffer = io.BytesIO()
+    options = {"PNG": {"compress_level": 1}, "JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"quality": 95}}
+    Image.fromarray(rgb).save(buffer, format, **options.get(format, {}))
+    return buffer.getvalue()
+
+
+def check_output(path):
+    """Refuse a picture path that cannot be written, before any work is done."""
+    path = Path(path)
+    if path.suffix.lower() not in FORMATS:
+        raise AgeEditError(f"{path.name} has no known picture ending; use one of {', '.join(sorted(FORMATS))}.")
+    if not path.parent.is_dir():
+        raise AgeEditError(f"The folder {path.parent} does not exist; make it first.")
+    return path
+
+
+def save_photo(path, rgb):
+    """Write RGB uint8 (H, W, 3); the ending chooses the format. Raises AgeEditError with the reason."""
+    path = check_output(path)
+    data = encode_photo(rgb, FORMATS[path.suffix.lower()])
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise AgeEditError(f"{path} could not be written ({error.strerror}); choose another place.") from None

@@ -1,0 +1,109 @@
+"""ONNX Runtime sessions and the threads that they may use."""
+import os
+import threading
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnxruntime as ort
+
+from agedit.align import FaceFinder
+from agedit.blend import Masker
+from agedit.errors import AgeEditError
+from agedit.graph import encoder_graph, generator_graph
+from agedit.readout import Readout
+from agedit.weights import Weights
+
+
+def usable_cores():
+    """Cores this process may really use: affinity, then the cgroup's quota. At least 1."""
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:                      # macOS, Windows
+        cores = os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        if quota != "max":
+            cores = min(cores, max(1, int(quota) // int(period)))
+    except (OSError, ValueError):
+        pass
+    return cores
+
+
+def open_session(model, threads=None):
+    """An ONNX Runtime session on the CPU.
+
+    Args:
+        model: path or serialized bytes. threads: default all usable cores.
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads or usable_cores()
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")   # spinning slows what runs next
+    if isinstance(model, (str, Path)) and not Path(model).exists():
+        raise AgeEditError(f"{model} is missing; fetch the weights folder again.")
+    return ort.InferenceSession(model if isinstance(model, bytes) else str(model), options,
+                                providers=["CPUExecutionProvider"])
+
+
+def runtime_name():
+    """What a timing depends on, for the profile: 'onnxruntime 1.x CPUExecutionProvider'."""
+    return f"onnxruntime {ort.__version__} CPUExecutionProvider"
+
+
+class Engine:
+    """Everything that is loaded once and shared by all photos: E, the sub-models' sessions, landmarks, masks, judges.
+
+    Safe to share between threads. Sessions stay warm, so switching between sub-models that ran before costs nothing.
+    """
+
+    def __init__(self, weights=None, threads=None):
+        self.weights = weights or Weights()
+        self.threads = threads or usable_cores()
+        self._sessions, self._lock, self._faces = {}, threading.RLock(), threading.Lock()
+
+    def _get(self, key, make):
+        with self._lock:
+            if key not in self._sessions:
+                self._sessions[key] = make()
+            return self._sessions[key]
+
+    def submodel(self, r, c):
+        """The session of G_{r,c}; sliced and built on first use."""
+        return self._get((r, c), lambda: open_session(generator_graph(self.weights.part("generator"), r, c), self.threads))
+
+    def encode(self, crop):
+        """S62: f = E(x), float32 (1, 512), for an aligned RGB uint8 (S, S, 3)."""
+        convolutions = self.weights.manifest["encoder"]["convolutions"]
+        size = self.weights.manifest["encoder"]["input"]
+        session = self._get("encoder", lambda: open_session(
+            encoder_graph(self.weights.part("encoder"), convolutions, size), self.threads))
+        return session.run(None, {"photo": to_network(crop, size)})[0]
+
+    def generate(self, f, photo, r, c):
+        """G_{r,c}(f, photo): float32 (r, r, 3) in about -1..1. photo: (1, 3, r, r), zeros for the strict form."""
+        return self.submodel(r, c).run(None, {"f": f, "photo": photo})[0][0].transpose(1, 2, 0)
+
+    def find_faces(self, rgb):
+        """S61: all faces, largest first (see `align.FaceFinder.find`)."""
+        finder = self._get("finder", lambda: FaceFinder(self.weights.folder))
+        with self._faces:
+            return finder.find(rgb)
+
+    def mask(self, crop, face, shape):
+        masker = self._get("masker", lambda: Masker(self.weights.folder))
+        with self._faces:
+            return masker.mask(crop, face, shape)
+
+    @property
+    def readout(self):
+        return self._get("readout", lambda: Readout(
+            lambda name: open_session(self.weights.folder / name, self.threads)))
+
+
+def to_network(crop, size):
+    """Aligned RGB uint8 (S, S, 3) to float32 (1, 3, size, size) in -1..1, shrunk by areas."""
+    if crop.shape[0] != size:
+        crop = cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA if crop.shape[0] > size else cv2.INTER_CUBIC)
+    return np.ascontiguousarray(crop.transpose(2, 0, 1)[None].astype(np.float32) / 127.5 - 1)

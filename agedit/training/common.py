@@ -1,0 +1,93 @@
+"""What every training stage shares: device, data-parallel set-up, checkpoints, EMA, sheets."""
+import contextlib
+import os
+import signal
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.distributed as dist
+
+
+class Device:
+    """Where a stage runs: CUDA when there is one, else the CPU; bf16 convolutions; torchrun's processes if any."""
+
+    def __init__(self):
+        self.world = int(os.environ.get("WORLD_SIZE", 1))
+        self.rank = int(os.environ.get("RANK", 0))
+        local = int(os.environ.get("LOCAL_RANK", 0))
+        self.torch = torch.device(f"cuda:{local}" if torch.cuda.is_available() else "cpu")
+        if self.world > 1 and not dist.is_initialized():
+            dist.init_process_group("nccl" if self.torch.type == "cuda" else "gloo")
+        if self.torch.type == "cpu":
+            torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // self.world))
+
+    def autocast(self):
+        return torch.autocast(self.torch.type, torch.bfloat16)
+
+    def average_gradients(self, module):
+        """All-reduce by hand: random (r, c) leaves other parameters without gradients, which DDP would wait for."""
+        if self.world == 1:
+            return
+        for p in module.parameters():
+            if p.grad is None:
+                p.grad = torch.zeros_like(p)
+            dist.all_reduce(p.grad)
+            p.grad /= self.world
+
+    @property
+    def main(self):
+        return self.rank == 0
+
+
+def batch_of(images, indices, device):
+    """uint8 rows of `Crops.images` -> (pictures (B, 3, 256, 256) in -1..1, masks (B, 1, 256, 256) in 0..1)."""
+    x = torch.from_numpy(np.stack([images[i] for i in indices])).to(device)
+    x = x.permute(0, 3, 1, 2).to(memory_format=torch.channels_last).float()
+    return x[:, :3] / 127.5 - 1, x[:, 3:] / 255
+
+
+def save_checkpoint(path, **state):
+    """Write whole or not at all."""
+    path = Path(path)
+    torch.save(state, path.with_suffix(".tmp"))
+    os.replace(path.with_suffix(".tmp"), path)
+
+
+def load_checkpoint(path):
+    return torch.load(path, map_location="cpu", weights_only=True) if Path(path).exists() else None
+
+
+class Ema:
+    """Exponential moving average of a module's weights, with a warm-up so that early steps do not linger."""
+
+    def __init__(self, module, decay=0.998):
+        self.decay, self.steps = decay, 0
+        self.state = {k: v.detach().clone().float() for k, v in module.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, module):
+        self.steps += 1
+        decay = min(self.decay, self.steps / (self.steps + 10))
+        for k, v in module.state_dict().items():
+            self.state[k].lerp_(v.float(), 1 - decay)
+
+
+@contextlib.contextmanager
+def stop_on_signal():
+    """Yields a callable that turns true after Ctrl-C or SIGTERM, so that a stage saves before it ends."""
+    asked = []
+    old = {s: signal.signal(s, lambda *_: asked.append(1)) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for s, handler in old.items():
+            signal.signal(s, handler)
+
+
+def save_sheet(path, rows):
+    """PNG of a list of rows of tensors (3, s, s) in -1..1, all of one size."""
+    grid = torch.cat([torch.cat([p.detach().float().cpu() for p in row], 2) for row in rows], 1)
+    grid = ((grid.clamp(-1, 1) + 1) * 127.5 + 0.5).byte().permute(1, 2, 0).numpy()
+    cv2.imwrite(str(path), np.ascontiguousarray(grid[:, :, ::-1]))

@@ -1,0 +1,157 @@
+"""Stage `prepare`: photos and same-person pairs into aligned crops with masks (S11), ages and labels (S12).
+
+Writes `crops.npy`, uint8 (N, 256, 256, 4): RGB and the blend mask, and `table.csv`, one row a crop.
+"""
+import csv
+import hashlib
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from agedit.align import FaceFinder, align
+from agedit.blend import Masker
+from agedit.errors import AgeEditError
+from agedit.photo import load_photo
+from agedit.readout import Readout
+from agedit.runtime import open_session
+
+SIZE = 256
+COLUMNS = ["kind", "file", "person", "age", "gender", "beta", "judged", "held_out"]
+_worker = {}
+
+
+def is_held_out(person, share=0.08):
+    """A fixed, order-free choice of the people who are never trained on."""
+    return int(hashlib.sha256(str(person).encode()).hexdigest()[:8], 16) / 2**32 < share
+
+
+def read_table(path, *required):
+    """Rows of a CSV; raises AgeEditError when it or a column is missing."""
+    if not Path(path).exists():
+        raise AgeEditError(f"{path} is missing; training needs a CSV with the columns {', '.join(required)}.")
+    with open(path, newline="") as f:
+        rows = list(csv.DictReader(f))
+    missing = [c for c in required if not rows or c not in rows[0]]
+    if missing:
+        raise AgeEditError(f"{path} has no column {', '.join(missing)}; add it.")
+    return rows
+
+
+def _jobs(photos, labels, pairs):
+    for row in read_table(labels, "file", "age") if photos else []:
+        yield [("photo", Path(photos), row["file"], row["file"], row["age"], row.get("gender", ""), "")]
+    for folder in pairs:
+        people = {}
+        for row in read_table(Path(folder) / "pairs.csv", "file", "person", "beta"):
+            people.setdefault(row["person"], []).append(row)
+        for person, rows in people.items():       # the base picture's alignment serves all of a person's pictures
+            rows.sort(key=lambda r: abs(float(r["beta"])))
+            yield [("pair", Path(folder), r["file"], person, "", "", r["beta"]) for r in rows]
+
+
+def _start():
+    import cv2
+    cv2.setNumThreads(1)
+    _worker.update(finder=FaceFinder(), masker=Masker(),
+                   readout=Readout(lambda name: open_session(Path(__file__).parents[2] / "weights" / name, 1)))
+
+
+def _prepare(job):
+    face = mask = None
+    result = []
+    for kind, folder, file, person, age, gender, beta in job:
+        for folder_try in (folder, folder / "images"):
+            if (folder_try / file).exists():
+                break
+        try:
+            photo = load_photo(folder_try / file)
+            scale = photo.shape[0] / result[0][2] if result else 1       # pairs of one person share one framing
+            if face is None:
+                face = _worker["finder"].find(photo)[0]
+                if face.reason_to_refuse():
+                    return result
+            elif scale != 1:
+                continue
+            crop = align(photo, face, SIZE)
+        except AgeEditError:
+            return result
+        if mask is None:
+            mask = (_worker["masker"].mask(crop, face, photo.shape[:2]) * 255 + 0.5).astype(np.uint8)
+        judged, male = _worker["readout"].age(crop)
+        result.append(([kind, file, person, age, gender or ("0" if male > 0.5 else "1"), beta, f"{judged:.2f}",
+                        int(is_held_out(person))], np.dstack([crop, mask]), photo.shape[0]))
+    return result
+
+
+def prepare(out, photos=None, labels=None, pairs=(), workers=2):
+    """Align and judge everything once.
+
+    Args:
+        out: folder for `crops.npy` and `table.csv`. photos, labels: a folder and a CSV with `file,age[,gender]`
+        (0 male, 1 female; judged when absent). pairs: folders with `pairs.csv` (`file,person,beta`).
+
+    Returns:
+        Number of crops. Pictures without a usable face are skipped and counted on the last line.
+    """
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    jobs = list(_jobs(photos, labels, pairs))
+    total = sum(map(len, jobs))
+    if not total:
+        raise AgeEditError("Nothing to prepare; give --photos with --labels, or --pairs.")
+    crops = np.lib.format.open_memmap(out / "crops.tmp.npy", "w+", np.uint8, (total, SIZE, SIZE, 4))
+    n = 0
+    with open(out / "table.csv", "w", newline="") as f, get_context("spawn").Pool(workers, _start) as pool:
+        writer = csv.writer(f)
+        writer.writerow(COLUMNS)
+        for result in tqdm(pool.imap(_prepare, jobs, chunksize=16), total=len(jobs), desc="prepare", unit="person"):
+            for row, crop, _ in result:
+                writer.writerow(row)
+                crops[n] = crop
+                n += 1
+    final = np.lib.format.open_memmap(out / "crops.npy", "w+", np.uint8, (n, SIZE, SIZE, 4))
+    final[:] = crops[:n]
+    (out / "crops.tmp.npy").unlink()
+    print(f"{n} crops, {total - n} pictures skipped (no usable face)")
+    return n
+
+
+class Crops:
+    """The prepared set: `images` uint8 memmap (N, 256, 256, 4) and the table's columns as arrays."""
+
+    def __init__(self, folder):
+        rows = read_table(Path(folder) / "table.csv", *COLUMNS)
+        self.images = np.load(Path(folder) / "crops.npy", mmap_mode="r")
+        number = lambda c: np.array([float(r[c]) if r[c] else np.nan for r in rows])
+        self.kind = np.array([r["kind"] for r in rows])
+        self.person = np.array([r["person"] for r in rows])
+        self.file = np.array([r["file"] for r in rows])
+        self.age, self.gender, self.beta, self.judged = map(number, ("age", "gender", "beta", "judged"))
+        self.held_out = np.array([r["held_out"] == "1" for r in rows])
+        self._smooth_pair_ages()
+
+    def _smooth_pair_ages(self):
+        """Ages of the pairs from beta and the person's base age: the judge's noise on one picture averages out."""
+        pair = np.flatnonzero(self.kind == "pair")
+        if not len(pair):
+            return
+        base = {self.person[i]: self.judged[i] for i in pair if self.beta[i] == 0}
+        pair = np.array([i for i in pair if self.person[i] in base])
+        a, b = np.array([base[self.person[i]] for i in pair]) / 50, self.beta[pair] / 4
+        terms = np.stack([b, b * b, b ** 3, a * b, a * b * b, a * b ** 3, a * a * b, a * a * b * b], 1)
+        delta = self.judged[pair] - a * 50
+        weights = np.linalg.solve(terms.T @ terms + 1e-3 * np.eye(8), terms.T @ delta)
+        self.age[pair] = a * 50 + terms @ weights
+
+    def people(self, held_out=False):
+        """Index arrays, one a person with at least two ages of the pairs."""
+        keep = np.flatnonzero((self.kind == "pair") & (self.held_out == held_out) & ~np.isnan(self.age))
+        order = keep[np.argsort(self.person[keep], kind="stable")]
+        groups = np.split(order, np.flatnonzero(self.person[order][1:] != self.person[order][:-1]) + 1)
+        return [g for g in groups if len(g) > 1]
+
+    def photos(self, held_out=False):
+        """Indices of the labelled photos."""
+        return np.flatnonzero((self.kind == "photo") & (self.held_out == held_out))

@@ -1,0 +1,140 @@
+"""What the generator is judged by in training: a perceptual trunk, and the shipped age and identity networks in PyTorch."""
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from agedit.readout import AGE_CROP, IDENTITY_CROP
+
+# ST-LPIPS AlexNet (Ghildyal & Liu, ECCV 2022): (state-dict name, padding) of each convolution; its pools are blurred.
+ALEX = (("slice1.0", 2), ("slice2.5", 2), ("slice3.9", 1), ("slice4.11", 1), ("slice5.13", 1))
+
+
+class Perceptual(nn.Module):
+    """LPIPS distance with the shift-tolerant AlexNet of the PyPI wheel `stlpips_pytorch==0.0.2`.
+
+    Input: two (B, 3, s, s) in -1..1, s >= 32; output (B,), 0 for equal pictures.
+    """
+
+    def __init__(self, wheel):
+        super().__init__()
+        with zipfile.ZipFile(wheel) as z, z.open("stlpips_pytorch/weights/vST0.0/alex_shift_tolerant.pth") as f:
+            state = torch.load(f, map_location="cpu", weights_only=True)
+        self.convs = nn.ModuleList()
+        for name, padding in ALEX:
+            weight = state[f"net.{name}.weight"]
+            conv = nn.Conv2d(weight.shape[1], weight.shape[0], weight.shape[2], padding=padding)
+            conv.weight.data, conv.bias.data = weight, state[f"net.{name}.bias"]
+            self.convs.append(conv)
+        for k in range(5):
+            self.register_buffer(f"lin{k}", state[f"lin{k}.model.1.weight"])
+        self.register_buffer("shift", state["scaling_layer.shift"])
+        self.register_buffer("scale", state["scaling_layer.scale"])
+        line = torch.tensor([1.0, 2.0, 1.0])
+        self.register_buffer("blur", (line[:, None] * line / 16)[None, None])
+        self.requires_grad_(False)
+
+    def _down(self, x):
+        x = F.pad(x, (2, 2, 2, 2), "reflect")
+        weight = self.blur.to(x.dtype).expand(x.shape[1], -1, -1, -1)
+        return F.conv2d(x, weight, stride=2, groups=x.shape[1])
+
+    def features(self, x):
+        x = (x - self.shift) / self.scale
+        result = []
+        for k, conv in enumerate(self.convs):
+            if k in (1, 2):
+                x = self._down(F.max_pool2d(x, 3, 1))
+            x = conv(x)
+            x = F.relu(self._down(x) if k == 0 else x)
+            result.append(x)
+        return result
+
+    def forward(self, a, b):
+        total = 0
+        for k, (x, y) in enumerate(zip(self.features(a), self.features(b))):
+            x, y = x.float(), y.float()
+            x = x / (x.square().sum(1, keepdim=True).sqrt() + 1e-6)
+            y = y / (y.square().sum(1, keepdim=True).sqrt() + 1e-6)
+            total = total + F.conv2d((x - y).square(), getattr(self, f"lin{k}")).mean((1, 2, 3))
+        return total
+
+
+class OnnxModule(nn.Module):
+    """The few ONNX operators of the shipped judges, differentiable; every number stays as in the file."""
+
+    def __init__(self, path):
+        super().__init__()
+        import onnx
+        from onnx import numpy_helper
+        graph = onnx.load(str(path)).graph
+        self.nodes = [(n.op_type, list(n.input), list(n.output),
+                       {a.name: onnx.helper.get_attribute_value(a) for a in n.attribute}) for n in graph.node]
+        self.input = next(i.name for i in graph.input if i.name not in {t.name for t in graph.initializer})
+        self.outputs = [o.name for o in graph.output]
+        self.names = {}
+        for k, tensor in enumerate(graph.initializer):
+            self.names[tensor.name] = f"t{k}"
+            self.register_buffer(f"t{k}", torch.from_numpy(np.array(numpy_helper.to_array(tensor))))
+
+    def forward(self, x):
+        values = {self.input: x}
+        get = lambda name: values[name] if name in values else getattr(self, self.names[name])
+        for op, inputs, outputs, a in self.nodes:
+            args = [get(i) for i in inputs if i]
+            values[outputs[0]] = self._run(op, args, a)
+        return [values[o] for o in self.outputs]
+
+    @staticmethod
+    def _run(op, args, a):
+        x = args[0]
+        if op in ("Conv", "MaxPool", "AveragePool"):
+            top, left, bottom, right = a.get("pads", [0, 0, 0, 0])
+            if any((top, left, bottom, right)):
+                x = F.pad(x, (left, right, top, bottom))
+            if op == "Conv":
+                return F.conv2d(x, args[1], args[2] if len(args) > 2 else None, a["strides"], 0, a["dilations"], a["group"])
+            return (F.max_pool2d if op == "MaxPool" else F.avg_pool2d)(x, a["kernel_shape"], a["strides"])
+        if op == "Pad":
+            pads, n = args[1].tolist(), x.ndim
+            return F.pad(x, [p for d in reversed(range(n)) for p in (pads[d], pads[n + d])],
+                         value=float(args[2]) if len(args) > 2 else 0.0)
+        if op == "Reshape":
+            return x.reshape([x.shape[i] if s == 0 else s for i, s in enumerate(args[1].tolist())])
+        if op == "ReduceMean":
+            return x.mean(args[1].tolist(), keepdim=bool(a.get("keepdims", 1)))
+        if op == "Gather":
+            return x.select(a.get("axis", 0), int(args[1])) if args[1].ndim == 0 else x.index_select(a.get("axis", 0), args[1])
+        return {"Relu": F.relu, "Add": torch.add, "Sub": torch.sub, "Mul": torch.mul, "Div": torch.div,
+                "MatMul": torch.matmul}[op](*args)
+
+
+class Judges(nn.Module):
+    """Apparent age and identity of aligned pictures (B, 3, s, s) in -1..1, by the networks that ship with the app."""
+
+    def __init__(self, weights):
+        super().__init__()
+        self.age_network = OnnxModule(Path(weights) / "age_gender_faceapi.onnx")
+        self.identity_network = OnnxModule(Path(weights) / "identity_dlib.onnx")
+        for name, crop in (("age_crop", AGE_CROP), ("identity_crop", IDENTITY_CROP)):
+            inverse = np.linalg.inv(np.vstack([crop, [0, 0, 1]]))[:2]
+            theta = inverse.copy()                       # unit -> unit into grid_sample's -1..1 -> -1..1
+            theta[:, 2] = 2 * inverse[:, 2] + inverse[:, :2].sum(1) - 1
+            self.register_buffer(name, torch.tensor(theta, dtype=torch.float32))
+        self.requires_grad_(False)
+
+    def _crop(self, x, theta, size):
+        grid = F.affine_grid(theta.expand(len(x), -1, -1), (len(x), 3, size, size), align_corners=False)
+        picture = F.grid_sample(x.contiguous(), grid, padding_mode="border", align_corners=False)
+        return ((picture + 1) * 127.5).contiguous(memory_format=torch.channels_last)
+
+    def age(self, x):
+        """(B,) years."""
+        return self.age_network(self._crop(x, self.age_crop, 112))[0].reshape(-1)
+
+    def embed(self, x):
+        """(B, 128) identity embeddings."""
+        return self.identity_network(self._crop(x, self.identity_crop, 150))[0]

@@ -1,0 +1,90 @@
+"""The weights folder: `manifest.json` names every file with its hash; nothing is used before its hash was checked."""
+import hashlib
+import json
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from agedit.errors import AgeEditError
+from agedit.submodel import candidates
+
+FOLDER = Path(__file__).resolve().parent.parent / "weights"
+NETWORKS = "agedit.safetensors"
+SCHEMA = 1
+
+
+def sha256(path):
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+class Weights:
+    """Trained networks, small third-party networks and what was measured of them.
+
+    Raises AgeEditError when a file is missing, altered or of another schema.
+    """
+
+    def __init__(self, folder=FOLDER):
+        self.folder = Path(folder)
+        try:
+            self.manifest = json.loads((self.folder / "manifest.json").read_text())
+            files = dict(self.manifest["files"])
+            schema = self.manifest["schema"]
+        except FileNotFoundError:
+            raise AgeEditError(f"The weights are missing: there is no manifest.json in {self.folder}; "
+                               "fetch the weights folder again.") from None
+        except (ValueError, KeyError, TypeError):
+            raise AgeEditError(f"The manifest in {self.folder} is damaged; fetch the weights folder again.") from None
+        if schema != SCHEMA:
+            raise AgeEditError(f"The weights have schema {schema} and this program reads {SCHEMA}; update one of them.")
+        for name, expected in files.items():
+            if not (self.folder / name).is_file():
+                raise AgeEditError(f"The weights are incomplete: {name} is missing; fetch the weights folder again.")
+            if sha256(self.folder / name) != expected:
+                raise AgeEditError(f"The weights were altered: {name} is not the file that was released; "
+                                   "fetch the weights folder again.")
+
+    @property
+    def hash(self):
+        """Names the trained networks: the first 16 hex digits of their file's SHA-256."""
+        return self.manifest["files"][NETWORKS][:16]
+
+    @property
+    def resolutions(self):
+        """Resolutions that were trained, ascending."""
+        return list(self.manifest["resolutions"])
+
+    @property
+    def candidates(self):
+        """Every (r, c) on offer, cheapest first."""
+        return candidates(self.resolutions)
+
+    @property
+    def order(self):
+        """[(r, c)] from best to worst by measured distance to the full network (see the model card)."""
+        return [(int(r), float(c)) for r, c in self.manifest["quality_order"]]
+
+    @cached_property
+    def arrays(self):
+        """{name: float32 array} of generator, encoder (batch norms folded) and age vector."""
+        try:
+            return {k: v.astype(np.float32) for k, v in load_file(self.folder / NETWORKS).items()}
+        except SafetensorError:
+            raise AgeEditError(f"{NETWORKS} is damaged; fetch the weights folder again.") from None
+
+    def part(self, prefix):
+        """Arrays below `prefix.`, the prefix removed."""
+        return {k[len(prefix) + 1:]: v for k, v in self.arrays.items() if k.startswith(prefix + ".")}
+
+    def alpha(self, years):
+        """Edit strength for a change in years, by the calibration table (S63); linear beyond its ends."""
+        asked, alphas = np.array(self.manifest["calibration"]["years"]), np.array(self.manifest["calibration"]["alpha"])
+        return float(np.interp(years, asked, alphas))
+
+    @property
+    def years_range(self):
+        """(lowest, highest) change in years that the calibration covers."""
+        years = self.manifest["calibration"]["years"]
+        return min(years), max(years)
