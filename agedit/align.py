@@ -34,6 +34,13 @@ class Face:
         m[:, 2] += m[:, :2] @ (0.5, 0.5) - 0.5        # pixel i covers [i, i + 1) of the plane
         return m
 
+    def scaled(self, shape, new_shape):
+        """The same face in the same photo resized from `shape` (H, W, ...) to `new_shape`."""
+        if shape[:2] == new_shape[:2]:
+            return self
+        factor = np.array([new_shape[1] / shape[1], new_shape[0] / shape[0]])
+        return Face(self.points * factor, self.yaw, np.column_stack([self.matrix[:, :2] / factor, self.matrix[:, 2]]))
+
     def reason_to_refuse(self):
         """A plain sentence, or None for a face that can be edited."""
         if self.frame < MIN_FRAME:

@@ -2,6 +2,7 @@
 import time
 from dataclasses import dataclass, field
 
+import cv2
 import numpy as np
 
 from agedit.align import align
@@ -56,7 +57,7 @@ class AgeEditor:
     def __init__(self, engine=None, submodel=None):
         self.engine = engine or Engine()
         self.submodel = submodel or self.engine.weights.order[0]
-        self.rgb, self.faces, self._prepared, self._read = None, [], {}, {}
+        self.rgb, self.faces, self._prepared, self._read, self._views = None, [], {}, {}, {}
 
     def set_photo(self, rgb):
         """Find the faces (S61). The largest usable face is aligned and encoded (S62) at once, others when edited.
@@ -76,15 +77,28 @@ class AgeEditor:
             raise AgeEditError(found[0].reason_to_refuse())
         middle = time.perf_counter()
         prepared = {0: _Prepared(self.engine, rgb, faces[0])}
-        self.rgb, self.faces, self._prepared, self._read = rgb, faces, prepared, {}
+        self.rgb, self.faces, self._prepared, self._read, self._views = rgb, faces, prepared, {}, {}
         return {"find": (middle - start) * 1e3, "encode": (time.perf_counter() - middle) * 1e3}
 
-    def edit(self, years, face=0, submodel=None, strict=False):
+    def view(self, limit=None):
+        """The photo, its longer side shrunk to `limit` pixels at most."""
+        height, width = self.rgb.shape[:2]
+        scale = limit / max(height, width) if limit else 1
+        if scale >= 1:
+            return self.rgb
+        if limit not in self._views:
+            size = max(1, round(width * scale)), max(1, round(height * scale))
+            self._views[limit] = cv2.resize(self.rgb, size, interpolation=cv2.INTER_AREA)
+        return self._views[limit]
+
+    def edit(self, years, face=0, submodel=None, strict=False, limit=None):
         """Shift and generate (S63, S64), then add the change to the photo.
 
         Args:
             years: change in years, + is older. face: index into `faces`, or "all"; or years is {face: years}.
             submodel: (r, c). strict: return G(f') alone, the patent's own form, with no photo as input.
+
+            limit: shrink the picture's longer side to this many pixels, for a quick look.
 
         Returns:
             Edit. At 0 years the picture equals the photo bit for bit (not in the strict form).
@@ -99,7 +113,8 @@ class AgeEditor:
         for value in wanted.values():
             if not (isinstance(value, (int, float)) and low <= value <= high):
                 raise AgeEditError(f"{value} years is out of range; choose a change between {low} and {high} years.")
-        picture, crops, ms = self.rgb, {}, {"generate": 0.0, "blend": 0.0}
+        photo = picture = self.view(limit)
+        crops, ms = {}, {"generate": 0.0, "blend": 0.0}
         for index, value in wanted.items():
             prepared = self.prepare(index)
             start = time.perf_counter()
@@ -113,11 +128,11 @@ class AgeEditor:
                 continue
             change = (self._run(prepared, value, r, c) - self._base(prepared, r, c)) * 127.5
             middle = time.perf_counter()
-            picture = add_change(picture, change, prepared.mask, prepared.face)
+            picture = add_change(picture, change, prepared.mask, prepared.face.scaled(self.rgb.shape, photo.shape))
             crops[index] = change            # turned into a crop only when someone asks, see `crop`
             ms["generate"] += (middle - start) * 1e3
             ms["blend"] += (time.perf_counter() - middle) * 1e3
-        return Edit(self.rgb.copy() if picture is self.rgb else picture, crops, wanted, (r, c), ms)
+        return Edit(photo.copy() if picture is photo else picture, crops, wanted, (r, c), ms)
 
     def prepare(self, index, submodel=None):
         """Align and encode a face now, and with `submodel` run G_{r,c}(f), so that its first edit is quick."""

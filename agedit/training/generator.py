@@ -33,7 +33,7 @@ class Settings:
     batch: int = 16
     photos: int = 5            # rows of the batch that are labelled photos without a second age
     strict: float = 0.12       # share of pair rows whose photo is hidden
-    rate: float = 1e-3
+    rate: float = 4e-3
     pixel: float = 4.0
     raw: float = 1.0           # G(f') itself against the target, so that the strict form is a face
     perceptual: float = 1.5
@@ -113,6 +113,19 @@ def shrink(x, r):
     return F.avg_pool2d(x, x.shape[-1] // r) if x.shape[-1] > r else x
 
 
+def parameter_groups(generator):
+    """Equalised learning rates (Karras et al., 2018) as Adam groups: each layer's rate over the root of its fan-in.
+
+    Without it a coherent step of a wide layer moves its output by more than the output itself, and training explodes.
+    """
+    groups = {}
+    for name, p in generator.named_parameters():
+        share = 1 / math.sqrt(p[0].numel()) if p.ndim > 1 and name != "start" else 0.2
+        share *= 0.3 if name.startswith("mapping.") else 1.0
+        groups.setdefault(share, []).append(p)
+    return [{"params": params, "share": share} for share, params in groups.items()]
+
+
 class Trainer:
     """State of one run: networks, optimisers, EMA; `step` does one batch."""
 
@@ -127,12 +140,9 @@ class Trainer:
         self.n = torch.from_numpy(np.load(vector)["n"]).to(self.device.torch)
         self.generator, self.discriminator = Generator(256).to(**to), Discriminator().to(**to)
         self.perceptual, self.judges = Perceptual(wheel).to(**to), Judges(weights).to(**to)
-        slow = [p for k, p in self.generator.named_parameters() if k.startswith("mapping") or "style" in k]
-        fast = [p for k, p in self.generator.named_parameters() if not (k.startswith("mapping") or "style" in k)]
-        self.opt_g = torch.optim.Adam([{"params": fast, "share": 1.0}, {"params": slow, "share": 0.3}],
-                                      settings.rate, (0.5, 0.99), eps=1e-7)
+        self.opt_g = torch.optim.Adam(parameter_groups(self.generator), settings.rate, (0.0, 0.99), eps=1e-8)
         self.opt_d = torch.optim.Adam(self.discriminator.parameters(), 5e-4, (0.0, 0.99), eps=1e-7)
-        self.ema, self.steps, self.seconds = Ema(self.generator), 0, 0.0
+        self.ema, self.steps, self.seconds, self.norm = Ema(self.generator), 0, 0.0, None
         state = load_checkpoint(self.run / "generator.pt")
         if state:
             for name in ("generator", "discriminator", "opt_g", "opt_d"):
@@ -141,7 +151,6 @@ class Trainer:
             self.steps, self.seconds = state["steps"], state["seconds"]
         self.rng = np.random.default_rng([seed, self.device.rank, self.steps])
         self.batches = Batches(data, settings, self.rng, self.device.torch)
-        self.data = data
 
     def save(self):
         if self.device.main:
@@ -202,8 +211,12 @@ class Trainer:
             log["same"] = same.item()
         self.discriminator.requires_grad_(True)
         self.device.average_gradients(self.generator)
-        torch.nn.utils.clip_grad_norm_(self.generator.parameters(), 2.0)
-        self.opt_g.step()
+        norm = torch.nn.utils.clip_grad_norm_(self.generator.parameters(), 1.0).item()
+        self.norm = norm if self.norm is None else self.norm + 0.05 * (min(norm, 4 * self.norm) - self.norm)
+        if norm > 10 * self.norm or not math.isfinite(norm):
+            log["skipped"] = 1
+        else:
+            self.opt_g.step()
         self.ema.update(self.generator)
         self.steps += 1
         log["d"] = loss_d.item()
@@ -236,23 +249,20 @@ class Trainer:
         """Held-out people by years: the full network, then the smallest sub-model, then the strict form."""
         network = Generator(256).to(self.device.torch, memory_format=torch.channels_last)
         network.load_state_dict(self.ema.state)
-        columns = []
-        for crops in map(Crops, self.data):
-            groups = [g[0] for g in crops.people(True)[:5]]
-            photos = crops.photos(True)[::131][:5]
-            x, mask = batch_of(crops.images, [*groups, *photos], self.device.torch)
-            f = self.encoder(shrink(x, INPUT))
-            for form, (q, c) in (("full", (r, 1.0)), ("small", (SMALLEST, RATIOS[0])), ("strict", (r, 1.0))):
-                hidden = torch.full((len(x),), form == "strict", device=x.device)
-                column = [] if form != "full" else [shrink(x, r)]
-                for t in (years if form == "full" else (-20, 40) if form == "small" else (0, 40)):
-                    shifted = f + t * ALPHA_PER_YEAR * self.n
-                    y, _, _ = self.edit(network, x, f, shifted, mask, hidden, q, c, ~hidden | hidden)
-                    if q < r:
-                        change = F.interpolate(y - shrink(x, q), size=(r, r), mode="bicubic")
-                        y = shrink(x, r) + change
-                    column.append(y)
-                columns += column
+        columns, crops = [], self.batches.sets[0]
+        rows = [*(g[0] for g in crops.people(True)[:5]), *crops.photos(True)[::131][:5]]
+        x, mask = batch_of(crops.images, rows, self.device.torch)
+        f = self.encoder(shrink(x, INPUT))
+        for form, (q, c) in (("full", (r, 1.0)), ("small", (SMALLEST, RATIOS[0])), ("strict", (r, 1.0))):
+            hidden = torch.full((len(x),), form == "strict", device=x.device)
+            if form == "full":
+                columns.append(shrink(x, r))
+            for t in (years if form == "full" else (-20, 40) if form == "small" else (0, 40)):
+                shifted = f + t * ALPHA_PER_YEAR * self.n
+                y, _, _ = self.edit(network, x, f, shifted, mask, hidden, q, c, torch.ones_like(hidden))
+                if q < r:
+                    y = shrink(x, r) + F.interpolate(y - shrink(x, q), size=(r, r), mode="bicubic")
+                columns.append(y)
         save_sheet(path, [[picture for picture in column] for column in columns])
 
 
@@ -277,7 +287,7 @@ def train_generator(data, run, wheel, weights, plan=((64, 0.2), (128, 0.5), (256
                 break
             r = plan[min(int(np.searchsorted(bounds, progress, "right")), len(plan) - 1)][0]
             since = trainer.steps - entered.setdefault(r, trainer.steps)      # a stage's new block starts gently
-            rate = settings.rate * min(1, (since + 1) / 100) * max(0.03, (1 - progress) ** 0.8)
+            rate = settings.rate * min(1, (since + 1) / 200) * max(0.03, (1 - progress) ** 0.8)
             for group in trainer.opt_g.param_groups:
                 group["lr"] = rate * group["share"]
             log = trainer.step(r)

@@ -1,0 +1,169 @@
+"""The command line: python -m agedit edit | tune | info | evaluate | train."""
+import contextlib
+import json
+import os
+import sys
+import time
+
+import click
+
+from agedit.errors import AgeEditError
+
+
+def quiet_libraries():
+    """Other libraries' start-up chatter goes nowhere; warnings of ours go to stderr by click."""
+    os.environ.setdefault("GLOG_minloglevel", "3")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+@contextlib.contextmanager
+def native_stderr_hidden():
+    """MediaPipe and TFLite write banners from C++ straight to file descriptor 2."""
+    sys.stderr.flush()
+    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(saved, 2)
+        os.close(saved), os.close(null)
+
+
+class Group(click.Group):
+    """Every AgeEditError becomes one sentence on stderr and exit status 2."""
+
+    def invoke(self, ctx):
+        try:
+            return super().invoke(ctx)
+        except AgeEditError as error:
+            click.echo(f"agedit: {error}", err=True)
+            ctx.exit(2)
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+def main():
+    """Age editing that runs on your own machine. No photo leaves it."""
+    quiet_libraries()
+
+
+def engine():
+    from agedit.runtime import Engine
+    return Engine()
+
+
+def report(data, as_json, text):
+    click.echo(json.dumps(data) if as_json else text)
+
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+
+
+@main.command()
+@click.argument("photo")
+@click.option("-o", "--output", required=True, metavar="OUT.png", help="Where the edited picture goes; the ending is its format.")
+@click.option("--years", required=True, type=float, help="Change of age: 20 is older, -20 younger.")
+@click.option("--budget", type=float, metavar="MS", help="Waiting budget; the best sub-model within it runs.")
+@click.option("--submodel", metavar="R:C", help="Run this sub-model, e.g. 128:0.5.")
+@click.option("--face", default="0", show_default=True, metavar="K|all", help="Which face, largest first.")
+@click.option("--strict", is_flag=True, help="The patent's own form: write the generated face G(f') alone.")
+@as_json
+def edit(photo, output, years, budget, submodel, face, strict, as_json):
+    """Make the person in PHOTO older or younger."""
+    from agedit.editor import AgeEditor
+    from agedit.photo import check_output, encode_photo, load_photo, save_photo
+    from agedit.submodel import parse
+    from agedit.tune import Tuner
+    check_output(output)
+    start = time.perf_counter()
+    rgb = load_photo(photo)
+    ms, eng = {"read": (time.perf_counter() - start) * 1e3}, engine()
+    notes = []
+    if face != "all":
+        if not face.isdigit():
+            raise AgeEditError(f"--face {face} is not a face; give a number, 0 being the largest face, or all.")
+        face = int(face)
+    if submodel and budget:
+        raise AgeEditError("Give either --budget or --submodel, not both.")
+    choice = parse(submodel, eng.weights.resolutions) if submodel else None
+    with native_stderr_hidden():
+        editor = AgeEditor(eng, choice)
+        ms |= editor.set_photo(rgb)
+        if budget is not None:
+            tuned = Tuner(eng).choose(budget)
+            editor.submodel, notes = (tuned["submodel"]["r"], tuned["submodel"]["c"]), tuned["notes"]
+        for index in editor._indices(face):
+            editor.prepare(index, None if strict else editor.submodel)
+        result = editor.edit(years, face, strict=strict)
+        first = next(iter(result.years))
+        reading = editor.read(result, first)
+    start = time.perf_counter()
+    save_photo(output, result.picture)
+    ms |= result.ms | {"write": (time.perf_counter() - start) * 1e3}
+    r, c = result.submodel
+    data = {"output": str(output), "faces": len(editor.faces), "face": face, "submodel": {"r": r, "c": c}, "years": years,
+            **reading, "strict": strict, "ms": {k: round(v, 2) for k, v in ms.items()}, "notes": notes}
+    text = [f"{output}: {years:+g} years with {r} px, c = {c:g}; about {reading['age_before']:.0f} before, "
+            f"{reading['age_after']:.0f} after, identity {reading['identity']:.2f} "
+            f"({ms['generate'] + ms['blend']:.0f} ms to generate and blend)", *notes]
+    report(data, as_json, "\n".join(text))
+
+
+@main.command()
+@click.option("--budget", required=True, type=float, metavar="MS", help="How long a visitor may wait for an edit.")
+@click.option("--fresh", is_flag=True, help="Forget the times in this device's profile and measure again.")
+@as_json
+def tune(budget, fresh, as_json):
+    """Choose the best sub-model within a waiting budget by timing candidates on this device (S4)."""
+    from agedit.tune import Tuner
+
+    def tell(entry):
+        if not as_json:
+            r, c = entry["submodel"]
+            p90 = f"p90 {entry['p90_ms']:7.1f} ms" if "p90_ms" in entry else " " * 14
+            click.echo(f"{r:5d} px  c = {c:<5g} {p90}  {entry['verdict']}: {entry['reason']}")
+
+    eng = engine()
+    with native_stderr_hidden():
+        result = Tuner(eng).choose(budget, fresh, tell)
+    s = result["submodel"]
+    report(result, as_json, "\n".join([f"{s['r']} px, c = {s['c']:g}: p50 {result['p50_ms']} ms, p90 {result['p90_ms']} ms, "
+                                       f"chosen in {result['seconds']} s; profile {result['profile']}", *result["notes"]]))
+
+
+@main.command()
+@as_json
+def info(as_json):
+    """What the weights hold: sub-models, their costs, layer counts, hashes, provenance."""
+    from agedit.info import describe, table
+    data = describe(engine().weights)
+    report(data, as_json, table(data))
+
+
+@main.command()
+@click.argument("folder")
+@click.option("--limit", type=int, help="Judge the first N photos only.")
+@as_json
+def evaluate(folder, limit, as_json):
+    """Judge the edits of every photo in FOLDER with the shipped estimators."""
+    from tqdm import tqdm
+
+    from agedit.evaluate import evaluate as run
+    data = run(folder, engine(), limit, lambda files: tqdm(files, unit="photo", file=sys.stderr))
+    report(data, as_json, json.dumps({k: v for k, v in data.items() if k != "rows"}, indent=1))
+
+
+@main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []}, add_help_option=False)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def train(arguments):
+    """Train on your own faces: prepare, teacher, autoencoder, age-vector, generator, export, calibrate, all."""
+    try:
+        from agedit.training.cli import stages
+    except ModuleNotFoundError as error:
+        raise AgeEditError(f"Training needs the package {error.name}; "
+                           "run `pip install -r requirements-train.txt`.") from None
+    stages.main(args=list(arguments), prog_name="python -m agedit train", standalone_mode=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""Judge the edits of a folder of photos with the shipped estimators, through the same path as the app."""
+from pathlib import Path
+
+import numpy as np
+
+from agedit.editor import AGES, AgeEditor
+from agedit.errors import AgeEditError
+from agedit.photo import FORMATS, load_photo
+
+JOURNEY = range(-30, 41, 10)
+
+
+def rank_correlation(a, b):
+    """Spearman's, without ties."""
+    rank = lambda v: np.argsort(np.argsort(v))
+    return float(np.corrcoef(rank(a), rank(b))[0, 1])
+
+
+def evaluate(folder, engine, limit=None, progress=iter):
+    """Every photo of `folder`, its largest face, at the full network and the smallest sub-model.
+
+    Args:
+        progress: wraps the list of files, e.g. tqdm.
+
+    Returns:
+        A dict of figures; `rows` has one entry a photo, `skipped` one sentence for each that could not be used.
+    Raises AgeEditError when nothing could be judged.
+    """
+    files = sorted(p for p in Path(folder).glob("*") if p.suffix.lower() in FORMATS)[:limit]
+    if not files:
+        raise AgeEditError(f"There are no pictures in {folder}; name a folder with JPEG, PNG or WebP photos.")
+    full, smallest = engine.weights.order[0], engine.weights.candidates[0]
+    editor, rows, skipped = AgeEditor(engine), [], []
+    low, high = engine.weights.years_range
+    for path in progress(files):
+        try:
+            editor.set_photo(load_photo(path))
+        except AgeEditError as error:
+            skipped.append(f"{path.name}: {error}")
+            continue
+        row = {"file": path.name}
+        crop = editor.prepare(0).crop
+        age, male = engine.readout.age(crop)
+        row["age"] = age
+
+        def judge(years, submodel=full, strict=False):
+            edit = editor.edit(years, submodel=submodel, strict=strict)
+            result = editor.read(edit)
+            return edit, result["age_after"] - age, result["identity"], result["identity_l2"]
+
+        for name, years in (("plus30", 30), ("minus20", -20), ("plus17", 17)):
+            if low <= years <= high and (years > 0 or age > 35) and AGES[0] <= age + years <= AGES[1]:
+                edit, change, cosine, l2 = judge(years)
+                small = judge(years, smallest)
+                gender = engine.readout.age(editor.crop(edit))[1]
+                row[name] = {"change": change, "cosine": cosine, "l2": l2, "flip": (gender > 0.5) != (male > 0.5),
+                             "small_change": small[1], "small_l2": small[3]}
+        steps = [y for y in JOURNEY if low <= y <= high and AGES[0] + 4 <= age + y <= AGES[1]]
+        row["monotony"] = rank_correlation(steps, [judge(y)[1] for y in steps]) if len(steps) > 2 else None
+        strict = [judge(y, strict=True) for y in (0, min(30, high))]
+        row["strict"] = {"l2_at_0": strict[0][3], "change_at_30": strict[1][1] - strict[0][1]}
+        rows.append(row)
+    if not rows:
+        raise AgeEditError(f"None of the {len(files)} pictures in {folder} has a usable face. First: {skipped[0]}")
+    return {"photos": len(rows), "submodel": list(full), "smallest": list(smallest), **summary(rows),
+            "skipped": skipped, "rows": rows}
+
+
+def summary(rows):
+    """The figures over all rows; None where no photo qualified."""
+    result = {}
+    for name in ("plus30", "minus20", "plus17"):
+        cells = [row[name] for row in rows if name in row]
+        mean = lambda key: round(float(np.mean([c[key] for c in cells])), 3) if cells else None
+        share = lambda test: round(float(np.mean([test(c) for c in cells])), 3) if cells else None
+        result[name] = {"photos": len(cells), "judged_change": mean("change"), "cosine": mean("cosine"), "l2": mean("l2"),
+                        "same_person": share(lambda c: c["l2"] < 0.6), "gender_flips": share(lambda c: c["flip"]),
+                        "right_direction": share(lambda c: (c["change"] > 0) == (name != "minus20")),
+                        "smallest_judged_change": mean("small_change"),
+                        "smallest_age_difference": share(lambda c: abs(c["small_change"] - c["change"]))}
+    monotony = [row["monotony"] for row in rows if row["monotony"] is not None]
+    result["rank_correlation_median"] = round(float(np.median(monotony)), 3) if monotony else None
+    result["strict"] = {k: round(float(np.mean([row["strict"][k] for row in rows])), 3) for k in rows[0]["strict"]}
+    return result

@@ -1,0 +1,87 @@
+"""What this device is, and the times measured on it: one readable JSON a device under profiles/."""
+import json
+import os
+import platform
+import re
+from pathlib import Path
+
+from agedit.errors import AgeEditError
+from agedit.runtime import runtime_name, usable_cores
+from agedit.selector import Times, fit
+from agedit.submodel import cost
+
+FOLDER = Path(__file__).resolve().parent.parent / "profiles"
+SCHEMA = 1
+
+
+def processor():
+    """The processor's name as its maker writes it, as far as the system tells."""
+    try:
+        match = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
+        if match:
+            return match[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def power_state():
+    """'battery', 'mains' or 'unknown'."""
+    supplies = Path("/sys/class/power_supply")
+    states = [p.read_text().strip() for p in supplies.glob("*/status")] if supplies.is_dir() else []
+    return "battery" if "Discharging" in states else "mains" if states else "unknown"
+
+
+def identity(threads, weights_hash):
+    """What must be the same for times to be trusted."""
+    return {"processor": processor(), "machine": platform.machine(), "system": platform.system(), "cores": usable_cores(),
+            "threads": threads, "runtime": runtime_name(), "weights": weights_hash}
+
+
+def path_for(device, folder=FOLDER):
+    name = re.sub(r"[^a-z0-9]+", "-", f"{device['processor']} {device['cores']} cores".lower()).strip("-")
+    return Path(folder) / f"{name}.json"
+
+
+def write(path, device, times):
+    """Write times as a profile, whole or not at all. times: {(r, c): Times}. Raises AgeEditError."""
+    line = fit(times, lambda rc: cost(*rc)["macs"])
+    text = json.dumps({
+        "schema": SCHEMA, "device": device, "power": power_state(),
+        "fit": None if line is None else {"ms": line[0], "ms_per_gmac": line[1] * 1e9},
+        "times": [{"r": r, "c": c, "p50_ms": round(t.p50, 3), "p90_ms": round(t.p90, 3), "n": len(t.runs),
+                   "runs_ms": [round(v, 3) for v in t.runs]} for (r, c), t in sorted(times.items()) if t.runs]}, indent=1)
+    path = Path(path)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise AgeEditError(f"The profile could not be kept in {path.parent} ({error.strerror}); "
+                           "make the folder writable or name another with AGEDIT_PROFILES.") from None
+
+
+def read(path, device):
+    """Times of a valid profile, {(r, c): Times}.
+
+    Raises AgeEditError when the file is damaged, of another schema, or from another device, thread count, runtime or
+    weights: foreign times are never used for a choice.
+    """
+    path = Path(path)
+    try:
+        data = json.loads(path.read_text())
+        schema, theirs = data["schema"], dict(data["device"])
+        times = {(int(t["r"]), float(t["c"])): Times([float(v) for v in t["runs_ms"]]) for t in data["times"]}
+        if any(v <= 0 or v != v for t in times.values() for v in t.runs) or not all(t.runs for t in times.values()):
+            raise ValueError("a time is missing or not positive")
+    except OSError as error:
+        raise AgeEditError(f"The profile {path} cannot be read ({error.strerror}); tune again.") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise AgeEditError(f"The profile {path.name} is damaged; delete it or tune again with --fresh.") from None
+    if schema != SCHEMA:
+        raise AgeEditError(f"The profile {path.name} has schema {schema}, this program reads {SCHEMA}; tune again.")
+    different = [k for k in device if theirs.get(k) != device[k]]
+    if different:
+        raise AgeEditError(f"The profile {path.name} was made elsewhere (another {', '.join(different)}); tune again.")
+    return times

@@ -1,0 +1,161 @@
+"""S41-S44: find the best sub-model within a waiting budget by timing candidates. Knows times and budgets only.
+
+From best to worst: a candidate that a fit of the times so far puts far over the budget is skipped; the others are
+timed until the verdict is clear; the first that fits is confirmed, in turns with the one that it was preferred to.
+"""
+import math
+import random
+import time
+from dataclasses import dataclass, field
+
+WARM_UP = 3          # runs that are not counted: the first compiles and allocates
+LEAST, MOST = 10, 30  # counted runs of a candidate
+NEAR = 0.12          # a p90 this close to the budget asks for all runs
+FAR = 1.6            # predicted over this many budgets: not worth a run
+
+
+def percentile(values, share):
+    """The value that at least `share` of `values` do not exceed."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+
+
+@dataclass
+class Times:
+    """Counted runs of one candidate, in milliseconds."""
+    runs: list = field(default_factory=list)
+
+    @property
+    def p50(self):
+        return percentile(self.runs, 0.5)
+
+    @property
+    def p90(self):
+        return percentile(self.runs, 0.9)
+
+
+def frontier(order, cost):
+    """Candidates of `order` (best first) that no better one undercuts: a dominated (r, c) is never worth choosing."""
+    kept, cheapest = [], math.inf
+    for candidate in order:
+        if cost(candidate) < cheapest:
+            kept.append(candidate)
+            cheapest = cost(candidate)
+    return kept
+
+
+def fit(times, cost):
+    """(a, b) of p50 = a + b * cost by relative least squares, b >= 0; None below two candidates."""
+    points = [(cost(k), t.p50) for k, t in times.items() if t.runs]
+    if len(points) < 2:
+        return None
+    weights = [1 / max(y, 1e-6) ** 2 for _, y in points]
+    total = sum(weights)
+    mx = sum(w * x for w, (x, _) in zip(weights, points)) / total
+    my = sum(w * y for w, (_, y) in zip(weights, points)) / total
+    spread = sum(w * (x - mx) ** 2 for w, (x, _) in zip(weights, points))
+    b = max(0.0, sum(w * (x - mx) * (y - my) for w, (x, y) in zip(weights, points)) / max(spread, 1e-12))
+    return my - b * mx, b
+
+
+class Selector:
+    """The loop of S4.
+
+    Args:
+        order: candidates from best to worst by measured quality. cost: candidate -> multiply-adds.
+        run: candidate -> does what the visitor waits for, once. clock: () -> seconds.
+        times: {candidate: Times} known from a valid profile. tell: called with each entry of `tried`.
+    """
+
+    def __init__(self, order, cost, run, clock=time.perf_counter, times=None, tell=None, seed=0):
+        self.order, self.cost, self.run, self.clock = frontier(order, cost), cost, run, clock
+        self.times = dict(times or {})
+        self.tell, self.random, self.tried = tell or (lambda entry: None), random.Random(seed), []
+
+    def predict(self, candidate):
+        """Milliseconds of one run by the fit of all times so far, or None."""
+        line = fit(self.times, self.cost)
+        return None if line is None else max(0.0, line[0] + line[1] * self.cost(candidate))
+
+    def choose(self, budget):
+        """Time what must be timed and return (candidate, whether its p90 is within `budget` ms).
+
+        When nothing fits the cheapest candidate is returned with False.
+        """
+        self.tried = []
+        smallest = self.order[-1]
+        if not self._known(smallest):
+            self._time(smallest, budget)
+            if self.times[smallest].p90 > budget:
+                self._log(smallest, "too slow", "even the smallest sub-model exceeds the budget; it runs all the same")
+                return smallest, False
+            self._log(smallest, "fits", "the smallest sub-model, timed first so that there is something to fall back on")
+        rejected = None
+        for candidate in self.order:
+            predicted = self.predict(candidate)
+            if not self._known(candidate):
+                if predicted is not None and predicted > FAR * budget:
+                    self._log(candidate, "skipped", f"predicted {predicted:.0f} ms, far over the budget", predicted)
+                    continue
+                self._time(candidate, budget)
+            if self.times[candidate].p90 <= budget:
+                if rejected and self.times[rejected].p50 <= 1.3 * budget:      # a near miss, or a burst
+                    winner = self._reconsider(rejected, candidate, budget)
+                    if winner is None:             # the machine slowed down: neither keeps the budget any more
+                        rejected = candidate
+                        continue
+                    candidate = winner
+                self._log(candidate, "chosen", f"the best whose p90 is within {budget:g} ms", predicted)
+                return candidate, True
+            self._log(candidate, "too slow", f"p90 {self.times[candidate].p90:.1f} ms exceeds {budget:g} ms", predicted)
+            rejected = candidate
+        self._log(smallest, "chosen", "nothing keeps the budget; the smallest runs")
+        return smallest, False
+
+    def _known(self, candidate):
+        return candidate in self.times and len(self.times[candidate].runs) >= LEAST
+
+    def _once(self, candidate):
+        start = self.clock()
+        self.run(candidate)
+        return (self.clock() - start) * 1e3
+
+    def _time(self, candidate, budget):
+        """Runs until p90 is clearly on one side of the budget, LEAST to MOST times."""
+        times = self.times[candidate] = Times()
+        for _ in range(WARM_UP):
+            first = self._once(candidate)
+        if first > 4 * budget:                     # no doubt about it: do not keep the visitor waiting
+            times.runs += [first] + [self._once(candidate) for _ in range(2)]
+            if times.p50 > 2 * budget:
+                return
+        while len(times.runs) < LEAST or (len(times.runs) < MOST and abs(times.p90 / budget - 1) < NEAR):
+            times.runs.append(self._once(candidate))
+
+    def _reconsider(self, better, worse, budget):
+        """Fresh runs of both in random turns, so that drift or another program's burst hits both alike.
+
+        Returns the better one if it fits now, else the worse one if it still fits, else None.
+        """
+        fresh = {better: Times(), worse: Times()}
+        for _ in range(LEAST):
+            for candidate in self.random.sample([better, worse], 2):
+                fresh[candidate].runs.append(self._once(candidate))
+        for candidate in (better, worse):
+            self.times[candidate] = fresh[candidate]
+            fits = fresh[candidate].p90 <= budget
+            self._log(candidate, "fits" if fits else "too slow",
+                      f"timed again in turns with its rival: p90 {fresh[candidate].p90:.1f} ms")
+            if fits:
+                return candidate
+        return None
+
+    def _log(self, candidate, verdict, reason, predicted=None):
+        entry = {"submodel": candidate, "verdict": verdict, "reason": reason}
+        times = self.times.get(candidate)
+        if times and times.runs:
+            entry |= {"p50_ms": round(times.p50, 2), "p90_ms": round(times.p90, 2), "n": len(times.runs)}
+        if predicted is not None:
+            entry["predicted_ms"] = round(predicted, 2)
+        self.tried.append(entry)
+        self.tell(entry)

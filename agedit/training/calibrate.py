@@ -1,0 +1,85 @@
+"""Stage `calibrate`: years -> alpha, and the quality of each (r, c), both measured on held-out photos with the app's
+own runtime; the results go into the manifest."""
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from agedit.blend import add_change_to_crop
+from agedit.runtime import Engine, to_network
+from agedit.submodel import cost
+from agedit.training.data import Crops
+from agedit.training.export import write_manifest
+from agedit.training.losses import Perceptual
+from agedit.weights import Weights
+
+ALPHAS = (-6, -4.8, -3.6, -2.4, -1.2, 1.2, 2.4, 3.6, 4.8, 6)
+QUALITY_ALPHAS = (-2.4, 3.6)
+
+
+class Shown:
+    """What the app shows of a prepared crop: photo + m (G(f + alpha n) - G(f))."""
+
+    def __init__(self, engine, image):
+        self.engine, self.crop, self.mask = engine, np.ascontiguousarray(image[:, :, :3]), image[:, :, 3] / np.float32(255)
+        self.f = engine.encode(self.crop)
+
+    def edit(self, alpha, r, c):
+        photo, n = to_network(self.crop, r), self.engine.weights.arrays["age_vector"]
+        run = lambda a: self.engine.generate(self.f + np.float32(a) * n, photo, r, c)
+        return add_change_to_crop(self.crop, (run(alpha) - run(0)) * 127.5, self.mask)
+
+
+def calibrate(data, out, wheel, photos=60, lowest=5, highest=88):
+    """Measure and write `calibration` and `quality` into the manifest of `out`.
+
+    The calibration inverts the mean judged change over photos whose goal lies between `lowest` and `highest` years.
+    Quality of (r, c): mean LPIPS and squared error between its shown picture and the full network's, 256 px.
+    """
+    engine = Engine(Weights(out))
+    full = engine.weights.candidates[-1]
+    crops = Crops(data)
+    index = crops.photos(True)[::2]                      # the other half is for `evaluate`
+    ages = crops.judged[index]
+    chosen = [index[np.argmin(np.abs(ages - a))] for a in np.linspace(12, 75, photos)]
+    chosen = list(dict.fromkeys(chosen))
+    changes = {a: [] for a in ALPHAS}
+    perceptual, tensor = Perceptual(wheel), lambda p: torch.from_numpy(to_network(p, 256))
+    rows = {rc: [] for rc in engine.weights.candidates}
+    for number, i in enumerate(tqdm(chosen, desc="calibrate", unit="photo")):
+        shown = Shown(engine, crops.images[i])
+        before = engine.readout.age(shown.crop)[0]
+        for alpha in ALPHAS:
+            changes[alpha].append((before, engine.readout.age(shown.edit(alpha, *full))[0] - before))
+        if number % 4:
+            continue
+        for alpha in QUALITY_ALPHAS:
+            best = shown.edit(alpha, *full)
+            age = engine.readout.age(best)[0]
+            for rc in rows:
+                picture = shown.edit(alpha, *rc)
+                with torch.no_grad():
+                    distance = perceptual(tensor(picture), tensor(best)).item()
+                rows[rc].append((distance, np.mean((picture / 255.0 - best / 255.0) ** 2),
+                                 abs(engine.readout.age(picture)[0] - age)))
+    curve = [(0.0, 0.0)]
+    for alpha, values in changes.items():
+        inside = [d for b, d in values if lowest <= b + d <= highest and lowest < b + alpha / 0.12 < highest]
+        if len(inside) >= 8:
+            curve.append((alpha, float(np.mean(inside))))
+    curve.sort()
+    alphas, judged = np.array(curve).T
+    judged = np.maximum.accumulate(judged)
+    print("judged change by alpha:", [(a, round(j, 1)) for a, j in curve])
+    manifest = engine.weights.manifest
+    years = [y for y in range(-40, 51, 5) if judged[0] - 6 <= y <= judged[-1] + 6]
+    # slightly beyond the measured ends by the last slope, never by more than the pictures were looked at
+    inverse = np.interp(years, judged, alphas)
+    manifest["calibration"] = {"years": years, "alpha": [round(float(a), 4) for a in inverse], "photos": len(chosen),
+                               "judged": [[a, round(j, 2)] for a, j in curve]}
+    quality = {rc: np.mean(v, 0) for rc, v in rows.items()}
+    order = sorted(rows, key=lambda rc: (quality[rc][0], -cost(*rc)["macs"]))
+    manifest["quality_order"] = [list(rc) for rc in order]
+    manifest["quality"] = [{"r": r, "c": c, "lpips": round(float(quality[r, c][0]), 4), "mse": round(float(quality[r, c][1]), 6),
+                            "age_difference": round(float(quality[r, c][2]), 2)} for r, c in order]
+    write_manifest(out, manifest)
+    print("quality:", manifest["quality"])

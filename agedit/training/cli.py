@@ -1,0 +1,145 @@
+"""One command a training stage, and one for all: python -m agedit train STAGE ..."""
+from pathlib import Path
+
+import click
+
+from agedit.errors import AgeEditError
+from agedit.weights import FOLDER
+
+data = click.option("--data", multiple=True, required=True, metavar="DIR", help="A prepared folder; may be repeated.")
+run = click.option("--run", default="runs/default", show_default=True, help="Where checkpoints and sheets go.")
+wheel = click.option("--perceptual", required=True, metavar="WHEEL", help="The stlpips_pytorch==0.0.2 wheel.")
+weights = click.option("--weights", default=str(FOLDER), show_default=True, help="Folder with the shipped networks.")
+largest = click.option("--largest", default=128, show_default=True, type=click.Choice([64, 128, 256, 512, 1024]),
+                       help="Highest resolution to train.")
+minutes = click.option("--minutes", type=float, help="Stop after this much training, whatever the steps.")
+
+
+class Stages(click.Group):
+    def invoke(self, ctx):
+        try:
+            return super().invoke(ctx)
+        except AgeEditError as error:
+            click.echo(f"agedit: {error}", err=True)
+            ctx.exit(2)
+
+
+@click.group(cls=Stages)
+def stages():
+    """Train on your own faces. Stages resume from their checkpoints; start them with torchrun to use several devices."""
+
+
+def plan_for(resolution):
+    """Low blocks first; half of the time goes to the highest."""
+    sizes = [r for r in (64, 128, 256, 512, 1024) if r <= resolution]
+    return [(r, 1.0) for r in sizes[:-1]] + [(sizes[-1], float(max(1, len(sizes) - 1)) * 1.5)]
+
+
+@stages.command()
+@click.option("--wheel", required=True, help="The random-face==2021.7.21.1 wheel.")
+@click.option("--direction", required=True, metavar="NPZ", help="age_nogender: a unit vector (512,) in W, + is older.")
+@click.option("--out", required=True, help="Folder for the pictures and pairs.csv.")
+@click.option("--people", default=3000, show_default=True, help="Five pictures each.")
+@click.option("--seed", default=1, show_default=True)
+def teacher(wheel, direction, out, people, seed):
+    """Draw invented people at five ages each, to learn from."""
+    from agedit.training.teacher import draw_pairs
+    draw_pairs(wheel, direction, out, people, seed)
+
+
+@stages.command()
+@click.option("--photos", metavar="DIR", help="A folder of photos (subfolder images/ allowed).")
+@click.option("--labels", metavar="CSV", help="file,age[,gender]; gender 0 male, 1 female.")
+@click.option("--pairs", multiple=True, metavar="DIR", help="A folder with pairs.csv; may be repeated.")
+@click.option("--out", required=True, help="Folder for the aligned crops.")
+@click.option("--workers", default=2, show_default=True)
+def prepare(photos, labels, pairs, out, workers):
+    """Align, mask and judge photos and pairs (S11, S12)."""
+    from agedit.training.data import prepare as go
+    if bool(photos) != bool(labels):
+        raise AgeEditError("--photos and --labels belong together; give both.")
+    go(out, photos, labels, pairs, workers)
+
+
+@stages.command()
+@data
+@run
+@minutes
+@click.option("--steps", default=20000, show_default=True)
+@click.option("--loss-below", default=0.0, show_default=True, help="Stop when the running loss is lower (S24).")
+@click.option("--batch", default=32, show_default=True)
+def autoencoder(data, run, minutes, steps, loss_below, batch):
+    """Train E and Dec (S21-S24)."""
+    from agedit.training.autoencoder import train_autoencoder
+    train_autoencoder(data, run, steps, loss_below, minutes, batch)
+
+
+@stages.command("age-vector")
+@data
+@run
+@click.option("--c", default=2e-4, show_default=True, help="The SVM's C.")
+def age_vector(data, run, c):
+    """Fit the linear SVM; its coefficients are n (S3, S5)."""
+    from agedit.training.age_vector import train_age_vector
+    train_age_vector(data, run, c)
+
+
+@stages.command()
+@data
+@run
+@wheel
+@weights
+@largest
+@minutes
+@click.option("--steps", default=100000, show_default=True)
+@click.option("--batch", default=16, show_default=True)
+@click.option("--sheet-every", default=200, show_default=True)
+def generator(data, run, perceptual, weights, largest, minutes, steps, batch, sheet_every):
+    """Train the elastic generator (S25-S210)."""
+    from agedit.training.generator import Settings, train_generator
+    settings = Settings(batch=batch, photos=batch // 3)
+    train_generator(data, run, perceptual, weights, plan_for(largest), steps, minutes, sheet_every, settings)
+
+
+@stages.command()
+@run
+@largest
+@click.option("--out", default=str(FOLDER), show_default=True)
+def export(run, largest, out):
+    """Write the weight file and the manifest that the app reads."""
+    from agedit.training.export import export as go
+    go(run, out, largest)
+
+
+@stages.command()
+@click.option("--data", required=True, metavar="DIR", help="A prepared folder with labelled photos.")
+@wheel
+@click.option("--out", default=str(FOLDER), show_default=True)
+def calibrate(data, perceptual, out):
+    """Measure years by alpha and the quality of each sub-model; needs `export` first."""
+    from agedit.training.calibrate import calibrate as go
+    go(data, out, perceptual)
+
+
+@stages.command("all")
+@click.option("--photos", required=True, metavar="DIR")
+@click.option("--labels", required=True, metavar="CSV")
+@click.option("--pairs", multiple=True, required=True, metavar="DIR")
+@run
+@wheel
+@click.option("--weights", "out", default=str(FOLDER), show_default=True, help="Where the trained weights go.")
+@largest
+@click.option("--autoencoder-minutes", default=10.0, show_default=True)
+@click.option("--generator-minutes", default=120.0, show_default=True)
+@click.pass_context
+def everything(ctx, photos, labels, pairs, run, perceptual, out, largest, autoencoder_minutes, generator_minutes):
+    """All stages in order, each skipped or resumed as its files allow; ends with `evaluate` on the photos held out."""
+    folder = str(Path(run) / "data")
+    if not (Path(folder) / "crops.npy").exists():
+        ctx.invoke(prepare, photos=photos, labels=labels, pairs=pairs, out=folder, workers=2)
+    ctx.invoke(autoencoder, data=[folder], run=run, minutes=autoencoder_minutes, steps=20000, loss_below=0.0, batch=32)
+    ctx.invoke(age_vector, data=[folder], run=run, c=2e-4)
+    ctx.invoke(generator, data=[folder], run=run, perceptual=perceptual, weights=out, largest=largest,
+               minutes=generator_minutes, steps=100000, batch=16, sheet_every=200)
+    ctx.invoke(export, run=run, largest=largest, out=out)
+    ctx.invoke(calibrate, data=folder, perceptual=perceptual, out=out)

@@ -1,0 +1,71 @@
+"""Stage `export`: E, the generator's EMA weights and n into one fp16 file, and the manifest with hashes."""
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from agedit.errors import AgeEditError
+from agedit.network.autoencoder import CONVOLUTIONS, INPUT
+from agedit.submodel import RATIOS, SMALLEST, candidates
+from agedit.training.age_vector import load_encoder
+from agedit.training.common import load_checkpoint
+from agedit.training.generator import ALPHA_PER_YEAR
+from agedit.weights import NETWORKS, SCHEMA, sha256
+
+THIRD_PARTY = ("age_gender_faceapi.onnx", "face_detection_yunet.onnx", "hair_segmentation_mobile.tflite",
+               "identity_dlib.onnx")
+
+
+def folded_encoder(encoder):
+    """{conv{i}.weight/bias, fc.weight/bias} with every batch norm folded into the convolution before it."""
+    arrays, convolutions = {}, [m for m in encoder.body if hasattr(m, "kernel_size") and hasattr(m, "weight")]
+    norms = [m for m in encoder.body if hasattr(m, "running_var")]
+    for i, (conv, norm) in enumerate(zip(convolutions, norms)):
+        scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+        arrays[f"conv{i}.weight"] = (conv.weight * scale[:, None, None, None]).numpy()
+        arrays[f"conv{i}.bias"] = (norm.bias - norm.running_mean * scale).numpy()
+    return arrays | {"fc.weight": encoder.fc.weight.numpy(), "fc.bias": encoder.fc.bias.numpy()}
+
+
+def export(run, out, largest):
+    """Write `agedit.safetensors` and `manifest.json` into `out`, which holds the third-party networks.
+
+    Args:
+        largest: the highest resolution that was trained; the manifest offers every block from 64 px to it.
+    """
+    run, out = Path(run), Path(out)
+    state = load_checkpoint(run / "generator.pt")
+    if not state:
+        raise AgeEditError(f"There is no generator in {run}; run the generator stage first.")
+    missing = [name for name in THIRD_PARTY if not (out / name).exists()]
+    if missing:
+        raise AgeEditError(f"{out} lacks {', '.join(missing)}; copy them from the released weights folder.")
+    arrays = {f"encoder.{k}": v for k, v in folded_encoder(load_encoder(run)).items()}
+    for k, v in state["ema"].items():
+        size = int(k.split(".")[1]) if k.startswith("blocks.") else 0
+        if size <= largest:
+            arrays[f"generator.{k}"] = v.numpy()
+    arrays["age_vector"] = np.load(run / "age_vector.npz")["n"]
+    half = {k: np.ascontiguousarray(v, np.float16) for k, v in arrays.items()}
+    half["age_vector"] = arrays["age_vector"].astype(np.float32)
+    save_file(half, out / NETWORKS)
+    resolutions = [r for r in (SMALLEST, 128, 256, 512, 1024) if r <= largest]
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=out).stdout.strip()
+    years = list(range(-40, 51, 10))
+    manifest = {
+        "schema": SCHEMA, "resolutions": resolutions,
+        "files": {name: sha256(out / name) for name in (NETWORKS, *THIRD_PARTY)},
+        "encoder": {"input": INPUT, "convolutions": [list(c) for c in CONVOLUTIONS]},
+        "calibration": {"years": years, "alpha": [round(y * ALPHA_PER_YEAR, 4) for y in years]},
+        "quality_order": [list(rc) for rc in reversed(candidates(resolutions))],
+        "provenance": {"commit": commit, "autoencoder_mse": round(load_checkpoint(run / "autoencoder.pt")["mse"], 4),
+                       "age_svm": json.loads((run / "age_vector.json").read_text()),
+                       "generator_steps": state["steps"], "generator_minutes": round(state["seconds"] / 60, 1)}}
+    write_manifest(out, manifest)
+    print(f"exported {sum(v.nbytes for v in half.values()) / 1e6:.1f} MB to {out / NETWORKS}")
+
+
+def write_manifest(out, manifest):
+    (Path(out) / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")

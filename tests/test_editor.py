@@ -1,0 +1,160 @@
+"""S6 with the shipped weights: exact at 0, older means older, only the face changes, bad requests lose nothing."""
+import hashlib
+import json
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+
+from agedit import AgeEditError, AgeEditor, load_photo
+from agedit.align import align
+from agedit.runtime import Engine
+from agedit.weights import FOLDER, Weights
+
+from conftest import PORTRAITS
+
+
+def test_zero_years_is_the_photo_bit_for_bit(engine, editor, portrait):
+    for submodel in engine.weights.candidates:
+        assert np.array_equal(editor.edit(0, submodel=submodel).picture, portrait)
+
+
+def test_the_change_itself_is_zero_at_zero_years(engine, editor):
+    """Not only a shortcut: G(f + alpha(0) n) - G(f) vanishes."""
+    prepared = editor.prepare(0)
+    for r, c in engine.weights.candidates:
+        assert np.abs(editor._run(prepared, 0, r, c) - editor._base(prepared, r, c)).max() == 0
+    assert engine.weights.alpha(0) == 0
+
+
+def test_older_means_older_on_the_portraits(engine):
+    changes = {-20: [], 20: [], 40: []}
+    for path in PORTRAITS:
+        editor = AgeEditor(engine)
+        editor.set_photo(load_photo(path))
+        for years, values in changes.items():
+            reading = editor.read(editor.edit(years))
+            values.append(reading["age_after"] - reading["age_before"])
+    assert all(v > 0 for v in changes[20]) and all(v > 0 for v in changes[40])
+    mean = {years: float(np.mean(values)) for years, values in changes.items()}
+    assert mean[-20] < -3 and mean[20] > 8 and mean[40] > mean[20] + 5, mean
+
+
+def test_the_person_stays_the_person(engine):
+    for path in PORTRAITS[:3]:
+        editor = AgeEditor(engine)
+        editor.set_photo(load_photo(path))
+        assert editor.read(editor.edit(20))["same_person"]
+
+
+def test_nothing_outside_the_mask_moves(editor, portrait):
+    changed = (editor.edit(40).picture != portrait).any(2)
+    face = editor.faces[0]
+    m = cv2.invertAffineTransform(face.to_crop(256))
+    mask = cv2.warpAffine(editor.prepare(0).mask, m, portrait.shape[1::-1], flags=cv2.INTER_LINEAR)
+    assert changed.any() and not changed[cv2.dilate(mask, np.ones((9, 9))) == 0].any()
+    assert not changed[:20].any() and not changed[:, :20].any()
+
+
+def test_output_keeps_the_photos_own_resolution_and_the_photo_itself(editor, portrait):
+    before = portrait.copy()
+    assert editor.edit(30).picture.shape == portrait.shape
+    assert np.array_equal(portrait, before)
+
+
+def test_a_quick_look_is_the_same_edit_smaller(editor):
+    large, small = editor.edit(30).picture, editor.edit(30, limit=550).picture
+    assert max(small.shape) == 550
+    again = cv2.resize(large, small.shape[1::-1], interpolation=cv2.INTER_AREA)
+    assert np.abs(again.astype(int) - small).mean() < 2
+
+
+def test_the_strict_form_is_the_generated_face_alone(engine, editor):
+    r, c = engine.weights.order[0]
+    base, old = (editor.edit(y, strict=True).picture for y in (0, 40))
+    assert base.shape == (r, r, 3) and np.abs(base.astype(int) - old).mean() > 1
+    crop = cv2.resize(align(editor.rgb, editor.faces[0], 256), (r, r), interpolation=cv2.INTER_AREA)
+    noise = np.random.default_rng(0).integers(0, 255, crop.shape)
+    distance = lambda a: np.abs(a.astype(int) - crop).mean()
+    assert distance(base) < 0.7 * distance(noise)
+
+
+def test_each_face_keeps_its_own_age(engine, portrait):
+    other = cv2.resize(load_photo(PORTRAITS[3]), None, fx=0.8, fy=0.8, interpolation=cv2.INTER_AREA)
+    both = np.full((1100, 1100 + other.shape[1], 3), 210, np.uint8)
+    both[:, :1100] = portrait
+    both[:other.shape[0], 1100:] = other
+    editor = AgeEditor(engine)
+    editor.set_photo(both)
+    left, right = editor.edit(40, face=0).picture != both, editor.edit(40, face=1).picture != both
+    assert left[:, :1100].any() and not left[:, 1100:].any()
+    assert right[:, 1100:].any() and not right[:, :1100].any()
+    everyone = editor.edit(40, face="all").picture != both
+    assert everyone[:, :1100].any() and everyone[:, 1100:].any()
+
+
+def test_bad_requests_say_so_and_lose_nothing(engine, editor, portrait):
+    low, high = engine.weights.years_range
+    for bad in (high + 1, low - 1, float("nan"), "20"):
+        with pytest.raises(AgeEditError, match="out of range"):
+            editor.edit(bad)
+    with pytest.raises(AgeEditError, match="no face 3"):
+        editor.edit(10, face=3)
+    with pytest.raises(AgeEditError, match="no sub-model"):
+        editor.edit(10, submodel=(100, 1.0))
+    with pytest.raises(AgeEditError, match="No face"):
+        editor.set_photo(np.full((300, 300, 3), 128, np.uint8))
+    with pytest.raises(AgeEditError, match="RGB array"):
+        editor.set_photo(portrait[..., 0])
+    assert np.array_equal(editor.edit(0).picture, portrait)
+    with pytest.raises(AgeEditError, match="no photo yet"):
+        AgeEditor(engine).edit(10)
+
+
+def test_a_face_too_small_is_refused(engine, portrait):
+    small = np.full((500, 500, 3), 200, np.uint8)
+    small[200:280, 200:280] = cv2.resize(portrait, (80, 80), interpolation=cv2.INTER_AREA)
+    with pytest.raises(AgeEditError, match="too small|No face"):
+        AgeEditor(engine).set_photo(small)
+
+
+def test_a_face_turned_away_is_refused(engine, portrait):
+    face = engine.find_faces(portrait)[0]
+    face.yaw = 75.0
+    assert "turned away" in face.reason_to_refuse()
+
+
+def test_weights_missing_altered_or_damaged(tmp_path):
+    with pytest.raises(AgeEditError, match="missing"):
+        Weights(tmp_path)
+    copy = tmp_path / "weights"
+    shutil.copytree(FOLDER, copy)
+    data = bytearray((copy / "agedit.safetensors").read_bytes())
+    data[-1] ^= 1
+    (copy / "agedit.safetensors").write_bytes(data)
+    with pytest.raises(AgeEditError, match="altered"):
+        Weights(copy)
+    (copy / "agedit.safetensors").unlink()
+    with pytest.raises(AgeEditError, match="incomplete"):
+        Weights(copy)
+    (copy / "manifest.json").write_text("{")
+    with pytest.raises(AgeEditError, match="damaged"):
+        Weights(copy)
+
+
+def test_the_manifest_names_the_shipped_files():
+    manifest = json.loads((FOLDER / "manifest.json").read_text())
+    for name, expected in manifest["files"].items():
+        assert hashlib.sha256((FOLDER / name).read_bytes()).hexdigest() == expected
+    svm = manifest["provenance"]["age_svm"]
+    assert 0.5 < svm["balanced_accuracy"] < 1 and svm["held_out"] > 100
+    assert sorted(map(tuple, manifest["quality_order"])) == sorted(Weights().candidates)
+
+
+def test_one_weight_file_serves_every_sub_model(engine):
+    fresh = Engine(engine.weights)
+    f = np.zeros((1, 512), np.float32)
+    for r, c in engine.weights.candidates:
+        picture = fresh.generate(f, np.zeros((1, 3, r, r), np.float32), r, c)
+        assert picture.shape == (r, r, 3) and np.isfinite(picture).all()

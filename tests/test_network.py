@@ -1,0 +1,94 @@
+"""The patent's counts (S21, S25), and the elastic rule: slicing equals the PyTorch sub-network, ONNX equals both."""
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from agedit.graph import encoder_graph, generator_graph
+from agedit.network.autoencoder import CONVOLUTIONS, Autoencoder, Encoder
+from agedit.network.discriminator import Discriminator
+from agedit.network.generator import Generator
+from agedit.runtime import open_session
+from agedit.submodel import RATIOS, WIDTHS, cost, slice_weights
+
+
+def count(model, kind):
+    return sum(isinstance(m, kind) for m in model.modules())
+
+
+def test_encoder_and_decoder_have_the_patents_counts():
+    model = Autoencoder()
+    assert [count(model.encoder, k) for k in (nn.Conv2d, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.Linear)] == [10, 1, 1, 1]
+    assert [count(model.decoder, k) for k in (nn.Conv2d, nn.Upsample)] == [3, 3]
+    x = torch.rand(2, 3, 128, 128)
+    assert model.encoder(x).shape == (2, 512) and model(x).shape == (2, 3, 64, 64)
+
+
+def test_generator_has_the_patents_counts_up_to_1024():
+    model = Generator()
+    assert [count(model, k) for k in (nn.Conv2d, nn.Upsample, nn.Linear)] == [24, 8, 8]
+    assert list(WIDTHS) == [8, 16, 32, 64, 128, 256, 512, 1024] and model.start.shape[-2:] == (4, 4)
+
+
+def test_discriminator_has_the_patents_counts():
+    model = Discriminator()
+    assert [count(model, k) for k in (nn.Conv2d, nn.Linear)] == [4, 2]
+    for r in (64, 128):
+        assert model(torch.rand(2, 3, r, r), torch.zeros(2)).shape == (2,)
+
+
+@pytest.fixture(scope="module")
+def generator():
+    torch.manual_seed(0)
+    return Generator(256).eval()
+
+
+@pytest.mark.parametrize("r", [64, 128, 256])
+@pytest.mark.parametrize("c", RATIOS)
+def test_onnx_sub_model_equals_pytorch(generator, r, c):
+    weights = {k: v.detach().numpy() for k, v in generator.state_dict().items()}
+    f, photo = torch.randn(1, 512), torch.rand(1, 3, r, r) * 2 - 1
+    session = open_session(generator_graph(weights, r, c))
+    for seen in (photo, None):
+        with torch.no_grad():
+            expected = generator(f, seen, r, c).numpy()
+        got = session.run(None, {"f": f.numpy(), "photo": (photo if seen is not None else photo * 0).numpy()})[0]
+        assert got.shape == (1, 3, r, r)
+        assert np.abs(got - expected).max() < 1e-4 * max(1, np.abs(expected).max())
+
+
+def test_every_layer_keeps_its_first_kernels(generator):
+    full = {k: v.detach().numpy() for k, v in generator.state_dict().items()}
+    part = slice_weights(full, 128, 0.25)
+    for size in (8, 16, 32, 64, 128):
+        keep = WIDTHS[size] // 4
+        for layer in ("conv1", "conv2"):
+            name = f"blocks.{size}.{layer}.weight"
+            assert part[name].shape[0] == keep
+            assert np.array_equal(part[name], full[name][:keep, :part[name].shape[1]])
+    assert not any("blocks.256" in name for name in part)
+
+
+def test_cost_counts_what_the_arrays_hold(generator):
+    full = {k: v.detach().numpy() for k, v in generator.state_dict().items()}
+    for r, c in ((64, 0.25), (128, 0.75), (256, 1.0)):
+        assert cost(r, c)["parameters"] == sum(v.size for v in slice_weights(full, r, c).values())
+    assert cost(256, 0.25)["macs"] < cost(256, 1)["macs"] / 7
+    assert 20e9 < cost(1024)["macs"] < 30e9 and 5e9 < cost(128)["macs"] < 10e9
+
+
+def test_onnx_encoder_equals_pytorch_with_folded_norms():
+    from agedit.training.export import folded_encoder
+    torch.manual_seed(1)
+    encoder = Encoder()
+    encoder(torch.rand(8, 3, 128, 128))                     # gives the batch norms something to fold
+    encoder.eval().requires_grad_(False)
+    x = torch.rand(1, 3, 128, 128) * 2 - 1
+    session = open_session(encoder_graph(folded_encoder(encoder), CONVOLUTIONS, 128))
+    assert np.abs(session.run(None, {"photo": x.numpy()})[0] - encoder(x).numpy()).max() < 1e-3
+
+
+def test_discriminator_sees_the_age():
+    torch.manual_seed(0)
+    d, x = Discriminator(), torch.rand(1, 3, 64, 64)
+    assert d(x, torch.tensor([0.0])) != d(x, torch.tensor([1.0]))

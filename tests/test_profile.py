@@ -1,0 +1,74 @@
+"""Profiles: what is measured here is reused here, and refused anywhere else."""
+import json
+import os
+
+import pytest
+
+from agedit import AgeEditError, profile
+from agedit.selector import Times
+from agedit.tune import Tuner
+
+DEVICE = {"processor": "Test", "machine": "x", "system": "y", "cores": 2, "threads": 2, "runtime": "r", "weights": "w"}
+TIMES = {(64, 0.25): Times([5.0, 5.1, 5.2]), (128, 1.0): Times([60.0, 61.0, 62.0])}
+
+
+def test_a_profile_comes_back_as_written(tmp_path):
+    path = profile.path_for(DEVICE, tmp_path)
+    profile.write(path, DEVICE, TIMES)
+    assert profile.read(path, DEVICE) == TIMES
+    data = json.loads(path.read_text())
+    assert data["schema"] == 1 and data["fit"]["ms_per_gmac"] > 0 and data["times"][0]["p90_ms"] == 5.2
+
+
+@pytest.mark.parametrize("key,value", [("processor", "Other"), ("threads", 1), ("cores", 8), ("runtime", "r2"), ("weights", "v")])
+def test_a_foreign_profile_is_refused_by_name(tmp_path, key, value):
+    profile.write(tmp_path / "p.json", DEVICE | {key: value}, TIMES)
+    with pytest.raises(AgeEditError, match=f"another {key}"):
+        profile.read(tmp_path / "p.json", DEVICE)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 1}', '{"schema": 1, "device": {}, "times": [{"r": 1}]}'])
+def test_a_damaged_profile_is_refused(tmp_path, text):
+    (tmp_path / "p.json").write_text(text)
+    with pytest.raises(AgeEditError, match="damaged"):
+        profile.read(tmp_path / "p.json", DEVICE)
+
+
+def test_times_that_cannot_be_are_refused(tmp_path):
+    profile.write(tmp_path / "p.json", DEVICE, {(64, 1.0): Times([-1.0])})
+    with pytest.raises(AgeEditError, match="damaged"):
+        profile.read(tmp_path / "p.json", DEVICE)
+
+
+def test_tuning_for_real_then_reusing_the_profile(engine, tmp_path):
+    first = Tuner(engine, tmp_path).choose(10_000)
+    assert first["fits"] and first["submodel"] == dict(zip("rc", engine.weights.order[0]))
+    assert first["tried"] and first["p50_ms"] <= first["p90_ms"] and os.path.exists(first["profile"])
+    again = Tuner(engine, tmp_path).choose(10_000)
+    assert again["submodel"] == first["submodel"] and again["p90_ms"] == pytest.approx(first["p90_ms"], abs=0.01)
+    assert {e["verdict"] for e in again["tried"]} == {"chosen"}
+
+
+def test_a_budget_nothing_meets_is_said(engine, tmp_path):
+    result = Tuner(engine, tmp_path).choose(0.01)
+    assert not result["fits"] and result["submodel"] == dict(zip("rc", engine.weights.candidates[0]))
+    assert "smallest sub-model runs" in result["notes"][0]
+
+
+def test_a_damaged_or_foreign_profile_on_disk_only_costs_a_note(engine, tmp_path):
+    tuner = Tuner(engine, tmp_path)
+    tuner.path.write_text("{broken")
+    result = Tuner(engine, tmp_path).choose(0.01)
+    assert any("damaged" in note for note in result["notes"])
+
+
+def test_an_unwritable_folder_costs_a_note_and_not_the_answer(engine, tmp_path):
+    (tmp_path / "file").write_text("")
+    result = Tuner(engine, tmp_path / "file").choose(0.01)
+    assert result["submodel"] and any("could not be kept" in note for note in result["notes"])
+
+
+@pytest.mark.parametrize("bad", [0, -5, float("nan"), "fast"])
+def test_a_budget_must_be_positive(engine, tmp_path, bad):
+    with pytest.raises(AgeEditError, match="positive"):
+        Tuner(engine, tmp_path).choose(bad)
