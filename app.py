@@ -34,13 +34,6 @@ footer {display: none !important}
 """
 
 
-class PhotoInput(gr.Image):
-    """Hands the uploaded file over untouched: `agedit.load_photo` reads it and says plainly what is wrong with it."""
-
-    def preprocess(self, payload):
-        return None if payload is None else payload.path
-
-
 class Service:
     """One engine for all visitors; each visitor has a Visit of their own."""
 
@@ -160,8 +153,10 @@ def build(service=None):
         gr.Markdown("# AgeEdit\nYour photo, older or younger. It never leaves this machine.", elem_id="title")
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=260):
-                photo = PhotoInput(label="Your photo", type="filepath", image_mode=None, sources=["upload", "webcam", "clipboard"],
+                photo = gr.Image(label="Your photo", type="filepath", image_mode=None, sources=["upload", "webcam", "clipboard"],
                                    height=300, elem_id="photo", buttons=[])
+                # the file untouched: `agedit.load_photo` reads it and says plainly what is wrong with it
+                photo.preprocess = lambda payload: None if payload is None else payload.path
                 gallery = gr.Gallery(portraits, label="Or try one of these", columns=3, height="auto", object_fit="cover",
                                      allow_preview=False, elem_id="examples", interactive=False, buttons=[])
             with gr.Column(scale=3, min_width=300):

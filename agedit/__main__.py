@@ -1,4 +1,4 @@
-"""The command line: python -m agedit edit | tune | info | evaluate | train."""
+"""The command line: python -m agedit edit | tune | info | sheet | evaluate | train."""
 import contextlib
 import json
 import os
@@ -151,6 +151,31 @@ def evaluate(folder, limit, as_json):
     from agedit.evaluate import evaluate as run
     data = run(folder, engine(), limit, lambda files: tqdm(files, unit="photo", file=sys.stderr))
     report(data, as_json, json.dumps({k: v for k, v in data.items() if k != "rows"}, indent=1))
+
+
+@main.command()
+@click.argument("photos", nargs=-1, required=True)
+@click.option("-o", "--output", required=True, metavar="OUT.png")
+@click.option("--years", default="-20,0,20,40", show_default=True, help="One column each.")
+@click.option("--submodel", metavar="R:C")
+@click.option("--strict", is_flag=True, help="G(f') alone.")
+@click.option("--size", default=256, show_default=True, help="Pixels of a face.")
+def sheet(photos, output, years, submodel, strict, size):
+    """A sheet of edits of PHOTOS (pictures or folders), one row a face, one column an age."""
+    from agedit.photo import check_output, save_photo
+    from agedit.sheet import pictures_in
+    from agedit.sheet import sheet as make
+    from agedit.submodel import parse
+    check_output(output)
+    try:
+        columns = [int(y) for y in years.split(",")]
+    except ValueError:
+        raise AgeEditError(f"--years {years} is not a list of whole years such as -20,0,20.") from None
+    eng = engine()
+    choice = parse(submodel, eng.weights.resolutions) if submodel else None
+    with native_stderr_hidden():
+        save_photo(output, make([p for photo in photos for p in pictures_in(photo)], eng, columns, choice, strict, size))
+    click.echo(output)
 
 
 @main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []}, add_help_option=False)

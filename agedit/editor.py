@@ -20,14 +20,15 @@ class Edit:
     """One result.
 
     picture: RGB uint8, the full photo (H, W, 3), or (r, r, 3) G(f') itself in the strict form.
-    crops: {face: aligned face after the edit, RGB uint8 (256, 256, 3)}. years: {face: change asked}.
-    submodel: (r, c). ms: {stage: milliseconds}.
+    changes: {face: float32 (r, r, 3), G(f') - G(f) in units of 0..255, in the reference position}.
+    years: {face: change asked}. submodel: (r, c). ms: {stage: milliseconds}. strict: whether it is the strict form.
     """
     picture: np.ndarray
-    crops: dict
+    changes: dict
     years: dict
     submodel: tuple
     ms: dict = field(default_factory=dict)
+    strict: bool = False
 
 
 class _Prepared:
@@ -114,25 +115,22 @@ class AgeEditor:
             if not (isinstance(value, (int, float)) and low <= value <= high):
                 raise AgeEditError(f"{value} years is out of range; choose a change between {low} and {high} years.")
         photo = picture = self.view(limit)
-        crops, ms = {}, {"generate": 0.0, "blend": 0.0}
+        changes, ms = {}, {"generate": 0.0, "blend": 0.0}
         for index, value in wanted.items():
             prepared = self.prepare(index)
             start = time.perf_counter()
             if strict:
-                change = self._run(prepared, value, r, c, strict=True)
-                picture = crops[index] = np.clip(np.rint((change + 1) * 127.5), 0, 255).astype(np.uint8)
-                ms["generate"] += (time.perf_counter() - start) * 1e3
-                continue
-            if value == 0:
-                crops[index] = prepared.crop
-                continue
-            change = (self._run(prepared, value, r, c) - self._base(prepared, r, c)) * 127.5
+                face = self._run(prepared, value, r, c, strict=True)
+                picture = np.clip(np.rint((face + 1) * 127.5), 0, 255).astype(np.uint8)
+            elif value != 0:
+                changes[index] = (self._run(prepared, value, r, c) - self._base(prepared, r, c)) * 127.5
             middle = time.perf_counter()
-            picture = add_change(picture, change, prepared.mask, prepared.face.scaled(self.rgb.shape, photo.shape))
-            crops[index] = change            # turned into a crop only when someone asks, see `crop`
+            if index in changes:
+                face = prepared.face.scaled(self.rgb.shape, photo.shape)
+                picture = add_change(picture, changes[index], prepared.mask, face)
             ms["generate"] += (middle - start) * 1e3
             ms["blend"] += (time.perf_counter() - middle) * 1e3
-        return Edit(photo.copy() if picture is photo else picture, crops, wanted, (r, c), ms)
+        return Edit(photo.copy() if picture is photo else picture, changes, wanted, (r, c), ms, strict)
 
     def prepare(self, index, submodel=None):
         """Align and encode a face now, and with `submodel` run G_{r,c}(f), so that its first edit is quick."""
@@ -146,12 +144,12 @@ class AgeEditor:
 
     def crop(self, edit, index=0):
         """The aligned face after an edit, RGB uint8 (S, S, 3)."""
-        value = edit.crops[index]
-        if value.dtype == np.uint8:
-            return value
-        prepared = self._prepared[index]
-        edit.crops[index] = add_change_to_crop(prepared.crop, value, prepared.mask)
-        return edit.crops[index]
+        if edit.strict:
+            return edit.picture
+        prepared = self.prepare(index)
+        if index not in edit.changes:
+            return prepared.crop
+        return add_change_to_crop(prepared.crop, edit.changes[index], prepared.mask)
 
     def read(self, edit, index=0):
         """{"age_before", "age_after", "identity" (cosine), "identity_l2", "same_person"} of one face of an edit."""

@@ -1,11 +1,10 @@
 """Judge the edits of a folder of photos with the shipped estimators, through the same path as the app."""
-from pathlib import Path
-
 import numpy as np
 
 from agedit.editor import AGES, AgeEditor
 from agedit.errors import AgeEditError
-from agedit.photo import FORMATS, load_photo
+from agedit.photo import load_photo
+from agedit.sheet import pictures_in
 
 JOURNEY = range(-30, 41, 10)
 
@@ -26,9 +25,7 @@ def evaluate(folder, engine, limit=None, progress=iter):
         A dict of figures; `rows` has one entry a photo, `skipped` one sentence for each that could not be used.
     Raises AgeEditError when nothing could be judged.
     """
-    files = sorted(p for p in Path(folder).glob("*") if p.suffix.lower() in FORMATS)[:limit]
-    if not files:
-        raise AgeEditError(f"There are no pictures in {folder}; name a folder with JPEG, PNG or WebP photos.")
+    files = pictures_in(folder)[:limit]
     full, smallest = engine.weights.order[0], engine.weights.candidates[0]
     editor, rows, skipped = AgeEditor(engine), [], []
     low, high = engine.weights.years_range

@@ -32,8 +32,8 @@ def cost(resolution, ratio=1.0):
     macs = parameters = 8 * FEATURES * STYLE
     parameters += 8 * STYLE + kept(START, ratio) * 16
     for size, cin, cout in blocks(resolution, ratio):
-        for n in (cin, cout):
-            weights = 9 * (n + (3 if n is cin else 0)) * cout
+        for n, photo in ((cin, 3), (cout, 0)):
+            weights = 9 * (n + photo) * cout
             macs += size * size * weights + STYLE * n + n * cout
             parameters += weights + cout + (STYLE + 1) * n
         macs += size * size * cout * 3

@@ -20,6 +20,8 @@ class StyledConv(nn.Conv2d):
         super().__init__(cin + extra, cout, 3, padding=1)
         self.extra = extra
         nn.init.normal_(self.weight, std=(2 / (9 * (cin + extra))) ** 0.5)
+        if extra:       # few channels, but what the change must follow: give them a third of the output at first
+            nn.init.normal_(self.weight.data[:, :extra], std=(1 / (9 * extra)) ** 0.5)
         nn.init.zeros_(self.bias)
         self.style_weight = nn.Parameter(torch.randn(cin, STYLE) / STYLE ** 0.5)
         self.style_bias = nn.Parameter(torch.ones(cin))

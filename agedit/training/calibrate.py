@@ -9,11 +9,12 @@ from agedit.runtime import Engine, to_network
 from agedit.submodel import cost
 from agedit.training.data import Crops
 from agedit.training.export import write_manifest
+from agedit.training.generator import ALPHA_PER_YEAR
 from agedit.training.losses import Perceptual
 from agedit.weights import Weights
 
-ALPHAS = (-6, -4.8, -3.6, -2.4, -1.2, 1.2, 2.4, 3.6, 4.8, 6)
-QUALITY_ALPHAS = (-2.4, 3.6)
+YEARS = (-50, -40, -30, -20, -10, 10, 20, 30, 40, 50)      # by the scale of training
+QUALITY_YEARS = (-20, 30)
 
 
 class Shown:
@@ -42,17 +43,17 @@ def calibrate(data, out, wheel, photos=60, lowest=5, highest=88):
     ages = crops.judged[index]
     chosen = [index[np.argmin(np.abs(ages - a))] for a in np.linspace(12, 75, photos)]
     chosen = list(dict.fromkeys(chosen))
-    changes = {a: [] for a in ALPHAS}
+    changes = {y * ALPHA_PER_YEAR: [] for y in YEARS}
     perceptual, tensor = Perceptual(wheel), lambda p: torch.from_numpy(to_network(p, 256))
     rows = {rc: [] for rc in engine.weights.candidates}
     for number, i in enumerate(tqdm(chosen, desc="calibrate", unit="photo")):
         shown = Shown(engine, crops.images[i])
         before = engine.readout.age(shown.crop)[0]
-        for alpha in ALPHAS:
+        for alpha in changes:
             changes[alpha].append((before, engine.readout.age(shown.edit(alpha, *full))[0] - before))
         if number % 4:
             continue
-        for alpha in QUALITY_ALPHAS:
+        for alpha in (y * ALPHA_PER_YEAR for y in QUALITY_YEARS):
             best = shown.edit(alpha, *full)
             age = engine.readout.age(best)[0]
             for rc in rows:
@@ -63,7 +64,7 @@ def calibrate(data, out, wheel, photos=60, lowest=5, highest=88):
                                  abs(engine.readout.age(picture)[0] - age)))
     curve = [(0.0, 0.0)]
     for alpha, values in changes.items():
-        inside = [d for b, d in values if lowest <= b + d <= highest and lowest < b + alpha / 0.12 < highest]
+        inside = [d for b, d in values if lowest <= b + d <= highest and lowest < b + alpha / ALPHA_PER_YEAR < highest]
         if len(inside) >= 8:
             curve.append((alpha, float(np.mean(inside))))
     curve.sort()

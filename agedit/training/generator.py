@@ -23,7 +23,7 @@ from agedit.training.common import (Device, Ema, batch_of, load_checkpoint, save
 from agedit.training.data import Crops
 from agedit.training.losses import Judges, Perceptual
 
-ALPHA_PER_YEAR = 0.12       # scale of alpha in training; the calibrate stage corrects what is left
+ALPHA_PER_YEAR = 0.25       # scale of alpha in training; the calibrate stage corrects what is left
 DEGREE = math.pi / 180
 
 
@@ -59,7 +59,8 @@ class Batches:
             weight = 1 / np.sqrt(counts[(young // 10).astype(int)])
             self.photo_weight = weight / weight.sum()
 
-    def draw(self):
+    def draw(self, size):
+        """A batch of size x size pictures."""
         s, rng = self.settings, self.rng
         photos = s.photos if len(self.photos) else 0
         rows_a, rows_b, years, ages = [], [], [], []
@@ -75,7 +76,7 @@ class Batches:
             goal = rng.uniform(max(8, crops.age[i] - 35), min(85, crops.age[i] + 50))
             rows_a.append((crops, i)), rows_b.append((crops, i))
             years.append(goal - crops.age[i]), ages.append(crops.age[i])
-        load = lambda rows: [torch.cat(t) for t in zip(*(batch_of(c.images, [i], self.device) for c, i in rows))]
+        load = lambda rows: [shrink(torch.cat(t), size) for t in zip(*(batch_of(c.images, [i], self.device) for c, i in rows))]
         (x, mask), (target, _) = load(rows_a), load(rows_b)
         pair = torch.arange(len(x), device=self.device) < s.batch - photos
         hidden = pair & (torch.from_numpy(rng.random(len(x))).to(self.device) < s.strict)
@@ -121,7 +122,7 @@ def parameter_groups(generator):
     groups = {}
     for name, p in generator.named_parameters():
         share = 1 / math.sqrt(p[0].numel()) if p.ndim > 1 and name != "start" else 0.2
-        share *= 0.3 if name.startswith("mapping.") else 1.0
+        share *= 0.6 if name.startswith("mapping.") else 1.0
         groups.setdefault(share, []).append(p)
     return [{"params": params, "share": share} for share, params in groups.items()]
 
@@ -175,10 +176,10 @@ class Trainer:
         return torch.where(hidden[:, None, None, None], new, y), new, base
 
     def step(self, r):
-        s, b = self.settings, self.batches.draw()
+        s, b = self.settings, self.batches.draw(max(r, INPUT))
         x, mask, hidden, pair = b["x"], b["mask"], b["hidden"], b["pair"]
-        with torch.no_grad():
-            f = self.encoder(shrink(x, INPUT))
+        with torch.no_grad(), self.device.autocast():
+            f = self.encoder(shrink(x, INPUT)).float()
         shifted = f + (b["years"] * ALPHA_PER_YEAR)[:, None] * self.n
         straight = torch.from_numpy(self.rng.random(len(x)) < 0.65).to(x.device) | hidden
         goal = (b["age"] + b["years"] - 45) / 25
@@ -287,7 +288,7 @@ def train_generator(data, run, wheel, weights, plan=((64, 0.2), (128, 0.5), (256
                 break
             r = plan[min(int(np.searchsorted(bounds, progress, "right")), len(plan) - 1)][0]
             since = trainer.steps - entered.setdefault(r, trainer.steps)      # a stage's new block starts gently
-            rate = settings.rate * min(1, (since + 1) / 200) * max(0.03, (1 - progress) ** 0.8)
+            rate = settings.rate * min(1, (since + 1) / 100) * max(0.03, (1 - progress) ** 0.8)
             for group in trainer.opt_g.param_groups:
                 group["lr"] = rate * group["share"]
             log = trainer.step(r)

@@ -1,0 +1,117 @@
+"""The command line's contract: one JSON object on stdout, status 2 and one sentence for bad input, no torch in the app."""
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from agedit import load_photo
+
+from conftest import PORTRAITS, ROOT
+
+
+def agedit(*args, **env):
+    return subprocess.run([sys.executable, "-m", "agedit", *map(str, args)], capture_output=True, text=True, cwd=ROOT,
+                          env=os.environ | env)
+
+
+def one_object(result):
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def test_edit_writes_the_picture_and_one_json_object(tmp_path):
+    out = tmp_path / "old.png"
+    data = one_object(agedit("edit", PORTRAITS[0], "-o", out, "--years", 25, "--json"))
+    assert {"faces", "submodel", "years", "age_before", "age_after", "identity", "ms"} <= data.keys()
+    assert data["faces"] == 1 and data["years"] == 25 and set(data["submodel"]) == {"r", "c"}
+    assert data["age_after"] > data["age_before"] and 0 < data["identity"] <= 1
+    assert all(v >= 0 for v in data["ms"].values()) and {"generate", "blend"} <= data["ms"].keys()
+    assert load_photo(out).shape == load_photo(PORTRAITS[0]).shape
+
+
+def test_edit_with_budget_submodel_face_and_strict(tmp_path):
+    env = {"AGEDIT_PROFILES": str(tmp_path / "profiles")}
+    out = tmp_path / "o.png"
+    tuned = one_object(agedit("edit", PORTRAITS[0], "-o", out, "--years", 10, "--budget", 5000, "--face", "all", "--json", **env))
+    assert tuned["face"] == "all" and list((tmp_path / "profiles").glob("*.json"))
+    chosen = one_object(agedit("edit", PORTRAITS[0], "-o", out, "--years", 10, "--submodel", "64:0.25", "--strict", "--json"))
+    assert chosen["submodel"] == {"r": 64, "c": 0.25} and load_photo(out).shape == (64, 64, 3)
+
+
+def test_zero_years_through_the_command_line(tmp_path):
+    out = tmp_path / "same.png"
+    one_object(agedit("edit", PORTRAITS[0], "-o", out, "--years", 0, "--json"))
+    assert np.array_equal(load_photo(out), load_photo(PORTRAITS[0]))
+
+
+def test_tune_and_info(tmp_path):
+    env = {"AGEDIT_PROFILES": str(tmp_path)}
+    first = one_object(agedit("tune", "--budget", 5000, "--json", **env))
+    assert {"submodel", "p50_ms", "p90_ms", "tried", "profile", "seconds"} <= first.keys()
+    assert all({"submodel", "verdict", "reason"} <= e.keys() for e in first["tried"])
+    again = one_object(agedit("tune", "--budget", 5000, "--json", **env))
+    assert again["submodel"] == first["submodel"] and again["seconds"] < 0.5 * first["seconds"]
+    fresh = one_object(agedit("tune", "--budget", 5000, "--fresh", "--json", **env))
+    assert len(fresh["tried"]) >= len(again["tried"])
+    info = one_object(agedit("info", "--json"))
+    assert info["layers"]["generator"] == {"convolutions": 24, "upsamplings": 8, "fully_connected": 8}
+    assert all(s["macs"] > 0 and s["parameters"] > 0 for s in info["submodels"]) and info["files"] and info["provenance"]
+
+
+@pytest.fixture(scope="module")
+def bad_photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bad")
+    Image.new("RGB", (300, 300), "grey").save(folder / "noface.png")
+    (folder / "text.jpg").write_text("not a picture")
+    (folder / "cut.jpg").write_bytes(PORTRAITS[0].read_bytes()[:9000])
+    return folder
+
+
+@pytest.mark.parametrize("photo,options,words", [
+    ("noface.png", [], "No face"), ("text.jpg", [], "not a picture"), ("cut.jpg", [], "damaged"), ("gone.jpg", [], "no picture"),
+    (PORTRAITS[0], ["--years", "400"], "out of range"), (PORTRAITS[0], ["--face", "7"], "no face 7"),
+    (PORTRAITS[0], ["--face", "left"], "not a face"), (PORTRAITS[0], ["--submodel", "1:1"], "no sub-model"),
+    (PORTRAITS[0], ["--budget", "-3"], "positive"), (PORTRAITS[0], ["-o", "/nowhere/x.png"], "does not exist")])
+def test_bad_input_is_one_sentence_and_status_2(bad_photos, tmp_path, photo, options, words):
+    result = agedit("edit", bad_photos / photo, "-o", tmp_path / "o.png", "--years", 10, *options, "--json")
+    assert result.returncode == 2 and result.stdout == ""
+    assert words in result.stderr and "Traceback" not in result.stderr and len(result.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "o.png").exists()
+
+
+def test_a_budget_that_nothing_meets_still_edits(tmp_path):
+    data = one_object(agedit("edit", PORTRAITS[0], "-o", tmp_path / "o.png", "--years", 10, "--budget", 0.01, "--json",
+                             AGEDIT_PROFILES=str(tmp_path)))
+    assert data["notes"] and (tmp_path / "o.png").exists()
+
+
+def test_evaluate_judges_a_folder(tmp_path):
+    for path in PORTRAITS[:2]:
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    Image.new("RGB", (300, 300), "grey").save(tmp_path / "noface.png")
+    data = one_object(agedit("evaluate", tmp_path, "--json"))
+    assert data["photos"] == 2 and len(data["skipped"]) == 1
+    assert {"plus30", "minus20", "plus17", "rank_correlation_median", "strict"} <= data.keys()
+    empty = agedit("evaluate", tmp_path / "none", "--json")
+    assert empty.returncode == 2 and "no pictures" in empty.stderr
+
+
+def test_the_apps_path_imports_neither_torch_nor_training():
+    code = ("import sys, app, agedit.editor, agedit.tune, agedit.info, agedit.evaluate; "
+            "bad = [m for m in sys.modules if m.split('.')[0] in ('torch', 'sklearn') or m.startswith(('agedit.training', 'agedit.network'))]; "
+            "assert not bad, bad; assert 'gradio' in sys.modules")
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).returncode == 0
+    code = "import sys, agedit.editor, agedit.tune, agedit.evaluate; assert 'gradio' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_train_explains_itself():
+    result = agedit("train", "--help")
+    assert result.returncode == 0
+    assert all(stage in result.stdout for stage in ("prepare", "autoencoder", "age-vector", "generator", "calibrate", "export"))
+    bad = agedit("train", "autoencoder", "--data", "/nowhere")
+    assert bad.returncode == 2 and "missing" in bad.stderr
