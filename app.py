@@ -7,6 +7,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import csv
+import signal
+import sys
 import tempfile
 import threading
 import time
@@ -24,14 +26,24 @@ SHOWN = 1024                     # longer side, in pixels, of what the page show
 BUDGETS = (20, 1000, 150)        # ms: lowest, highest, default
 FIRST_YEARS = 20                 # a new photo shows an edit at once
 CSS = """
-.gradio-container {max-width: 960px !important; margin: 0 auto !important}
+.gradio-container {max-width: 980px !important; margin: 0 auto !important}
 #title h1 {font-size: 1.7rem; margin: .2rem 0 0} #title p {opacity: .75; margin: 0}
-#line {min-height: 1.6rem; opacity: .8; font-size: .92rem; text-align: center}
-#years input[type=range] {height: 2.2rem} #years .head span {font-size: 1.05rem}
-#examples .grid-wrap {padding: 0; height: auto !important; max-height: none} #examples .grid-container {gap: 6px}
+#hint p {opacity: .75; margin: 0; font-size: .92rem}
+#line {min-height: 1.6rem; text-align: center} #line p {opacity: .8; font-size: .92rem; margin: 0}
 #photo, #result {border-radius: 14px; overflow: hidden}
+#examples {border: none; background: none; padding: 0} #examples .grid-wrap {padding: 0; max-height: none; overflow: visible}
+#examples .grid-container {gap: 6px; grid-template-columns: repeat(5, 1fr) !important}
 footer {display: none !important}
+@media (max-width: 640px) {
+  #examples .grid-container {grid-template-columns: repeat(9, 64px) !important; overflow-x: auto}
+}
 """
+# on a phone the result lies below the fold: bring it into view when a photo was opened
+SHOW_RESULT = """() => { if (window.innerWidth <= 640 && document.querySelector('#result img'))
+  document.querySelector('#result').scrollIntoView({behavior: 'smooth', block: 'start'}); }"""
+# arrow keys move a slider without a pointer ever being let go: tell the listeners when the key is
+KEYS = """() => document.addEventListener('keyup', e => e.target.matches && e.target.matches('#years input, #budget input')
+  && e.target.dispatchEvent(new PointerEvent('pointerup', {bubbles: true})))"""
 
 
 class Service:
@@ -58,6 +70,7 @@ class Visit:
         self.service, self.editor = service, AgeEditor(service.engine)
         self.folder = tempfile.TemporaryDirectory(prefix="agedit-")
         self.editor.set_photo(load_photo(path))
+        self.done = None                   # what the shown full result is of
         self.count, self.before = 0, self._write(self.editor.view(SHOWN), "JPEG", "before")
 
     def _write(self, rgb, format, name):
@@ -76,6 +89,7 @@ class Visit:
         spent = (time.perf_counter() - start) * 1e3
         line = f"{submodel[0]} px, c = {submodel[1]:g}, {spent:.0f} ms"
         if full:
+            self.done = years, budget, who
             reading = self.editor.read(result, next(iter(result.years)))
             line = (f"Looks about **{reading['age_before']:.0f}** now, **{reading['age_after']:.0f}** here. "
                     f"Identity {reading['identity']:.2f}. Ran {line}.")
@@ -120,9 +134,15 @@ def build(service=None):
         return box[0]
 
     @said
+    def limits():
+        """The slider ends where the calibration does."""
+        low, high = get_service().engine.weights.years_range
+        return gr.update(minimum=low, maximum=high)
+
+    @said
     def open_photo(path, years, budget):
         if path is None:
-            return None, None, "", gr.update(choices=[], visible=False), gr.update(interactive=False)
+            return None, None, "", gr.update(choices=[], value=None, visible=False), gr.update(interactive=False)
         visit = Visit(get_service(), path)
         people = visit.people()
         who = people[0] if people else None
@@ -132,20 +152,23 @@ def build(service=None):
 
     @said
     def preview(visit, years, budget, who):
-        if visit is None:
+        # a preview that waited while the slider was let go must not replace the full result
+        if visit is None or visit.done == (years, budget, who):
             return gr.skip(), gr.skip()
         return visit.edit(years, budget, who, full=False)
 
     @said
     def finish(visit, years, budget, who):
         if visit is None:
-            return gr.skip(), "Choose a photo first: upload one, use the camera, or click an example."
-        return visit.edit(years, budget, who, full=True)
+            return gr.skip(), gr.skip(), "Choose a photo first: upload one, use the camera, or click an example.", gr.skip()
+        # giving the visit back renews its time to live; the download waits for its own picture
+        return visit, *visit.edit(years, budget, who, full=True), gr.update(interactive=False)
 
     @said
     def renew_download(visit, years, budget, who):
         return gr.skip() if visit is None else gr.update(value=visit.download(years, budget, who), interactive=True)
 
+    gr.set_static_paths([PORTRAITS])       # found wherever the app is started from
     rows = list(csv.DictReader((PORTRAITS / "CREDITS.csv").open()))
     portraits = [str(PORTRAITS / row["file"]) for row in rows]
     with gr.Blocks(title="AgeEdit", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
@@ -157,7 +180,8 @@ def build(service=None):
                                    height=300, elem_id="photo", buttons=[])
                 # the file untouched: `agedit.load_photo` reads it and says plainly what is wrong with it
                 photo.preprocess = lambda payload: None if payload is None else payload.path
-                gallery = gr.Gallery(portraits, label="Or try one of these", columns=3, height="auto", object_fit="cover",
+                gr.Markdown("Or try one of these:", elem_id="hint")
+                gallery = gr.Gallery(portraits, show_label=False, columns=5, height="auto", object_fit="cover",
                                      allow_preview=False, elem_id="examples", interactive=False, buttons=[])
             with gr.Column(scale=3, min_width=300):
                 result = gr.ImageSlider(label="Before | after", format="png", interactive=False, elem_id="result",
@@ -173,15 +197,15 @@ def build(service=None):
                         + "; ".join(sorted({f"{row['credit']} ({row['licence']})" for row in rows})) + ".")
         one = {"concurrency_id": "edit", "concurrency_limit": 1}
         photo.change(open_photo, [photo, years, budget], [visit, result, line, who, download],
-                              show_progress="minimal", show_progress_on=[result], api_name="open", **one)
+                              show_progress="minimal", show_progress_on=[result], api_name="open", **one).then(None, js=SHOW_RESULT)
         gallery.select(_picked(portraits), None, photo, api_visibility="private")
         inputs = [visit, years, budget, who]
         years.input(preview, inputs, [result, line], trigger_mode="always_last", show_progress="hidden",
                     api_visibility="private", **one)
         for event, name in ((years.release, "edit"), (budget.release, "budget"), (who.input, "who")):
-            event(finish, inputs, [result, line], show_progress="hidden", api_name=name, trigger_mode="always_last", **one) \
+            event(finish, inputs, [visit, result, line, download], show_progress="hidden", api_name=name, trigger_mode="always_last", **one) \
                 .then(renew_download, inputs, download, show_progress="hidden", api_visibility="private", **one)
-        page.load(lambda: _limits(get_service()), None, years, api_visibility="private")
+        page.load(limits, None, years, api_visibility="private")
     return page
 
 
@@ -191,20 +215,22 @@ def _picked(portraits):
     return pick
 
 
-def _limits(service):
-    """The slider ends where the calibration does."""
-    low, high = service.engine.weights.years_range
-    return gr.update(minimum=low, maximum=high)
-
-
 def main():
-    service = Service()
-    threading.Thread(target=service.choose, args=(BUDGETS[2],), daemon=True).start()
+    for name in ("SIGTERM", "SIGHUP"):         # end as Ctrl-C does, so that no visitor's photo stays on disk
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.default_int_handler)
+    try:
+        service = Service()
+    except AgeEditError as error:              # the page opens all the same, and says it on every request
+        print(f"agedit: {error}", file=sys.stderr)
+        service = None
+    else:
+        threading.Thread(target=said(service.choose), args=(BUDGETS[2],), daemon=True).start()
     font = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
     build(service).queue(max_size=64).launch(
-        server_name=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"), css=CSS, footer_links=[], run_history=False,
-        theme=gr.themes.Soft(font=font, font_mono=["ui-monospace", "monospace"], primary_hue="indigo"),
-        max_file_size="60mb", strict_cors=True, enable_monitoring=False, share=False, quiet=True, show_error=False, pwa=False)
+        server_name=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"), css=CSS, js=KEYS, footer_links=[], run_history=False,
+        theme=gr.themes.Default(font=font, font_mono=["ui-monospace", "monospace"], primary_hue="indigo"),
+        max_file_size="60mb", strict_cors=True, enable_monitoring=False, share=False, show_error=False, pwa=False)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,9 @@ class Group(click.Group):
     def invoke(self, ctx):
         try:
             return super().invoke(ctx)
+        except click.UsageError as error:
+            click.echo(f"agedit: {error.format_message()} Try --help.", err=True)
+            ctx.exit(2)
         except AgeEditError as error:
             click.echo(f"agedit: {error}", err=True)
             ctx.exit(2)
@@ -80,7 +83,7 @@ def edit(photo, output, years, budget, submodel, face, strict, as_json):
     ms, eng = {"read": (time.perf_counter() - start) * 1e3}, engine()
     notes = []
     if face != "all":
-        if not face.isdigit():
+        if not (face.isascii() and face.isdigit()):
             raise AgeEditError(f"--face {face} is not a face; give a number, 0 being the largest face, or all.")
         face = int(face)
     if submodel and budget:
@@ -142,7 +145,7 @@ def info(as_json):
 
 @main.command()
 @click.argument("folder")
-@click.option("--limit", type=int, help="Judge the first N photos only.")
+@click.option("--limit", type=click.IntRange(min=1), help="Judge the first N photos only.")
 @as_json
 def evaluate(folder, limit, as_json):
     """Judge the edits of every photo in FOLDER with the shipped estimators."""
@@ -159,7 +162,7 @@ def evaluate(folder, limit, as_json):
 @click.option("--years", default="-20,0,20,40", show_default=True, help="One column each.")
 @click.option("--submodel", metavar="R:C")
 @click.option("--strict", is_flag=True, help="G(f') alone.")
-@click.option("--size", default=256, show_default=True, help="Pixels of a face.")
+@click.option("--size", default=256, show_default=True, type=click.IntRange(min=32), help="Pixels of a face.")
 def sheet(photos, output, years, submodel, strict, size):
     """A sheet of edits of PHOTOS (pictures or folders), one row a face, one column an age."""
     from agedit.photo import check_output, save_photo
@@ -184,10 +187,10 @@ def train(arguments):
     """Train on your own faces: prepare, teacher, autoencoder, age-vector, generator, export, calibrate, all."""
     try:
         from agedit.training.cli import stages
+        stages.main(args=list(arguments), prog_name="python -m agedit train", standalone_mode=True)
     except ModuleNotFoundError as error:
         raise AgeEditError(f"Training needs the package {error.name}; "
                            "run `pip install -r requirements-train.txt`.") from None
-    stages.main(args=list(arguments), prog_name="python -m agedit train", standalone_mode=True)
 
 
 if __name__ == "__main__":

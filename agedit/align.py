@@ -84,10 +84,14 @@ class FaceFinder:
             pad = max(rgb.shape[:2]) // 3
             boxes = self._boxes(cv2.copyMakeBorder(rgb, pad, pad, pad, pad, cv2.BORDER_REPLICATE), 640)
             boxes[:, [0, 1, 4, 5, 6, 7]] -= pad
-        faces = [face for face in (self._landmarks(rgb, box) for box in boxes) if face]
+        faces = []
+        for face in sorted(filter(None, (self._landmarks(rgb, box) for box in boxes)), key=lambda face: -face.frame):
+            centre = face.points.mean(0)             # two boxes may end on one face: keep it once
+            if all(np.linalg.norm(centre - f.points.mean(0)) > 0.25 * f.frame for f in faces):
+                faces.append(face)
         if not faces:
             raise AgeEditError("No face was found; use a photo where a face is clearly visible from the front.")
-        return sorted(faces, key=lambda face: -face.frame)
+        return faces
 
     def _boxes(self, rgb, limit):
         height, width = rgb.shape[:2]
@@ -117,18 +121,25 @@ class FaceFinder:
         return Face(points, yaw, similarity(anchors, TEMPLATE))
 
 
+def region(matrix, size, shape, margin=4):
+    """(x0, y0, x1, y1): the part of a photo of `shape` (H, W, ...) that a size x size crop by `matrix` shows."""
+    corners = cv2.transform(np.array([[[0, 0], [size, 0], [0, size], [size, size]]], float),
+                            cv2.invertAffineTransform(matrix))[0]
+    height, width = shape[:2]
+    x0, y0 = np.clip(np.floor(corners.min(0)).astype(int) - margin, 0, (width - 1, height - 1))
+    x1, y1 = np.clip(np.ceil(corners.max(0)).astype(int) + margin, (x0 + 1, y0 + 1), (width, height))
+    return x0, y0, x1, y1
+
+
 def warp(picture, matrix, size):
     """Warp (H, W, C) by `matrix` (2, 3) into size x size; shrinks by areas first so that nothing aliases."""
     scale = np.hypot(*matrix[:, 0])
-    if scale >= 0.75:
-        return cv2.warpAffine(picture, matrix, (size, size), flags=cv2.INTER_CUBIC if picture.dtype == np.uint8
-                              else cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    inverse = cv2.invertAffineTransform(matrix)
-    corners = cv2.transform(np.array([[[0, 0], [size, 0], [0, size], [size, size]]], float), inverse)[0]
-    height, width = picture.shape[:2]
-    x0, y0 = np.clip(np.floor(corners.min(0)).astype(int) - 4, 0, (width - 1, height - 1))
-    x1, y1 = np.clip(np.ceil(corners.max(0)).astype(int) + 4, (x0 + 1, y0 + 1), (width, height))
+    x0, y0, x1, y1 = region(matrix, size, picture.shape)      # OpenCV refuses sides over 32766 pixels, so cut first
     part = picture[y0:y1, x0:x1]
+    if scale >= 0.75:
+        moved = np.column_stack([matrix[:, :2], matrix[:, 2] + matrix[:, :2] @ (x0, y0)])
+        return cv2.warpAffine(part, moved, (size, size), flags=cv2.INTER_CUBIC if picture.dtype == np.uint8
+                              else cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     new = np.maximum(np.round(np.array([x1 - x0, y1 - y0]) * scale), 1)
     ratio = new / (x1 - x0, y1 - y0)
     part = cv2.resize(part, tuple(int(v) for v in new), interpolation=cv2.INTER_AREA)

@@ -4,7 +4,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from agedit.align import MODELS, OVAL, warp
+from agedit.align import MODELS, OVAL, region
 from agedit.errors import AgeEditError
 
 MASK_SIZE, HAIR_SIZE = 256, 160
@@ -43,13 +43,14 @@ class Masker:
         ramp = np.clip((np.minimum(np.arange(s), np.arange(s)[::-1]) + 0.5) / (s * 0.07), 0, 1)
         ramp = ramp * ramp * (3 - 2 * ramp)
         inside = warp_inside(face, shape, s)
-        return mask * ramp[:, None] * ramp[None] * inside
+        return mask * ramp[:, None] * ramp[None] * cv2.dilate(inside, np.ones((5, 5)))      # the photo's own edge cuts exactly
 
 
 def warp_inside(face, shape, size):
     """float32 (size, size): 1 where the reference square shows the photo, 0 where it reaches beyond it."""
-    return cv2.warpAffine(np.ones(shape, np.uint8), face.to_crop(size), (size, size),
-                          flags=cv2.INTER_NEAREST).astype(np.float32)
+    grid = np.stack(np.meshgrid(np.arange(size), np.arange(size)), -1).astype(float)
+    places = cv2.transform(grid, cv2.invertAffineTransform(face.to_crop(size)))
+    return ((places > -0.5) & (places < np.array(shape[1::-1]) - 0.5)).all(-1).astype(np.float32)
 
 
 def add_change(photo, change, mask, face):
@@ -71,13 +72,7 @@ def add_change(photo, change, mask, face):
     layer = change * mask[:, :, None]
     result = photo.copy()
     to_crop = face.to_crop(size)
-    corners = cv2.transform(np.array([[[0, 0], [size, 0], [0, size], [size, size]]], float),
-                            cv2.invertAffineTransform(to_crop))[0]
-    height, width = photo.shape[:2]
-    x0, y0 = np.clip(np.floor(corners.min(0)).astype(int) - 1, 0, (width, height))
-    x1, y1 = np.clip(np.ceil(corners.max(0)).astype(int) + 1, 0, (width, height))
-    if x1 <= x0 or y1 <= y0:
-        return result
+    x0, y0, x1, y1 = region(to_crop, size, photo.shape, margin=1)
     to_crop[:, 2] += to_crop[:, :2] @ (x0, y0)
     if np.hypot(*to_crop[:, 0]) > 1.5:          # a face smaller than the change: shrink by areas
         smaller = int(np.ceil(face.frame))

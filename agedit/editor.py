@@ -110,6 +110,8 @@ class AgeEditor:
         if (r, c) not in self.engine.weights.candidates:
             raise AgeEditError(f"There is no sub-model {r}:{c}; `python -m agedit info` lists them.")
         wanted = years if isinstance(years, dict) else dict.fromkeys(self._indices(face), years)
+        if strict and len(wanted) > 1:
+            raise AgeEditError("The strict form shows one face alone; name one face by its number.")
         low, high = self.engine.weights.years_range
         for value in wanted.values():
             if not (isinstance(value, (int, float)) and low <= value <= high):

@@ -16,16 +16,20 @@ def rank_correlation(a, b):
 
 
 def evaluate(folder, engine, limit=None, progress=iter):
-    """Every photo of `folder`, its largest face, at the full network and the smallest sub-model.
+    """`evaluate_files` on every picture of `folder`, or the first `limit`."""
+    return evaluate_files(pictures_in(folder)[:limit], engine, progress)
+
+
+def evaluate_files(files, engine, progress=iter):
+    """Every photo's largest face, at the full network and the smallest sub-model.
 
     Args:
-        progress: wraps the list of files, e.g. tqdm.
+        files: paths. progress: wraps them, e.g. tqdm.
 
     Returns:
         A dict of figures; `rows` has one entry a photo, `skipped` one sentence for each that could not be used.
     Raises AgeEditError when nothing could be judged.
     """
-    files = pictures_in(folder)[:limit]
     full, smallest = engine.weights.order[0], engine.weights.candidates[0]
     editor, rows, skipped = AgeEditor(engine), [], []
     low, high = engine.weights.years_range
@@ -58,7 +62,7 @@ def evaluate(folder, engine, limit=None, progress=iter):
         row["strict"] = {"l2_at_0": strict[0][3], "change_at_30": strict[1][1] - strict[0][1]}
         rows.append(row)
     if not rows:
-        raise AgeEditError(f"None of the {len(files)} pictures in {folder} has a usable face. First: {skipped[0]}")
+        raise AgeEditError(f"None of the {len(files)} pictures has a usable face. First: {skipped[0]}")
     return {"photos": len(rows), "submodel": list(full), "smallest": list(smallest), **summary(rows),
             "skipped": skipped, "rows": rows}
 

@@ -1,5 +1,6 @@
 """Reading and writing pictures: orientation, colour, limits, metadata, clear errors."""
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,11 @@ def load_photo(source):
             raise AgeEditError(f"{name} has {width * height / 1e6:.0f} megapixels; shrink it below "
                                f"{MAX_PIXELS // 1_000_000} megapixels and try again.")
         image.load()
-        return np.ascontiguousarray(np.asarray(_to_rgb(ImageOps.exif_transpose(image))))
+        try:
+            image = ImageOps.exif_transpose(image)
+        except Exception:                 # damaged EXIF: the photo itself may be fine
+            pass
+        return np.ascontiguousarray(np.asarray(_to_rgb(image)))
     except AgeEditError:
         raise
     except (FileNotFoundError, IsADirectoryError):
@@ -42,7 +47,7 @@ def load_photo(source):
         raise AgeEditError(f"{name} may not be read; check its permissions.") from None
     except UnidentifiedImageError:
         raise AgeEditError(f"{name} is not a picture that can be read; use a JPEG, PNG or WebP photo.") from None
-    except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
+    except Exception as error:            # decoders raise what they like on damaged files
         raise AgeEditError(f"{name} is damaged or incomplete ({error}); save or download it again.") from None
 
 
@@ -56,7 +61,7 @@ def _to_rgb(image):
         try:      # wide-gamut and print profiles; a broken profile is no reason to refuse the photo
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
             return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-        except ImageCms.PyCMSError:
+        except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
             pass
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
@@ -85,8 +90,11 @@ def check_output(path):
 def save_photo(path, rgb):
     """Write RGB uint8 (H, W, 3); the ending chooses the format. Raises AgeEditError with the reason."""
     path = check_output(path)
-    data = encode_photo(rgb, FORMATS[path.suffix.lower()])
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.write_bytes(data)
-    except OSError as error:
-        raise AgeEditError(f"{path} could not be written ({error.strerror}); choose another place.") from None
+        temporary.write_bytes(encode_photo(rgb, FORMATS[path.suffix.lower()]))
+        os.replace(temporary, path)       # whole or not at all: the old picture is never lost
+    except (OSError, ValueError) as error:
+        temporary.unlink(missing_ok=True)
+        raise AgeEditError(f"{path} could not be written ({getattr(error, 'strerror', None) or error}); "
+                           "choose another place or ending.") from None

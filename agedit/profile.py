@@ -27,8 +27,10 @@ def processor():
 
 def power_state():
     """'battery', 'mains' or 'unknown'."""
-    supplies = Path("/sys/class/power_supply")
-    states = [p.read_text().strip() for p in supplies.glob("*/status")] if supplies.is_dir() else []
+    try:
+        states = [p.read_text().strip() for p in Path("/sys/class/power_supply").glob("*/status")]
+    except OSError:
+        states = []
     return "battery" if "Discharging" in states else "mains" if states else "unknown"
 
 
@@ -73,7 +75,7 @@ def read(path, device):
         data = json.loads(path.read_text())
         schema, theirs = data["schema"], dict(data["device"])
         times = {(int(t["r"]), float(t["c"])): Times([float(v) for v in t["runs_ms"]]) for t in data["times"]}
-        if any(v <= 0 or v != v for t in times.values() for v in t.runs) or not all(t.runs for t in times.values()):
+        if any(not 0 < v < 1e7 for t in times.values() for v in t.runs) or not all(t.runs for t in times.values()):
             raise ValueError("a time is missing or not positive")
     except OSError as error:
         raise AgeEditError(f"The profile {path} cannot be read ({error.strerror}); tune again.") from None

@@ -82,7 +82,7 @@ class Selector:
 
         When nothing fits the cheapest candidate is returned with False.
         """
-        self.tried = []
+        self.tried, self._timed = [], set()
         smallest = self.order[-1]
         if not self._known(smallest):
             self._time(smallest, budget)
@@ -99,7 +99,7 @@ class Selector:
                     continue
                 self._time(candidate, budget)
             if self.times[candidate].p90 <= budget:
-                if rejected and self.times[rejected].p50 <= 1.3 * budget:      # a near miss, or a burst
+                if rejected and {rejected, candidate} & self._timed and self.times[rejected].p50 <= 1.3 * budget:      # a near miss, or a burst
                     winner = self._reconsider(rejected, candidate, budget)
                     if winner is None:             # the machine slowed down: neither keeps the budget any more
                         rejected = candidate
@@ -123,12 +123,14 @@ class Selector:
     def _time(self, candidate, budget):
         """Runs until p90 is clearly on one side of the budget, LEAST to MOST times."""
         times = self.times[candidate] = Times()
+        self._timed.add(candidate)
         for _ in range(WARM_UP):
             first = self._once(candidate)
         if first > 4 * budget:                     # no doubt about it: do not keep the visitor waiting
             times.runs += [first] + [self._once(candidate) for _ in range(2)]
             if times.p50 > 2 * budget:
                 return
+            times.runs.clear()                     # it was only a slow start
         while len(times.runs) < LEAST or (len(times.runs) < MOST and abs(times.p90 / budget - 1) < NEAR):
             times.runs.append(self._once(candidate))
 

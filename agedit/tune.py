@@ -33,12 +33,14 @@ class Tuner:
         self.device = profile.identity(engine.threads, engine.weights.hash)
         self.path = profile.path_for(self.device, folder or profiles_folder())
         self.times, self.notes, self._editor, self._turn = {}, [], None, 0
-        if self.path.exists():
-            try:
+        try:
+            if self.path.exists():
                 known = profile.read(self.path, self.device)
                 self.times = {k: v for k, v in known.items() if k in engine.weights.candidates}
-            except AgeEditError as error:
-                self.notes.append(str(error))
+        except AgeEditError as error:
+            self.notes.append(str(error))
+        except OSError:                      # a folder that may not be searched: nothing to reuse
+            pass
 
     def choose(self, budget, fresh=False, tell=None):
         """The best sub-model within `budget` ms.
@@ -52,7 +54,7 @@ class Tuner:
         start, before = time.perf_counter(), None if fresh else self._state()
         selector = Selector(self.engine.weights.order, macs, self._run, times={} if fresh else self.times, tell=tell)
         (r, c), fits = selector.choose(budget)
-        self.times, notes = selector.times, list(self.notes)
+        self.times, notes, self.notes = selector.times, [] if fresh else self.notes, []
         if self._state() != before:
             try:
                 profile.write(self.path, self.device, self.times)

@@ -32,9 +32,14 @@ class Weights:
             self.manifest = json.loads((self.folder / "manifest.json").read_text())
             files = dict(self.manifest["files"])
             schema = self.manifest["schema"]
+            files[NETWORKS]
+            for key in ("resolutions", "calibration", "quality_order", "provenance", "encoder"):
+                self.manifest[key]
         except FileNotFoundError:
             raise AgeEditError(f"The weights are missing: there is no manifest.json in {self.folder}; "
                                "fetch the weights folder again.") from None
+        except OSError as error:
+            raise AgeEditError(f"The weights in {self.folder} cannot be read ({error.strerror}); check permissions.") from None
         except (ValueError, KeyError, TypeError):
             raise AgeEditError(f"The manifest in {self.folder} is damaged; fetch the weights folder again.") from None
         if schema != SCHEMA:
@@ -42,7 +47,11 @@ class Weights:
         for name, expected in files.items():
             if not (self.folder / name).is_file():
                 raise AgeEditError(f"The weights are incomplete: {name} is missing; fetch the weights folder again.")
-            if sha256(self.folder / name) != expected:
+            try:
+                found = sha256(self.folder / name)
+            except OSError as error:
+                raise AgeEditError(f"{name} cannot be read ({error.strerror}); check its permissions.") from None
+            if found != expected:
                 raise AgeEditError(f"The weights were altered: {name} is not the file that was released; "
                                    "fetch the weights folder again.")
 

@@ -37,6 +37,11 @@ def features_of(encoder, crops, indices, device):
     return np.concatenate(result)
 
 
+def auc(truth, score):
+    """Area under the ROC curve, or None where one class is missing."""
+    return round(float(roc_auc_score(truth, score)), 4) if len(set(truth)) == 2 else None
+
+
 def train_age_vector(data, run, c=2e-4):
     """Fit on training people, judge on held-out photos, write `age_vector.npz` and `age_vector.json`.
 
@@ -57,6 +62,9 @@ def train_age_vector(data, run, c=2e-4):
                                                    crops.age[index] > BOUNDARY, crops.gender[index])):
                 column.append(values)
     (x, y, gender), (tx, ty, tg) = ([np.concatenate(v) for v in sets[h]] for h in (False, True))
+    if len(ty) < 10 or len(set(ty)) < 2 or len(set(y)) < 2:
+        raise AgeEditError("The age vector needs labelled photos on both sides of 45, at least 10 of them held out; "
+                           "prepare more photos.")
     weight = np.ones(len(y))
     for label in (0, 1):
         for g in (0, 1):
@@ -66,9 +74,8 @@ def train_age_vector(data, run, c=2e-4):
     n = svm.coef_[0] / np.linalg.norm(svm.coef_)
     score = svm.decision_function(tx)
     report = {"balanced_accuracy": round(float(balanced_accuracy_score(ty, score > 0)), 4),
-              "accuracy": round(float(np.mean((score > 0) == ty)), 4), "auc": round(float(roc_auc_score(ty, score)), 4),
-              "train": len(y), "held_out": len(ty), "auc_women": round(float(roc_auc_score(ty[tg == 1], score[tg == 1])), 4),
-              "auc_men": round(float(roc_auc_score(ty[tg == 0], score[tg == 0])), 4),
+              "accuracy": round(float(np.mean((score > 0) == ty)), 4), "auc": auc(ty, score),
+              "train": len(y), "held_out": len(ty), "auc_women": auc(ty[tg == 1], score[tg == 1]), "auc_men": auc(ty[tg == 0], score[tg == 0]),
               "spread": round(float((x @ n).std()), 4), "c": c}
     np.savez(run / "age_vector.npz", n=n.astype(np.float32))
     (run / "age_vector.json").write_text(json.dumps(report, indent=1))

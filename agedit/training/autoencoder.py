@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
+from agedit.errors import AgeEditError
 from agedit.network.autoencoder import DECODED, INPUT, Autoencoder
 from agedit.training.common import Device, batch_of, load_checkpoint, save_checkpoint, save_sheet, stop_on_signal
 from agedit.training.data import Crops
@@ -26,6 +27,9 @@ def train_autoencoder(data, run, steps=20000, loss_below=0.0, minutes=None, batc
     sets = [Crops(d) for d in data]
     training = [(s, i) for s, d in enumerate(sets) for i in np.flatnonzero(~d.held_out)]
     held_out = [(s, i) for s, d in enumerate(sets) for i in np.flatnonzero(d.held_out)][::3][:768]
+    if not held_out:
+        raise AgeEditError("Nobody is held out, so nothing could be judged; prepare more photos (some hundreds at least).")
+    torch.manual_seed(0)
     model = Autoencoder().to(device.torch, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), rate, betas=(0.9, 0.99), weight_decay=1e-4)
     step, loss_mean, begin = 0, 1.0, time.time()
@@ -47,11 +51,11 @@ def train_autoencoder(data, run, steps=20000, loss_below=0.0, minutes=None, batc
             save_checkpoint(run / "autoencoder.pt", model=model.state_dict(), optimizer=optimizer.state_dict(), step=step)
 
     with stop_on_signal() as stopped, tqdm(total=steps, initial=step, desc="autoencoder", disable=not device.main) as bar:
-        while step < steps and loss_mean >= loss_below and not stopped():
+        while not device.agree(step >= steps or loss_mean < loss_below or stopped()):
             progress = step / steps
             if minutes:
                 progress = max(progress, (time.time() - begin) / (60 * minutes))
-            if progress >= 1:
+            if device.agree(progress >= 1):
                 break
             for group in optimizer.param_groups:
                 group["lr"] = rate * min(1, (step + 1) / 200) * (1 - progress) ** 0.7

@@ -69,12 +69,16 @@ def calibrate(data, out, wheel, photos=60, lowest=5, highest=88):
             curve.append((alpha, float(np.mean(inside))))
     curve.sort()
     alphas, judged = np.array(curve).T
-    judged = np.maximum.accumulate(judged)
+    # monotone outward from 0, which must stay 0; a hair of slope keeps the inverse unique
+    zero = int(np.flatnonzero(alphas == 0)[0])
+    judged[zero:] = np.maximum.accumulate(np.maximum(judged[zero:], 0))
+    judged[:zero + 1] = np.minimum.accumulate(np.minimum(judged[:zero + 1], 0)[::-1])[::-1]
+    judged = judged + 1e-6 * alphas
     print("judged change by alpha:", [(a, round(j, 1)) for a, j in curve])
     manifest = engine.weights.manifest
-    years = [y for y in range(-40, 51, 5) if judged[0] - 6 <= y <= judged[-1] + 6]
-    # slightly beyond the measured ends by the last slope, never by more than the pictures were looked at
+    years = [y for y in range(-40, 51, 5) if judged[0] <= y <= judged[-1]]     # the slider stops where the model does
     inverse = np.interp(years, judged, alphas)
+    inverse[years.index(0)] = 0.0
     manifest["calibration"] = {"years": years, "alpha": [round(float(a), 4) for a in inverse], "photos": len(chosen),
                                "judged": [[a, round(j, 2)] for a, j in curve]}
     quality = {rc: np.mean(v, 0) for rc, v in rows.items()}

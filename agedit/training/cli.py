@@ -1,4 +1,5 @@
 """One command a training stage, and one for all: python -m agedit train STAGE ..."""
+import os
 from pathlib import Path
 
 import click
@@ -6,11 +7,12 @@ import click
 from agedit.errors import AgeEditError
 from agedit.weights import FOLDER
 
+EXISTING = click.Path(exists=True, dir_okay=False)
 data = click.option("--data", multiple=True, required=True, metavar="DIR", help="A prepared folder; may be repeated.")
 run = click.option("--run", default="runs/default", show_default=True, help="Where checkpoints and sheets go.")
-wheel = click.option("--perceptual", required=True, metavar="WHEEL", help="The stlpips_pytorch==0.0.2 wheel.")
+wheel = click.option("--perceptual", required=True, metavar="WHEEL", type=EXISTING, help="The stlpips_pytorch==0.0.2 wheel.")
 weights = click.option("--weights", default=str(FOLDER), show_default=True, help="Folder with the shipped networks.")
-largest = click.option("--largest", default=128, show_default=True, type=click.Choice([64, 128, 256, 512, 1024]),
+largest = click.option("--largest", default=128, show_default=True, type=click.Choice([64, 128, 256]),
                        help="Highest resolution to train.")
 minutes = click.option("--minutes", type=float, help="Stop after this much training, whatever the steps.")
 
@@ -31,13 +33,13 @@ def stages():
 
 def plan_for(resolution):
     """Low blocks first; half of the time goes to the highest."""
-    sizes = [r for r in (64, 128, 256, 512, 1024) if r <= resolution]
+    sizes = [r for r in (64, 128, 256) if r <= resolution]
     return [(r, 1.0) for r in sizes[:-1]] + [(sizes[-1], float(max(1, len(sizes) - 1)) * 1.5)]
 
 
 @stages.command()
-@click.option("--wheel", required=True, help="The random-face==2021.7.21.1 wheel.")
-@click.option("--direction", required=True, metavar="NPZ", help="age_nogender: a unit vector (512,) in W, + is older.")
+@click.option("--wheel", required=True, type=EXISTING, help="The random-face==2021.7.21.1 wheel.")
+@click.option("--direction", required=True, metavar="NPZ", type=EXISTING, help="age_nogender: a unit vector (512,) in W, + is older.")
 @click.option("--out", required=True, help="Folder for the pictures and pairs.csv.")
 @click.option("--people", default=3000, show_default=True, help="Five pictures each.")
 @click.option("--seed", default=1, show_default=True)
@@ -134,6 +136,12 @@ def calibrate(data, perceptual, out):
 @click.pass_context
 def everything(ctx, photos, labels, pairs, run, perceptual, out, largest, autoencoder_minutes, generator_minutes):
     """All stages in order, each skipped or resumed as its files allow; ends with `evaluate` on the photos held out."""
+    from agedit.training.export import THIRD_PARTY
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise AgeEditError("`all` runs in one process; start `train generator` with torchrun instead.")
+    missing = [name for name in THIRD_PARTY if not (Path(out) / name).exists()]
+    if missing:
+        raise AgeEditError(f"{out} lacks {', '.join(missing)}; copy them from the released weights folder.")
     folder = str(Path(run) / "data")
     if not (Path(folder) / "crops.npy").exists():
         ctx.invoke(prepare, photos=photos, labels=labels, pairs=pairs, out=folder, workers=2)
@@ -143,3 +151,30 @@ def everything(ctx, photos, labels, pairs, run, perceptual, out, largest, autoen
                minutes=generator_minutes, steps=100000, batch=16, sheet_every=200)
     ctx.invoke(export, run=run, largest=largest, out=out)
     ctx.invoke(calibrate, data=folder, perceptual=perceptual, out=out)
+    ctx.invoke(held_out, data=folder, photos=photos, out=str(Path(run) / "evaluate.json"), weights=out, limit=100)
+
+
+@stages.command("evaluate")
+@click.option("--data", required=True, metavar="DIR", help="A prepared folder with labelled photos.")
+@click.option("--photos", required=True, metavar="DIR", help="The folder that it was prepared from.")
+@weights
+@click.option("--out", required=True, metavar="JSON")
+@click.option("--limit", default=100, show_default=True, type=click.IntRange(min=1))
+def held_out(data, photos, weights, out, limit):
+    """Judge the photos that every stage held out, except those that `calibrate` used."""
+    import json
+
+    from tqdm import tqdm
+
+    from agedit.evaluate import evaluate_files
+    from agedit.runtime import Engine
+    from agedit.training.data import Crops
+    from agedit.weights import Weights
+    crops = Crops(data)
+    chosen = crops.photos(True)[1::2]
+    chosen = chosen[::max(1, len(chosen) // limit)][:limit]
+    files = [next(p for p in (Path(photos) / crops.file[i], Path(photos) / "images" / crops.file[i]) if p.exists())
+             for i in chosen]
+    result = evaluate_files(files, Engine(Weights(weights)), lambda v: tqdm(v, unit="photo"))
+    Path(out).write_text(json.dumps(result, indent=1))
+    click.echo(json.dumps({k: v for k, v in result.items() if k != "rows"}, indent=1))

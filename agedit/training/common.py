@@ -36,6 +36,14 @@ class Device:
             dist.all_reduce(p.grad)
             p.grad /= self.world
 
+    def agree(self, flag):
+        """Whether any process says so: all must leave a loop in the same step, or the others wait for ever."""
+        if self.world == 1:
+            return bool(flag)
+        vote = torch.tensor([float(flag)], device=self.torch)
+        dist.all_reduce(vote, dist.ReduceOp.MAX)
+        return vote.item() > 0
+
     @property
     def main(self):
         return self.rank == 0

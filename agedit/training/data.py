@@ -39,9 +39,23 @@ def read_table(path, *required):
     return rows
 
 
+def _label(row, path):
+    """(age, gender) of a CSV row as the table wants them: years, and '0' male, '1' female or ''."""
+    genders = {"": "", "0": "0", "m": "0", "male": "0", "1": "1", "f": "1", "female": "1"}
+    gender = genders.get((row.get("gender") or "").strip().lower())
+    try:
+        age = float(row["age"])
+    except (TypeError, ValueError):
+        age = -1
+    if not 0 <= age <= 120 or gender is None:
+        raise AgeEditError(f"{path}: the row of {row['file']} needs an age from 0 to 120 and, if given, a gender "
+                           "0/male or 1/female; mend or remove it.")
+    return age, gender
+
+
 def _jobs(photos, labels, pairs):
     for row in read_table(labels, "file", "age") if photos else []:
-        yield [("photo", Path(photos), row["file"], row["file"], row["age"], row.get("gender", ""), "")]
+        yield [("photo", Path(photos), row["file"], row["file"], *_label(row, labels), "")]
     for folder in pairs:
         people = {}
         for row in read_table(Path(folder) / "pairs.csv", "file", "person", "beta"):
@@ -111,6 +125,8 @@ def prepare(out, photos=None, labels=None, pairs=(), workers=2):
                 writer.writerow(row)
                 crops[n] = crop
                 n += 1
+    if not n:
+        raise AgeEditError("No usable face in any of these pictures; check the folder, and that faces are visible.")
     final = np.lib.format.open_memmap(out / "crops.npy", "w+", np.uint8, (n, SIZE, SIZE, 4))
     final[:] = crops[:n]
     (out / "crops.tmp.npy").unlink()

@@ -39,6 +39,8 @@ def export(run, out, largest):
     state = load_checkpoint(run / "generator.pt")
     if not state:
         raise AgeEditError(f"There is no generator in {run}; run the generator stage first.")
+    if largest > state["largest"]:
+        raise AgeEditError(f"The generator in {run} was trained up to {state['largest']} px; export that, or train on.")
     missing = [name for name in THIRD_PARTY if not (out / name).exists()]
     if missing:
         raise AgeEditError(f"{out} lacks {', '.join(missing)}; copy them from the released weights folder.")

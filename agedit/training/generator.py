@@ -143,19 +143,19 @@ class Trainer:
         self.perceptual, self.judges = Perceptual(wheel).to(**to), Judges(weights).to(**to)
         self.opt_g = torch.optim.Adam(parameter_groups(self.generator), settings.rate, (0.0, 0.99), eps=1e-8)
         self.opt_d = torch.optim.Adam(self.discriminator.parameters(), 5e-4, (0.0, 0.99), eps=1e-7)
-        self.ema, self.steps, self.seconds, self.norm = Ema(self.generator), 0, 0.0, None
+        self.ema, self.steps, self.seconds, self.norm, self.largest = Ema(self.generator), 0, 0.0, None, 0
         state = load_checkpoint(self.run / "generator.pt")
         if state:
             for name in ("generator", "discriminator", "opt_g", "opt_d"):
                 getattr(self, name).load_state_dict(state[name])
             self.ema.state, self.ema.steps = state["ema"], state["steps"]
-            self.steps, self.seconds = state["steps"], state["seconds"]
+            self.steps, self.seconds, self.largest = state["steps"], state["seconds"], state["largest"]
         self.rng = np.random.default_rng([seed, self.device.rank, self.steps])
         self.batches = Batches(data, settings, self.rng, self.device.torch)
 
     def save(self):
         if self.device.main:
-            save_checkpoint(self.run / "generator.pt", steps=self.steps, seconds=self.seconds, ema=self.ema.state,
+            save_checkpoint(self.run / "generator.pt", largest=self.largest, steps=self.steps, seconds=self.seconds, ema=self.ema.state,
                             **{k: getattr(self, k).state_dict() for k in ("generator", "discriminator", "opt_g", "opt_d")})
 
     def edit(self, network, x, f, shifted, mask, hidden, r, c, straight):
@@ -220,7 +220,7 @@ class Trainer:
             self.opt_g.step()
         self.ema.update(self.generator)
         self.steps += 1
-        log["d"] = loss_d.item()
+        log["d"], self.largest = loss_d.item(), max(self.largest, r)
         return log
 
     def _losses(self, b, y, new, base, goal, r, full):
@@ -277,14 +277,14 @@ def train_generator(data, run, wheel, weights, plan=((64, 0.2), (128, 0.5), (256
     """
     trainer = Trainer(data, run, wheel, weights, settings)
     bounds = np.cumsum([share for _, share in plan]) / sum(share for _, share in plan)
-    log_mean, last, entered = {}, time.time(), {}
+    log_mean, last, entered, r = {}, time.time(), {}, plan[-1][0]
     with stop_on_signal() as stopped, tqdm(total=steps, initial=trainer.steps, desc="generator",
                                            disable=not trainer.device.main) as bar:
-        while trainer.steps < steps and not stopped():
+        while trainer.steps < steps and not trainer.device.agree(stopped()):
             progress = trainer.steps / steps
             if minutes:
                 progress = max(progress, trainer.seconds / (60 * minutes))
-            if progress >= 1:
+            if trainer.device.agree(progress >= 1):
                 break
             r = plan[min(int(np.searchsorted(bounds, progress, "right")), len(plan) - 1)][0]
             since = trainer.steps - entered.setdefault(r, trainer.steps)      # a stage's new block starts gently
