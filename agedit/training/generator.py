@@ -25,6 +25,7 @@ from agedit.training.losses import Judges, Perceptual
 
 ALPHA_PER_YEAR = 0.25       # scale of alpha in training; the calibrate stage corrects what is left
 DEGREE = math.pi / 180
+BETAS = (0.9, 0.99)         # Adam's, of the generator
 
 
 @dataclass
@@ -32,14 +33,14 @@ class Settings:
     """Weights of the losses and the shape of a step."""
     batch: int = 16
     photos: int = 5            # rows of the batch that are labelled photos without a second age
-    strict: float = 0.12       # share of pair rows whose photo is hidden
-    rate: float = 4e-3
+    strict: float = 0.03       # share of pair rows whose photo is hidden
+    rate: float = 3e-3
     pixel: float = 4.0
     raw: float = 1.0           # G(f') itself against the target, so that the strict form is a face
-    perceptual: float = 1.5
+    perceptual: float = 2.5
     adversarial: float = 0.05
     consistency: float = 20.0  # S29
-    age: float = 0.6
+    age: float = 1.0
     identity: float = 1.0
     smooth: float = 8.0        # approximate R1 on D
 
@@ -141,15 +142,17 @@ class Trainer:
         self.n = torch.from_numpy(np.load(vector)["n"]).to(self.device.torch)
         self.generator, self.discriminator = Generator(256).to(**to), Discriminator().to(**to)
         self.perceptual, self.judges = Perceptual(wheel).to(**to), Judges(weights).to(**to)
-        self.opt_g = torch.optim.Adam(parameter_groups(self.generator), settings.rate, (0.0, 0.99), eps=1e-8)
+        self.opt_g = torch.optim.Adam(parameter_groups(self.generator), settings.rate, BETAS, eps=1e-8)
         self.opt_d = torch.optim.Adam(self.discriminator.parameters(), 5e-4, (0.0, 0.99), eps=1e-7)
-        self.ema, self.steps, self.seconds, self.norm, self.largest = Ema(self.generator), 0, 0.0, None, 0
+        self.ema, self.steps, self.seconds, self.norm, self.largest, self.skipped = Ema(self.generator), 0, 0.0, None, 0, 0
         state = load_checkpoint(self.run / "generator.pt")
         if state:
             for name in ("generator", "discriminator", "opt_g", "opt_d"):
                 getattr(self, name).load_state_dict(state[name])
+            for group in self.opt_g.param_groups:
+                group["betas"] = BETAS
             self.ema.state, self.ema.steps = state["ema"], state["steps"]
-            self.steps, self.seconds, self.largest = state["steps"], state["seconds"], state["largest"]
+            self.steps, self.seconds, self.largest = state["steps"], state["seconds"], state.get("largest", 0)
         self.rng = np.random.default_rng([seed, self.device.rank, self.steps])
         self.batches = Batches(data, settings, self.rng, self.device.torch)
 
@@ -158,20 +161,14 @@ class Trainer:
             save_checkpoint(self.run / "generator.pt", largest=self.largest, steps=self.steps, seconds=self.seconds, ema=self.ema.state,
                             **{k: getattr(self, k).state_dict() for k in ("generator", "discriminator", "opt_g", "opt_d")})
 
-    def edit(self, network, x, f, shifted, mask, hidden, r, c, straight):
+    def edit(self, network, x, f, shifted, mask, hidden, r, c):
         """The shown picture y = x + m (G(f') - G(f)) and both raw outputs; a hidden row shows G(f') itself.
 
-        Only one of each row's two runs carries a gradient, G(f') where `straight`: on average that is half the
-        gradient of both, at two thirds of the price.
+        Both runs carry a gradient: what they share then cancels, and only their difference learns.
         """
         photo = shrink(x, r) * ~hidden[:, None, None, None]
-        pick = straight[:, None]
         with self.device.autocast():
-            carried = network(torch.where(pick, shifted, f), photo, r, c)
-            with torch.no_grad():
-                fixed = network(torch.where(pick, f, shifted), photo, r, c)
-        pick = pick[:, :, None, None]
-        new, base = torch.where(pick, carried, fixed), torch.where(pick, fixed, carried)
+            new, base = network(torch.cat([shifted, f]), torch.cat([photo, photo]), r, c).chunk(2)
         y = shrink(x, r) + shrink(mask, r) * (new - base)
         return torch.where(hidden[:, None, None, None], new, y), new, base
 
@@ -181,10 +178,9 @@ class Trainer:
         with torch.no_grad(), self.device.autocast():
             f = self.encoder(shrink(x, INPUT)).float()
         shifted = f + (b["years"] * ALPHA_PER_YEAR)[:, None] * self.n
-        straight = torch.from_numpy(self.rng.random(len(x)) < 0.65).to(x.device) | hidden
         goal = (b["age"] + b["years"] - 45) / 25
         # D: real pictures at their age against edits at theirs, with the approximate R1 of finite differences
-        y, new, base = self.edit(self.generator, x, f, shifted, mask, hidden, r, 1.0, straight)
+        y, new, base = self.edit(self.generator, x, f, shifted, mask, hidden, r, 1.0)
         real = shrink(torch.where(pair[:, None, None, None], b["target"], x), r)
         real_age = torch.where(pair, goal, (b["age"] - 45) / 25)
         with self.device.autocast():
@@ -204,7 +200,7 @@ class Trainer:
         lower = [q for q in (SMALLEST, 128, 256) if q <= r]
         q, c = (SMALLEST, RATIOS[0]) if self.steps % 2 else (int(self.rng.choice(lower)), float(self.rng.choice(RATIOS)))
         if (q, c) != (r, 1.0):
-            y2, new2, base2 = self.edit(self.generator, x, f, shifted, mask, hidden, q, c, straight)
+            y2, new2, base2 = self.edit(self.generator, x, f, shifted, mask, hidden, q, c)
             loss, _ = self._losses(b, y2, new2, base2, goal, q, full=False)
             same = F.mse_loss(new2, shrink(new, q).detach()) + F.mse_loss(base2, shrink(base, q).detach()) + \
                 4 * F.mse_loss(y2, shrink(y, q).detach())
@@ -215,7 +211,8 @@ class Trainer:
         norm = torch.nn.utils.clip_grad_norm_(self.generator.parameters(), 1.0).item()
         self.norm = norm if self.norm is None else self.norm + 0.05 * (min(norm, 4 * self.norm) - self.norm)
         if norm > 10 * self.norm or not math.isfinite(norm):
-            log["skipped"] = 1
+            self.skipped += 1                 # one bad batch must not undo an hour
+            log["skipped"] = self.skipped
         else:
             self.opt_g.step()
         self.ema.update(self.generator)
@@ -252,6 +249,8 @@ class Trainer:
         network.load_state_dict(self.ema.state)
         columns, crops = [], self.batches.sets[0]
         rows = [*(g[0] for g in crops.people(True)[:5]), *crops.photos(True)[::131][:5]]
+        if not rows:
+            return
         x, mask = batch_of(crops.images, rows, self.device.torch)
         f = self.encoder(shrink(x, INPUT))
         for form, (q, c) in (("full", (r, 1.0)), ("small", (SMALLEST, RATIOS[0])), ("strict", (r, 1.0))):
@@ -260,7 +259,7 @@ class Trainer:
                 columns.append(shrink(x, r))
             for t in (years if form == "full" else (-20, 40) if form == "small" else (0, 40)):
                 shifted = f + t * ALPHA_PER_YEAR * self.n
-                y, _, _ = self.edit(network, x, f, shifted, mask, hidden, q, c, torch.ones_like(hidden))
+                y, _, _ = self.edit(network, x, f, shifted, mask, hidden, q, c)
                 if q < r:
                     y = shrink(x, r) + F.interpolate(y - shrink(x, q), size=(r, r), mode="bicubic")
                 columns.append(y)
@@ -288,13 +287,13 @@ def train_generator(data, run, wheel, weights, plan=((64, 0.2), (128, 0.5), (256
                 break
             r = plan[min(int(np.searchsorted(bounds, progress, "right")), len(plan) - 1)][0]
             since = trainer.steps - entered.setdefault(r, trainer.steps)      # a stage's new block starts gently
-            rate = settings.rate * min(1, (since + 1) / 100) * max(0.03, (1 - progress) ** 0.8)
+            rate = settings.rate * min(1, (since + 1) / 40) * max(0.03, (1 - progress) ** 0.8)
             for group in trainer.opt_g.param_groups:
                 group["lr"] = rate * group["share"]
             log = trainer.step(r)
             trainer.seconds, last = trainer.seconds + time.time() - last, time.time()
             for k, v in log.items():
-                log_mean[k] = v if k not in log_mean else 0.97 * log_mean[k] + 0.03 * v
+                log_mean[k] = v if k not in log_mean or k == "skipped" else 0.97 * log_mean[k] + 0.03 * v
             bar.update()
             bar.set_postfix_str(f"{r}px " + " ".join(f"{k} {v:.3f}" for k, v in log_mean.items()))
             if trainer.steps % sheet_every == 0 and trainer.device.main:

@@ -1,0 +1,167 @@
+"""Every training stage in small, on a user's own folder: prepare, autoencoder, age vector, generator, export, an edit.
+
+The perceptual trunk comes from a package that is not installed here, so its weights are random: what is checked is that
+the stages fit together, resume, refuse bad input, and that the losses do what they say; not that a face gets older.
+"""
+import csv
+import io
+import json
+import shutil
+import zipfile
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from agedit import AgeEditError, AgeEditor, Engine, load_photo, save_photo
+from agedit.training.autoencoder import train_autoencoder
+from agedit.training.age_vector import train_age_vector
+from agedit.training.data import Crops, is_held_out, prepare
+from agedit.training.export import THIRD_PARTY, export
+from agedit.training.generator import ALPHA_PER_YEAR, Settings, Trainer, train_generator
+from agedit.training.losses import Judges, Perceptual
+from agedit.weights import FOLDER, Weights
+
+from conftest import PORTRAITS
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    shapes = {"slice1.0": (64, 3, 11), "slice2.5": (192, 64, 5), "slice3.9": (384, 192, 3), "slice4.11": (256, 384, 3),
+              "slice5.13": (256, 256, 3)}
+    state = {"scaling_layer.shift": torch.zeros(1, 3, 1, 1), "scaling_layer.scale": torch.ones(1, 3, 1, 1)}
+    for k, (name, (out, inside, size)) in enumerate(shapes.items()):
+        state[f"net.{name}.weight"] = torch.randn(out, inside, size, size) * 0.02
+        state[f"net.{name}.bias"] = torch.zeros(out)
+        state[f"lin{k}.model.1.weight"] = torch.rand(1, out, 1, 1)
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    path = tmp_path_factory.mktemp("wheel") / "stlpips.whl"
+    with zipfile.ZipFile(path, "w") as z:
+        z.writestr("stlpips_pytorch/weights/vST0.0/alex_shift_tolerant.pth", buffer.getvalue())
+    return path
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A folder of 160 small photos with a CSV of ages, and 8 people at two brightnesses as pairs."""
+    root = tmp_path_factory.mktemp("data")
+    (root / "photos").mkdir(), (root / "pairs").mkdir()
+    small = [cv2.resize(load_photo(p), (240, 240), interpolation=cv2.INTER_AREA) for p in PORTRAITS]
+    with open(root / "labels.csv", "w", newline="") as f:
+        w = csv.writer(f)
+        w.writerow(["file", "age"])
+        for i in range(160):
+            save_photo(root / "photos" / f"{i}.jpg", cv2.convertScaleAbs(small[i % len(small)], beta=i % 20))
+            w.writerow([f"{i}.jpg", 20 + i % 50])
+    save_photo(root / "photos" / "noface.png", np.full((200, 200, 3), 90, np.uint8))
+    with open(root / "labels.csv", "a") as f:
+        f.write("noface.png,30\n")
+    with open(root / "pairs" / "pairs.csv", "w", newline="") as f:
+        w = csv.writer(f)
+        w.writerow(["file", "person", "beta"])
+        for i in range(8):
+            for k, beta in enumerate((0.0, 2.0)):
+                save_photo(root / "pairs" / f"{i}_{k}.png", cv2.convertScaleAbs(small[i], beta=-10 * k))
+                w.writerow([f"{i}_{k}.png", f"person{i}", beta])
+    n = prepare(root / "ready", root / "photos", root / "labels.csv", [root / "pairs"])
+    assert n == 160 + 16                     # the picture without a face was left out
+    return root
+
+
+def test_prepared_crops(data):
+    crops = Crops(data / "ready")
+    assert crops.images.shape == (176, 256, 256, 4) and set(crops.kind) == {"photo", "pair"}
+    assert 0.02 < crops.held_out.mean() < 0.3 and is_held_out("x") == is_held_out("x")
+    assert np.array_equal(np.sort(crops.age[crops.kind == "photo"])[:3], [20, 20, 20])
+    assert set(crops.gender) <= {0, 1}
+    people = crops.people()
+    assert people and all(len(g) == 2 and len(set(crops.person[g])) == 1 for g in people)
+
+
+def test_all_stages_then_an_edit(data, wheel, tmp_path):
+    ready, run, out = str(data / "ready"), tmp_path / "run", tmp_path / "weights"
+    with pytest.raises(AgeEditError, match="autoencoder stage first"):
+        train_age_vector([ready], run)
+    assert 0 < train_autoencoder([ready], run, steps=3, batch=8) < 2
+    report = train_age_vector([ready], run)
+    assert 0 <= report["balanced_accuracy"] <= 1 and report["held_out"] >= 10
+    n = np.load(run / "age_vector.npz")["n"]
+    assert n.shape == (512,) and np.linalg.norm(n) == pytest.approx(1, abs=1e-4)
+    settings = Settings(batch=4, photos=2, strict=0.5)
+    assert train_generator([ready], run, wheel, FOLDER, ((64, 1),), steps=2, sheet_every=1, settings=settings) == 2
+    assert (run / "sheet.png").exists()
+    first = torch.load(run / "generator.pt", weights_only=True)
+    assert train_generator([ready], run, wheel, FOLDER, ((64, 1),), steps=3, settings=settings) == 3       # resumed
+    second = torch.load(run / "generator.pt", weights_only=True)
+    assert second["steps"] == 3 and any((second["generator"][k] != v).any() for k, v in first["generator"].items())
+    out.mkdir()
+    for name in THIRD_PARTY:
+        shutil.copy(FOLDER / name, out)
+    with pytest.raises(AgeEditError, match="trained up to 64"):
+        export(run, out, 256)
+    export(run, out, 64)
+    weights = Weights(out)
+    assert weights.resolutions == [64] and json.loads((out / "manifest.json").read_text())["provenance"]["generator_steps"] == 3
+    editor = AgeEditor(Engine(weights))
+    photo = load_photo(PORTRAITS[0])
+    editor.set_photo(photo)
+    assert editor.edit(20).picture.shape == photo.shape
+    # the app's E, from the weight file, says what training's E says
+    state = torch.load(run / "autoencoder.pt", weights_only=True)
+    from agedit.training.age_vector import load_encoder
+    from agedit.runtime import to_network
+    crop = editor.prepare(0).crop
+    expected = load_encoder(run)(torch.from_numpy(to_network(crop, 128))).numpy()
+    assert state["finished"] and np.abs(editor.prepare(0).f - expected).max() < 0.05
+
+
+def test_what_is_trained_is_what_is_shown(data, wheel, tmp_path):
+    """edit() gives photo + m (G(f') - G(f)): the photo itself at no shift, G(f') itself where the photo is hidden."""
+    ready, run = str(data / "ready"), tmp_path / "run"
+    train_autoencoder([ready], run, steps=1, batch=8)
+    train_age_vector([ready], run)
+    trainer = Trainer([ready], run, wheel, FOLDER, Settings(batch=4, photos=1))
+    b = trainer.batches.draw(128)
+    f = torch.randn(4, 512)
+    hidden = torch.tensor([False, False, True, True])
+    y, new, base = trainer.edit(trainer.generator, b["x"], f, f, b["mask"], hidden, 64, 1.0)
+    small = torch.nn.functional.avg_pool2d(b["x"], 2)
+    assert torch.allclose(y[:2], small[:2], atol=1e-6) and torch.equal(y[2:], new[2:])
+    shifted = f + 20 * ALPHA_PER_YEAR * trainer.n
+    y, new, base = trainer.edit(trainer.generator, b["x"], f, shifted, b["mask"], hidden, 64, 0.25)
+    assert (new[0] != base[0]).any()
+    (y[:2] ** 2).sum().backward()
+    assert trainer.generator.blocks["64"].conv2.weight.grad.abs().sum() > 0
+
+
+def test_judges_in_torch_equal_the_shipped_ones(engine, portrait):
+    editor = AgeEditor(engine)
+    editor.set_photo(portrait)
+    crop = editor.prepare(0).crop
+    judges = Judges(FOLDER)
+    x = torch.from_numpy(crop.transpose(2, 0, 1)[None].copy()).float() / 127.5 - 1
+    assert judges.age(x).item() == pytest.approx(engine.readout.age(crop)[0], abs=1.5)
+    cosine = torch.nn.functional.cosine_similarity(judges.embed(x), torch.from_numpy(engine.readout.embed(crop))[None])
+    assert cosine.item() > 0.99
+
+
+def test_perceptual_distance(wheel):
+    torch.manual_seed(0)
+    p, a = Perceptual(wheel), torch.rand(2, 3, 64, 64) * 2 - 1
+    assert p(a, a).abs().max() == 0 and (p(a, a.flip(3)) > 0).all()
+
+
+@pytest.mark.parametrize("row,words", [("a.jpg,old,", "age from 0 to 120"), ("a.jpg,30,robot", "gender"), ("a.jpg,,", "age")])
+def test_a_bad_csv_is_named(tmp_path, row, words):
+    (tmp_path / "l.csv").write_text("file,age,gender\n" + row + "\n")
+    with pytest.raises(AgeEditError, match=words):
+        prepare(tmp_path / "out", tmp_path, tmp_path / "l.csv")
+
+
+def test_a_folder_without_any_face(tmp_path):
+    save_photo(tmp_path / "a.png", np.full((200, 200, 3), 90, np.uint8))
+    (tmp_path / "l.csv").write_text("file,age\na.png,30\n")
+    with pytest.raises(AgeEditError, match="No usable face"):
+        prepare(tmp_path / "out", tmp_path, tmp_path / "l.csv", workers=1)
