@@ -13,7 +13,7 @@ from agedit.training.generator import ALPHA_PER_YEAR
 from agedit.training.losses import Perceptual
 from agedit.weights import Weights
 
-YEARS = (-50, -40, -30, -20, -10, 10, 20, 30, 40, 50)      # by the scale of training
+YEARS = (-60, -50, -40, -30, -20, -10, 10, 20, 30, 40, 50, 60)      # by the scale of training
 QUALITY_YEARS = (-20, 30)
 
 
@@ -30,7 +30,7 @@ class Shown:
         return add_change_to_crop(self.crop, (run(alpha) - run(0)) * 127.5, self.mask)
 
 
-def calibrate(data, out, wheel, photos=60, lowest=5, highest=88):
+def calibrate(data, out, wheel, photos=48, lowest=5, highest=88):
     """Measure and write `calibration` and `quality` into the manifest of `out`.
 
     The calibration inverts the mean judged change over photos whose goal lies between `lowest` and `highest` years.
@@ -76,8 +76,10 @@ def calibrate(data, out, wheel, photos=60, lowest=5, highest=88):
     judged = judged + 1e-6 * alphas
     print("judged change by alpha:", [(a, round(j, 1)) for a, j in curve])
     manifest = engine.weights.manifest
-    years = [y for y in range(-40, 51, 5) if judged[0] <= y <= judged[-1]]     # the slider stops where the model does
-    inverse = np.interp(years, judged, alphas)
+    # the slider stops where the model does, or up to 8 years beyond, by the mean slope to the measured end
+    years = [y for y in range(-40, 51, 5) if judged[0] - 8 <= y <= judged[-1] + 8]
+    inverse = np.array([y * alphas[0] / judged[0] if y < judged[0] else y * alphas[-1] / judged[-1] if y > judged[-1]
+                        else np.interp(y, judged, alphas) for y in years])
     inverse[years.index(0)] = 0.0
     manifest["calibration"] = {"years": years, "alpha": [round(float(a), 4) for a in inverse], "photos": len(chosen),
                                "judged": [[a, round(j, 2)] for a, j in curve]}

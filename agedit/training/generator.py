@@ -40,7 +40,8 @@ class Settings:
     perceptual: float = 2.5
     adversarial: float = 0.05
     consistency: float = 20.0  # S29
-    age: float = 1.0
+    age: float = 0.3
+    tint: float = 6.0
     identity: float = 1.0
     smooth: float = 8.0        # approximate R1 on D
 
@@ -224,8 +225,11 @@ class Trainer:
         s, log = self.settings, {}
         pair, mask = b["pair"], shrink(b["mask"], r)
         target, x = shrink(b["target"], r), shrink(b["x"], r)
-        terms = {"pixel": s.pixel * sum((shrink(y, q) - shrink(target, q))[pair].abs().mean() for q in (r, r // 4)),
+        terms = {"pixel": s.pixel * sum((shrink(y, q) - shrink(target, q))[pair].abs().mean() for q in (r, r // 4, 8)),
                  "raw": s.raw * ((new - target)[pair].abs().mean() + ((base - x) * mask.clamp_min(0.1)).abs().mean())}
+        if (~pair).any():       # a photo without a target keeps its tint: large patches may not change colour
+            change = (shrink(y, 8) - shrink(x, 8))[~pair]
+            terms["tint"] = s.tint * (change - change.mean(1, keepdim=True)).abs().mean()
         with self.device.autocast():
             terms["adv"] = s.adversarial * F.softplus(-self.discriminator(y.clamp(-1, 1), goal)).mean()
             if full:
