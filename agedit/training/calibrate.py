@@ -15,6 +15,7 @@ from agedit.weights import Weights
 
 YEARS = (-60, -50, -40, -30, -20, -10, 10, 20, 30, 40, 50, 60)      # by the scale of training
 QUALITY_YEARS = (-20, 30)
+STRONGEST = 20.0            # |alpha|
 
 
 class Shown:
@@ -76,10 +77,10 @@ def calibrate(data, out, wheel, photos=48, lowest=5, highest=88):
     judged = judged + 1e-6 * alphas
     print("judged change by alpha:", [(a, round(j, 1)) for a, j in curve])
     manifest = engine.weights.manifest
-    # the slider stops where the model does, or up to 8 years beyond, by the mean slope to the measured end
-    years = [y for y in range(-40, 51, 5) if judged[0] - 8 <= y <= judged[-1] + 8]
+    # beyond what was measured by the mean slope to that end, up to STRONGEST: further out the pictures break
+    years = list(range(-30, 41, 5))
     inverse = np.array([y * alphas[0] / judged[0] if y < judged[0] else y * alphas[-1] / judged[-1] if y > judged[-1]
-                        else np.interp(y, judged, alphas) for y in years])
+                        else np.interp(y, judged, alphas) for y in years]).clip(-STRONGEST, STRONGEST)
     inverse[years.index(0)] = 0.0
     manifest["calibration"] = {"years": years, "alpha": [round(float(a), 4) for a in inverse], "photos": len(chosen),
                                "judged": [[a, round(j, 2)] for a, j in curve]}
