@@ -34,9 +34,6 @@ CSS = """
 #examples {border: none; background: none; padding: 0} #examples .grid-wrap {padding: 0; max-height: none; overflow: visible}
 #examples .grid-container {gap: 6px; grid-template-columns: repeat(5, 1fr) !important}
 footer {display: none !important}
-@media (max-width: 640px) {
-  #examples .grid-container {grid-template-columns: repeat(9, 64px) !important; overflow-x: auto}
-}
 """
 # on a phone the result lies below the fold: bring it into view when a photo was opened
 SHOW_RESULT = """() => { if (window.innerWidth <= 640 && document.querySelector('#result img'))

@@ -108,13 +108,6 @@ def test_all_stages_then_an_edit(data, wheel, tmp_path):
     photo = load_photo(PORTRAITS[0])
     editor.set_photo(photo)
     assert editor.edit(20).picture.shape == photo.shape
-    # the app's E, from the weight file, says what training's E says
-    state = torch.load(run / "autoencoder.pt", weights_only=True)
-    from agedit.training.age_vector import load_encoder
-    from agedit.runtime import to_network
-    crop = editor.prepare(0).crop
-    expected = load_encoder(run)(torch.from_numpy(to_network(crop, 128))).numpy()
-    assert state["finished"] and np.abs(editor.prepare(0).f - expected).max() < 0.05
 
 
 def test_what_is_trained_is_what_is_shown(data, wheel, tmp_path):
