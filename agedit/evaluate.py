@@ -10,8 +10,10 @@ JOURNEY = range(-30, 41, 10)
 
 
 def rank_correlation(a, b):
-    """Spearman's, without ties."""
-    rank = lambda v: np.argsort(np.argsort(v))
+    """Spearman's; equal values share their mean rank, so a slider that does nothing is not called steady."""
+    rank = lambda v: np.array([(np.sum(np.array(v) < x) + np.sum(np.array(v) <= x)) / 2 for x in v])
+    if len(set(a)) < 2 or len(set(b)) < 2:
+        return 0.0
     return float(np.corrcoef(rank(a), rank(b))[0, 1])
 
 

@@ -115,3 +115,11 @@ def test_train_explains_itself():
     assert all(stage in result.stdout for stage in ("prepare", "autoencoder", "age-vector", "generator", "calibrate", "export"))
     bad = agedit("train", "autoencoder", "--data", "/nowhere")
     assert bad.returncode == 2 and "missing" in bad.stderr
+
+
+def test_rank_correlation_shares_ranks_of_equal_values():
+    from agedit.evaluate import rank_correlation
+    assert rank_correlation([1, 2, 3], [5.0, 6.0, 9.0]) == pytest.approx(1)
+    assert rank_correlation([1, 2, 3], [9.0, 6.0, 5.0]) == pytest.approx(-1)
+    assert rank_correlation([1, 2, 3, 4], [1.0, 2.0, 2.0, 2.0]) < 0.9
+    assert rank_correlation([1, 2, 3], [4.0, 4.0, 4.0]) == 0
