@@ -31,8 +31,8 @@ CSS = """
 #hint p {opacity: .75; margin: 0; font-size: .92rem}
 #line {min-height: 1.6rem; text-align: center} #line p {opacity: .8; font-size: .92rem; margin: 0}
 #photo, #result {border-radius: 14px; overflow: hidden}
-#examples {border: none; background: none; padding: 0} #examples .grid-wrap {padding: 0; max-height: none; overflow: visible}
-#examples .grid-container {gap: 6px; grid-template-columns: repeat(5, 1fr) !important}
+#examples {border-width: 0 !important; background: none; padding: 0; min-height: 0 !important; height: auto !important} #examples .grid-wrap {padding: 0; max-height: none; overflow: visible}
+#examples .grid-container {gap: 6px; grid-template-columns: repeat(auto-fill, minmax(84px, 1fr)) !important}
 footer {display: none !important}
 """
 # on a phone the result lies below the fold: bring it into view when a photo was opened
@@ -178,7 +178,7 @@ def build(service=None):
                 # the file untouched: `agedit.load_photo` reads it and says plainly what is wrong with it
                 photo.preprocess = lambda payload: None if payload is None else payload.path
                 gr.Markdown("Or try one of these:", elem_id="hint")
-                gallery = gr.Gallery(portraits, show_label=False, columns=5, height="auto", object_fit="cover",
+                gallery = gr.Gallery(portraits, show_label=False, columns=3, height="auto", object_fit="cover",
                                      allow_preview=False, elem_id="examples", interactive=False, buttons=[])
             with gr.Column(scale=3, min_width=300):
                 result = gr.ImageSlider(label="Before | after", format="png", interactive=False, elem_id="result",

@@ -107,6 +107,9 @@ def wait_for_result(page):
 def set_years(page, value):
     """Drag the slider's thumb there, as a visitor does."""
     slider = page.locator("#years input[type=range]")
+    page.wait_for_timeout(1200)                 # on a phone the page first scrolls to the result
+    slider.scroll_into_view_if_needed()
+    page.wait_for_timeout(300)
     box = slider.bounding_box()
     low, high = float(slider.get_attribute("min")), float(slider.get_attribute("max"))
     now = float(slider.input_value())
