@@ -74,7 +74,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON o
 def edit(photo, output, years, budget, submodel, face, strict, as_json):
     """Make the person in PHOTO older or younger."""
     from agedit.editor import AgeEditor
-    from agedit.photo import check_output, encode_photo, load_photo, save_photo
+    from agedit.photo import check_output, load_photo, save_photo
     from agedit.submodel import parse
     from agedit.tune import Tuner
     check_output(output)

@@ -1,6 +1,5 @@
 """ONNX graphs of E and of any G_{r,c}, built from sliced arrays without PyTorch."""
 import numpy as np
-import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from agedit.submodel import FEATURES, blocks, slice_weights

@@ -8,7 +8,7 @@ from safetensors.numpy import save_file
 
 from agedit.errors import AgeEditError
 from agedit.network.autoencoder import CONVOLUTIONS, INPUT
-from agedit.submodel import RATIOS, SMALLEST, candidates
+from agedit.submodel import SMALLEST, candidates
 from agedit.training.age_vector import load_encoder
 from agedit.training.common import load_checkpoint
 from agedit.training.generator import ALPHA_PER_YEAR
