@@ -8,6 +8,7 @@ from agedit.align import MODELS, OVAL, region
 from agedit.errors import AgeEditError
 
 MASK_SIZE, HAIR_SIZE = 256, 160
+RIM = 0.16           # widest gap between forehead and hair that is still skin, in crops
 
 
 class Masker:
@@ -39,7 +40,14 @@ class Masker:
         head = cv2.dilate(head, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (int(s * 0.1) | 1,) * 2))
         hair = cv2.resize(self.hair(crop), (s, s), interpolation=cv2.INTER_LINEAR)
         hair = cv2.dilate(np.clip(hair * 1.6 - 0.3, 0, 1), np.ones((5, 5), np.uint8))
-        mask = cv2.GaussianBlur(np.maximum(head, hair), (0, 0), s * 0.022)
+        mask = np.maximum(head, hair)
+        # the forehead's rim lies between the landmarks' oval and the hair: close it, above the eyes only
+        pad = int(s * RIM) | 1
+        closed = cv2.morphologyEx(cv2.copyMakeBorder(mask, pad, pad, pad, pad, cv2.BORDER_CONSTANT), cv2.MORPH_CLOSE,
+                                  cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (pad, pad)))[pad:-pad, pad:-pad]
+        left, right = (int(np.clip(v, 0, s)) for v in (points[:, 0].min(), points[:, 0].max()))
+        mask[:s // 2, left:right] = closed[:s // 2, left:right]
+        mask = cv2.GaussianBlur(mask, (0, 0), s * 0.022)
         ramp = np.clip((np.minimum(np.arange(s), np.arange(s)[::-1]) + 0.5) / (s * 0.07), 0, 1)
         ramp = ramp * ramp * (3 - 2 * ramp)
         inside = warp_inside(face, shape, s)

@@ -19,7 +19,8 @@ from agedit.training.autoencoder import train_autoencoder
 from agedit.training.age_vector import train_age_vector
 from agedit.training.data import Crops, is_held_out, prepare
 from agedit.training.export import THIRD_PARTY, export
-from agedit.training.generator import ALPHA_PER_YEAR, Settings, Trainer, train_generator
+from agedit.network.generator import Generator
+from agedit.training.generator import ALPHA_PER_YEAR, Settings, Trainer, keep_tone, train_generator, widen
 from agedit.training.losses import Judges, Perceptual
 from agedit.weights import FOLDER, Weights
 
@@ -90,10 +91,11 @@ def test_all_stages_then_an_edit(data, wheel, tmp_path):
     n = np.load(run / "age_vector.npz")["n"]
     assert n.shape == (512,) and np.linalg.norm(n) == pytest.approx(1, abs=1e-4)
     settings = Settings(batch=4, photos=2, strict=0.5)
-    assert train_generator([ready], run, wheel, FOLDER, ((64, 1),), steps=2, sheet_every=1, settings=settings) == 2
+    assert train_generator([ready], run, wheel, FOLDER, ((64, 0.5, 1),), steps=2, sheet_every=1, settings=settings) == 2
     assert (run / "sheet.png").exists()
     first = torch.load(run / "generator.pt", weights_only=True)
-    assert train_generator([ready], run, wheel, FOLDER, ((64, 1),), steps=3, settings=settings) == 3       # resumed
+    # resumed, and widened on the way
+    assert train_generator([ready], run, wheel, FOLDER, ((64, 1.0, 1),), steps=3, settings=settings) == 3
     second = torch.load(run / "generator.pt", weights_only=True)
     assert second["steps"] == 3 and any((second["generator"][k] != v).any() for k, v in first["generator"].items())
     out.mkdir()
@@ -108,6 +110,27 @@ def test_all_stages_then_an_edit(data, wheel, tmp_path):
     photo = load_photo(PORTRAITS[0])
     editor.set_photo(photo)
     assert editor.edit(20).picture.shape == photo.shape
+
+
+def test_a_widened_network_starts_with_the_same_pictures():
+    torch.manual_seed(0)
+    g, f, photo = Generator(64).eval(), torch.randn(2, 512), torch.rand(2, 3, 64, 64) * 2 - 1
+    with torch.no_grad():
+        before, other = g(f, photo, 64, 0.5), g(f, photo, 64, 1.0)
+        widen(g.state_dict(), 0.5)
+        assert not torch.allclose(before, other, atol=1e-2)
+        assert torch.allclose(g(f, photo, 64, 0.5), before) and torch.allclose(g(f, photo, 64, 1.0), before, atol=1e-4)
+
+
+def test_the_tone_of_the_skin_is_kept():
+    """A darker target of the same skin comes back nearly to its tone; what differs locally stays different."""
+    x = torch.full((1, 3, 128, 128), 0.2)
+    target = (x + 1) * 0.8 - 1
+    target[:, :, 70:74, 60:64] = -0.9
+    kept = keep_tone(x, target)
+    assert (kept[0, :, 90, 64] - 0.2).abs().max() < 0.1 and kept[0, 0, 72, 62] < -0.8
+    assert torch.allclose(kept[0, :, 5, 5], target[0, :, 5, 5], atol=1e-3)        # away from the face nothing changes
+    assert torch.allclose(keep_tone(x, x), x, atol=1e-5)
 
 
 def test_what_is_trained_is_what_is_shown(data, wheel, tmp_path):

@@ -23,7 +23,8 @@ class StyledConv(nn.Conv2d):
         if extra:       # few channels, but what the change must follow: give them a third of the output at first
             nn.init.normal_(self.weight.data[:, :extra], std=(1 / (9 * extra)) ** 0.5)
         nn.init.zeros_(self.bias)
-        self.style_weight = nn.Parameter(torch.randn(cin, STYLE) / STYLE ** 0.5)
+        # small: at first every person is modulated alike, and training finds what must differ
+        self.style_weight = nn.Parameter(torch.randn(cin, STYLE) * 0.25 / STYLE ** 0.5)
         self.style_bias = nn.Parameter(torch.ones(cin))
 
     def forward(self, x, w, photo, cout):

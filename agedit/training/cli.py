@@ -32,9 +32,9 @@ def stages():
 
 
 def plan_for(resolution):
-    """Low blocks first; half of the time goes to the highest."""
+    """Low blocks first and at half the width; the whole network of the highest resolution gets the last third."""
     sizes = [r for r in (64, 128, 256) if r <= resolution]
-    return [(r, 1.0) for r in sizes[:-1]] + [(sizes[-1], float(max(1, len(sizes) - 1)) * 1.5)]
+    return [(r, 0.5, 1.0 + k) for k, r in enumerate(sizes)] + [(sizes[-1], 1.0, 1.0 + len(sizes))]
 
 
 @stages.command()
