@@ -1,4 +1,4 @@
-"""The command line: python -m agedit edit | tune | info | sheet | evaluate | train."""
+"""The command line: python -m agedit edit | tune | profiles | info | sheet | evaluate | train."""
 import contextlib
 import json
 import os
@@ -95,13 +95,13 @@ def edit(photo, output, years, budget, submodel, face, strict, as_json):
         if budget is not None:
             tuned = Tuner(eng).choose(budget)
             editor.submodel, notes = (tuned["submodel"]["r"], tuned["submodel"]["c"]), tuned["notes"]
-        for index in editor._indices(face):
+        for index in editor.indices(face):
             editor.prepare(index, None if strict else editor.submodel)
         result = editor.edit(years, face, strict=strict)
         first = next(iter(result.years))
         reading = editor.read(result, first)
     start = time.perf_counter()
-    save_photo(output, result.picture)
+    save_photo(output, result.picture, synthetic=bool(result.changes) or strict)
     ms |= result.ms | {"write": (time.perf_counter() - start) * 1e3}
     r, c = result.submodel
     data = {"output": str(output), "faces": len(editor.faces), "face": face, "submodel": {"r": r, "c": c}, "years": years,
@@ -132,6 +132,24 @@ def tune(budget, fresh, as_json):
     s = result["submodel"]
     report(result, as_json, "\n".join([f"{s['r']} px, c = {s['c']:g}: p50 {result['p50_ms']} ms, p90 {result['p90_ms']} ms, "
                                        f"chosen in {result['seconds']} s; profile {result['profile']}", *result["notes"]]))
+
+
+@main.command()
+@click.option("--import", "path", metavar="FILE", help="Keep another device's profile, to compare with.")
+@as_json
+def profiles(path, as_json):
+    """Devices whose times are known, and what each sub-model costs there."""
+    from agedit import profile
+    from agedit.tune import profiles_folder
+    folder = profiles_folder()
+    if path:
+        profile.import_profile(path, folder)
+    rows = [{"device": p["device"], "power": p["power"], "path": p["path"],
+             "times": [{"r": r, "c": c, "p50_ms": t.p50, "p90_ms": t.p90, "n": len(t.runs)} for (r, c), t in sorted(p["times"].items())]}
+            for p in profile.load_folder(folder)]
+    lines = [f"{d['device'].get('processor')}, {d['device'].get('cores')} cores, {d['device'].get('threads')} threads\n" +
+             "\n".join(f"  {t['r']}:{t['c']:g}  p50 {t['p50_ms']:.1f} ms, p90 {t['p90_ms']:.1f} ms" for t in d["times"]) for d in rows]
+    report({"profiles": rows}, as_json, "\n".join(lines) or f"There is no profile in {folder} yet; `python -m agedit tune` makes one.")
 
 
 @main.command()

@@ -109,7 +109,7 @@ class AgeEditor:
         r, c = submodel or self.submodel
         if (r, c) not in self.engine.weights.candidates:
             raise AgeEditError(f"There is no sub-model {r}:{c}; `python -m agedit info` lists them.")
-        wanted = years if isinstance(years, dict) else dict.fromkeys(self._indices(face), years)
+        wanted = years if isinstance(years, dict) else dict.fromkeys(self.indices(face), years)
         if strict and len(wanted) > 1:
             raise AgeEditError("The strict form shows one face alone; name one face by its number.")
         low, high = self.engine.weights.years_range
@@ -125,7 +125,7 @@ class AgeEditor:
                 face = self._run(prepared, value, r, c, strict=True)
                 picture = np.clip(np.rint((face + 1) * 127.5), 0, 255).astype(np.uint8)
             elif value != 0:
-                changes[index] = (self._run(prepared, value, r, c) - self._base(prepared, r, c)) * 127.5
+                changes[index] = self.change(value, index, (r, c))
             middle = time.perf_counter()
             if index in changes:
                 face = prepared.face.scaled(self.rgb.shape, photo.shape)
@@ -133,6 +133,11 @@ class AgeEditor:
             ms["generate"] += (middle - start) * 1e3
             ms["blend"] += (time.perf_counter() - middle) * 1e3
         return Edit(photo.copy() if picture is photo else picture, changes, wanted, (r, c), ms, strict)
+
+    def change(self, years, face=0, submodel=None):
+        """G(f') - G(f) alone: float32 (r, r, 3) in units of 0..255, in the reference position (see `blend.add_change`)."""
+        prepared, (r, c) = self.prepare(face), submodel or self.submodel
+        return (self._run(prepared, years, r, c) - self._base(prepared, r, c)) * 127.5
 
     def prepare(self, index, submodel=None):
         """Align and encode a face now, and with `submodel` run G_{r,c}(f), so that its first edit is quick."""
@@ -165,7 +170,8 @@ class AgeEditor:
         return {"age_before": round(age, 1), "age_after": round(readout.age(after)[0], 1), "identity": round(cosine, 4),
                 "identity_l2": round(distance, 4), "same_person": distance < SAME_PERSON}
 
-    def _indices(self, face):
+    def indices(self, face):
+        """Face numbers meant by `face`, a number or "all"."""
         return range(len(self.faces)) if face == "all" else [face]
 
     def _run(self, prepared, years, r, c, strict=False):

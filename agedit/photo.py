@@ -5,8 +5,10 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
 
 from agedit.errors import AgeEditError
+from agedit.mark import XMP
 
 MAX_PIXELS = 50_000_000
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF"}
@@ -69,11 +71,21 @@ def _to_rgb(image):
     return image.convert("RGB")
 
 
-def encode_photo(rgb, format="PNG"):
-    """RGB uint8 (H, W, 3) to file bytes without EXIF; PNG is compressed lightly because the visitor waits."""
+def encode_photo(rgb, format="PNG", synthetic=False):
+    """RGB uint8 (H, W, 3) to file bytes without EXIF; PNG is compressed lightly because the visitor waits.
+
+    synthetic: also write metadata that says so (PNG, JPEG and WebP; see `agedit.mark`). No pixel changes.
+    """
     buffer = io.BytesIO()
-    options = {"PNG": {"compress_level": 1}, "JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"quality": 95}}
-    Image.fromarray(rgb).save(buffer, format, **options.get(format, {}))
+    options = {"PNG": {"compress_level": 1}, "JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"quality": 95}}.get(format, {})
+    if synthetic and format == "PNG":
+        info = PngInfo()
+        info.add_itxt("XML:com.adobe.xmp", XMP.decode())
+        info.add_text("Comment", "The apparent age in this photo was edited by a neural network (AgeEdit).")
+        options = options | {"pnginfo": info}
+    elif synthetic and format in ("JPEG", "WEBP"):
+        options = options | {"xmp": XMP}
+    Image.fromarray(rgb).save(buffer, format, **options)
     return buffer.getvalue()
 
 
@@ -87,12 +99,12 @@ def check_output(path):
     return path
 
 
-def save_photo(path, rgb):
-    """Write RGB uint8 (H, W, 3); the ending chooses the format. Raises AgeEditError with the reason."""
+def save_photo(path, rgb, synthetic=False):
+    """Write RGB uint8 (H, W, 3); the ending chooses the format. synthetic: as in `encode_photo`. Raises AgeEditError with the reason."""
     path = check_output(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(encode_photo(rgb, FORMATS[path.suffix.lower()]))
+        temporary.write_bytes(encode_photo(rgb, FORMATS[path.suffix.lower()], synthetic))
         os.replace(temporary, path)       # whole or not at all: the old picture is never lost
     except (OSError, ValueError) as error:
         temporary.unlink(missing_ok=True)

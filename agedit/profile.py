@@ -64,11 +64,10 @@ def write(path, device, times):
                            "make the folder writable or name another with AGEDIT_PROFILES.") from None
 
 
-def read(path, device):
-    """Times of a valid profile, {(r, c): Times}.
+def load(path):
+    """Anybody's profile as data, to compare and plot: {"device", "power", "times": {(r, c): Times}, "path"}.
 
-    Raises AgeEditError when the file is damaged, of another schema, or from another device, thread count, runtime or
-    weights: foreign times are never used for a choice.
+    Never a ground for a choice on this device; that is `read`. Raises AgeEditError when damaged or of another schema.
     """
     path = Path(path)
     try:
@@ -83,7 +82,59 @@ def read(path, device):
         raise AgeEditError(f"The profile {path.name} is damaged; delete it or tune again with --fresh.") from None
     if schema != SCHEMA:
         raise AgeEditError(f"The profile {path.name} has schema {schema}, this program reads {SCHEMA}; tune again.")
-    different = [k for k in device if theirs.get(k) != device[k]]
+    return {"device": theirs, "power": data.get("power", "unknown"), "times": times, "path": str(path)}
+
+
+def read(path, device):
+    """Times of a valid profile of this device, {(r, c): Times}.
+
+    Raises AgeEditError when the file is damaged, of another schema, or from another device, thread count, runtime or
+    weights: foreign times are never used for a choice.
+    """
+    data = load(path)
+    different = [k for k in device if data["device"].get(k) != device[k]]
     if different:
-        raise AgeEditError(f"The profile {path.name} was made elsewhere (another {', '.join(different)}); tune again.")
-    return times
+        raise AgeEditError(f"The profile {Path(path).name} was made elsewhere (another {', '.join(different)}); tune again.")
+    return data["times"]
+
+
+def adopt_threads(path, device, fixed):
+    """`device` with the number of threads that its own profile found best, unless the caller fixed a number."""
+    theirs = load(path)["device"]
+    threads = theirs.get("threads")
+    same = all(theirs.get(k) == v for k, v in device.items() if k != "threads")
+    if fixed or not same or not (isinstance(threads, int) and 1 <= threads <= device["cores"]):
+        return device
+    return device | {"threads": threads}
+
+
+def load_folder(folder=FOLDER):
+    """Every readable profile of a folder, by name; damaged ones are left out."""
+    result = []
+    for path in sorted(Path(folder).glob("*.json")):
+        try:
+            result.append(load(path))
+        except AgeEditError:
+            continue
+    return result
+
+
+def import_profile(path, folder=FOLDER):
+    """Copy another device's profile into `folder` after checking it; returns where it lies now.
+
+    A profile of the same name is replaced only by one of the same device. Raises AgeEditError.
+    """
+    data, folder = load(path), Path(folder)
+    try:
+        name = path_for(data["device"], folder)
+        if name.exists() and load(name)["device"] != data["device"]:
+            raise AgeEditError(f"{name.name} is another profile of such a device; rename or remove it first.")
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = name.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_text(Path(path).read_text())
+        os.replace(temporary, name)
+    except (KeyError, TypeError):
+        raise AgeEditError(f"The profile {Path(path).name} does not name its device; export it again.") from None
+    except OSError as error:
+        raise AgeEditError(f"The profile could not be kept in {folder} ({error.strerror}).") from None
+    return name

@@ -60,7 +60,7 @@ class Engine:
 
     def __init__(self, weights=None, threads=None):
         self.weights = weights or Weights()
-        self.threads = threads or usable_cores()
+        self.threads, self.threads_fixed = threads or usable_cores(), threads is not None
         self._sessions, self._lock, self._faces = {}, threading.RLock(), threading.Lock()
 
     def _get(self, key, make):
@@ -71,7 +71,20 @@ class Engine:
 
     def submodel(self, r, c):
         """The session of G_{r,c}; sliced and built on first use."""
-        return self._get((r, c), lambda: open_session(generator_graph(self.weights.part("generator"), r, c), self.threads))
+        threads = self.threads
+        return self._get((r, c, threads),
+                         lambda: open_session(generator_graph(self.weights.part("generator"), r, c), threads))
+
+    def use_threads(self, threads):
+        """Run sub-models with this many threads from now on; sessions of another count stay until `drop_other_threads`."""
+        with self._lock:
+            self.threads = threads
+
+    def drop_other_threads(self):
+        """Free the sub-models' sessions that were opened for another number of threads."""
+        with self._lock:
+            for key in [k for k in self._sessions if isinstance(k, tuple) and k[2] != self.threads]:
+                del self._sessions[key]
 
     def encode(self, crop):
         """S62: f = E(x), float32 (1, 512), for an aligned RGB uint8 (S, S, 3)."""

@@ -6,6 +6,7 @@ timed until the verdict is clear; the first that fits is confirmed, in turns wit
 import math
 import random
 import time
+from collections import deque
 from dataclasses import dataclass, field
 
 WARM_UP = 3          # runs that are not counted: the first compiles and allocates
@@ -58,6 +59,72 @@ def fit(times, cost):
     return my - b * mx, b
 
 
+def answer(order, cost, times, budget, slow=1.0):
+    """The best candidate for `budget` ms from times already known, without a run; None when there are none.
+
+    A candidate that was never timed is predicted by the fit, with the usual distance between p50 and p90.
+
+    Args:
+        slow: how much slower the device is now than when it was timed (see `Watch.drift`).
+
+    Returns:
+        {"candidate", "fits", "p50", "p90", "measured"}, in ms as of now; the cheapest with fits=False when none does.
+    """
+    known = {k: t for k, t in times.items() if len(t.runs) >= LEAST}
+    if not known:
+        return None
+    line, spread = fit(known, cost), percentile([t.p90 / t.p50 for t in known.values()], 0.5)
+    for candidate in (ordered := frontier(order, cost)):
+        if candidate in known:
+            p50, p90 = known[candidate].p50, known[candidate].p90
+        elif line:
+            p50 = max(0.0, line[0] + line[1] * cost(candidate))
+            p90 = p50 * spread
+        else:
+            continue
+        found = {"candidate": candidate, "fits": p90 * slow <= budget, "p50": p50 * slow, "p90": p90 * slow,
+                 "measured": candidate in known}
+        if found["fits"] or candidate == ordered[-1]:
+            return found
+    k = min(known, key=cost)
+    return {"candidate": k, "fits": known[k].p90 * slow <= budget, "p50": known[k].p50 * slow, "p90": known[k].p90 * slow,
+            "measured": True}
+
+
+class Watch:
+    """Live edits against what was expected of them: notices a laptop on battery, or another program's load.
+
+    The median of the last WINDOW ratios is the drift: single outliers do not move it. A photo may cost more or less than
+    the one that was timed without any drift; `accept` makes what was seen the new normal.
+    """
+    WINDOW, TOLERANCE = 9, 0.25
+
+    def __init__(self):
+        self.ratios, self.normal = deque(maxlen=self.WINDOW), 1.0
+
+    def observe(self, expected, took):
+        """Both in ms; `expected` is the candidate's p50 when it was timed."""
+        if expected > 0 and took > 0:
+            self.ratios.append(took / expected)
+
+    @property
+    def drift(self):
+        """How many times slower than expected, 1.0 while within tolerance or too early to tell."""
+        if len(self.ratios) < self.WINDOW:
+            return 1.0
+        middle = percentile(self.ratios, 0.5) / self.normal
+        return middle if abs(math.log(middle)) > math.log(1 + self.TOLERANCE) else 1.0
+
+    def accept(self):
+        """The device was checked and is as quick as ever: what was seen is this photo's own cost."""
+        self.normal = percentile(self.ratios, 0.5) if self.ratios else 1.0
+
+    def clear(self):
+        """The device was timed again: start over."""
+        self.ratios.clear()
+        self.normal = 1.0
+
+
 class Selector:
     """The loop of S4.
 
@@ -87,9 +154,9 @@ class Selector:
         if not self._known(smallest):
             self._time(smallest, budget)
             if self.times[smallest].p90 > budget:
-                self._log(smallest, "too slow", "even the smallest sub-model exceeds the budget; it runs all the same")
+                self._log(smallest, "too slow", "even the smallest exceeds the budget; it runs all the same")
                 return smallest, False
-            self._log(smallest, "fits", "the smallest sub-model, timed first so that there is something to fall back on")
+            self._log(smallest, "fits", "the smallest, timed first: the fallback")
         rejected = None
         for candidate in self.order:
             predicted = self.predict(candidate)

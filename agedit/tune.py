@@ -1,5 +1,6 @@
 """S4 on this device: times real edits of a reference photo, and keeps what it learns in the device's profile."""
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -7,10 +8,11 @@ from agedit import profile
 from agedit.editor import AgeEditor
 from agedit.errors import AgeEditError
 from agedit.photo import encode_photo, load_photo
-from agedit.selector import Selector
+from agedit.selector import Selector, Times, answer
 from agedit.submodel import cost
 
 REFERENCE = Path(__file__).resolve().parent.parent / "assets/portraits/london_001.jpg"
+SHOWN = 1024                # longer side, in pixels, of what a visitor waits for; the download may take longer
 
 
 def macs(submodel):
@@ -21,21 +23,32 @@ def profiles_folder():
     return Path(os.environ.get("AGEDIT_PROFILES", profile.FOLDER))
 
 
-class Tuner:
-    """Chooses a sub-model for a waiting budget.
+def thread_counts(cores):
+    """Numbers of threads worth trying: all usable cores, then halves."""
+    counts = [cores]
+    while counts[-1] > 1:
+        counts.append((counts[-1] + 1) // 2)
+    return counts
 
-    What is timed is what the visitor waits for: shift, generate, blend and encode, on a portrait of 1.2 megapixels.
-    A budget whose answer is already in the profile costs nothing.
+
+class Tuner:
+    """Chooses a sub-model, and the number of threads, for a waiting budget.
+
+    What is timed is what the visitor waits for: shift, generate, blend and encode, on a portrait. A budget whose answer
+    is already in the profile costs nothing. `lock` is held for one run at a time, so that edits get in between.
     """
 
-    def __init__(self, engine, folder=None):
-        self.engine = engine
+    def __init__(self, engine, folder=None, lock=None):
+        self.engine, self.lock = engine, lock or threading.RLock()
+        self.times, self.tried, self.notes = {}, [], []
+        self._editor, self._turn = None, 0
         self.device = profile.identity(engine.threads, engine.weights.hash)
         self.path = profile.path_for(self.device, folder or profiles_folder())
-        self.times, self.notes, self._editor, self._turn = {}, [], None, 0
         try:
             if self.path.exists():
+                self.device = profile.adopt_threads(self.path, self.device, engine.threads_fixed)
                 known = profile.read(self.path, self.device)
+                engine.use_threads(self.device["threads"])
                 self.times = {k: v for k, v in known.items() if k in engine.weights.candidates}
         except AgeEditError as error:
             self.notes.append(str(error))
@@ -43,38 +56,95 @@ class Tuner:
             pass
 
     def choose(self, budget, fresh=False, tell=None):
-        """The best sub-model within `budget` ms.
+        """The best sub-model within `budget` ms, timing what must be timed.
+
+        Args:
+            fresh: time everything again. tell: called with each entry of `tried`.
 
         Returns:
-            {"submodel": {r, c}, "fits", "p50_ms", "p90_ms", "budget_ms", "tried", "profile", "seconds", "notes"}.
+            {"submodel": {r, c}, "fits", "p50_ms", "p90_ms", "budget_ms", "threads", "tried", "profile", "seconds", "notes"}.
         Raises AgeEditError for a budget that is not a positive number.
         """
-        if not (isinstance(budget, (int, float)) and 0 < budget < 1e7):
-            raise AgeEditError("The waiting budget must be a positive number of milliseconds, such as 100.")
+        check_budget(budget)
         start, before = time.perf_counter(), None if fresh else self._state()
-        selector = Selector(self.engine.weights.order, macs, self._run, times={} if fresh else self.times, tell=tell)
-        (r, c), fits = selector.choose(budget)
+        known = {} if fresh else self.times
+        if not known and not self.engine.threads_fixed:
+            self._choose_threads()
+        selector = Selector(self.engine.weights.order, macs, self._run, times=known, tell=tell)
+        candidate, fits = selector.choose(budget)
         self.times, notes, self.notes = selector.times, [] if fresh else self.notes, []
         if self._state() != before:
             try:
                 profile.write(self.path, self.device, self.times)
             except AgeEditError as error:
                 notes.append(str(error))
-        chosen = self.times[r, c]
+        self.tried = [e | {"submodel": dict(zip("rc", e["submodel"]))} for e in selector.tried]
+        chosen = self.times[candidate]
+        return self._result(candidate, fits, chosen.p50, chosen.p90, budget, notes) | {
+            "seconds": round(time.perf_counter() - start, 3), "tried": self.tried}
+
+    def answer(self, budget, slow=1.0):
+        """The same from what is known already, at once; None before anything was timed.
+
+        slow: how much slower than its profile the device is now (`selector.Watch.drift`).
+        """
+        check_budget(budget)
+        found = answer(self.engine.weights.order, macs, self.times, budget, slow)
+        if found is None:
+            return None
+        return self._result(found["candidate"], found["fits"], found["p50"], found["p90"], budget, []) | {
+            "measured": found["measured"]}
+
+    def verify(self, budget):
+        """A few runs of the answer to `budget`: True when the profile's times still hold (within a third)."""
+        found = self.answer(budget)
+        if found is None:
+            return False
+        candidate = found["submodel"]["r"], found["submodel"]["c"]
+        if candidate not in self.times:
+            return True
+        now = Times([self._timed(candidate) for _ in range(5)][2:])
+        return 0.67 < now.p50 / self.times[candidate].p50 < 1.5
+
+    def _result(self, candidate, fits, p50, p90, budget, notes):
         if not fits:
-            notes.append(f"Nothing meets {budget:g} ms on this device; the smallest sub-model runs, in about {chosen.p90:.0f} ms.")
-        return {"submodel": {"r": r, "c": c}, "fits": fits, "p50_ms": round(chosen.p50, 2), "p90_ms": round(chosen.p90, 2),
-                "budget_ms": budget, "seconds": round(time.perf_counter() - start, 3), "profile": str(self.path),
-                "tried": [e | {"submodel": dict(zip("rc", e["submodel"]))} for e in selector.tried], "notes": notes}
+            notes = notes + [f"Nothing meets {budget:g} ms on this device; the smallest sub-model runs, in about {p90:.0f} ms."]
+        return {"submodel": dict(zip("rc", candidate)), "fits": fits, "p50_ms": round(p50, 2), "p90_ms": round(p90, 2),
+                "budget_ms": budget, "threads": self.engine.threads, "profile": str(self.path), "notes": notes}
+
+    def _choose_threads(self):
+        """The count with which a middling sub-model is quickest, timed in turns; a tie goes to more threads."""
+        counts = thread_counts(self.device["cores"])
+        middle = self.engine.weights.candidates[len(self.engine.weights.candidates) // 2]
+        runs = {n: Times() for n in counts}
+        for turn in range(7):
+            for n in counts:
+                self.engine.use_threads(n)
+                runs[n].runs.append(self._timed(middle))
+        best = min(counts, key=lambda n: Times(runs[n].runs[2:]).p50 * (1 if n == counts[0] else 1.05))
+        self.engine.use_threads(best)
+        self.engine.drop_other_threads()
+        self.device = self.device | {"threads": best}
 
     def _state(self):
         return {k: tuple(t.runs) for k, t in self.times.items()}
 
+    def _timed(self, submodel):
+        start = time.perf_counter()
+        self._run(submodel)
+        return (time.perf_counter() - start) * 1e3
+
     def _run(self, submodel):
-        if self._editor is None:
-            self._editor = AgeEditor(self.engine)
-            self._editor.set_photo(load_photo(REFERENCE))
-        self._editor.prepare(0, submodel)
-        self._turn += 1
-        edit = self._editor.edit(10 + self._turn % 20, submodel=submodel)
-        encode_photo(edit.picture, "JPEG")
+        with self.lock:
+            if self._editor is None:
+                self._editor = AgeEditor(self.engine)
+                self._editor.set_photo(load_photo(REFERENCE))
+            self._editor.prepare(0, submodel)
+            self._turn += 1
+            edit = self._editor.edit(10 + self._turn % 20, submodel=submodel, limit=SHOWN)
+            encode_photo(edit.picture, "JPEG")
+
+
+def check_budget(budget):
+    if not (isinstance(budget, (int, float)) and 0 < budget < 1e7):
+        raise AgeEditError("The waiting budget must be a positive number of milliseconds, such as 100.")

@@ -4,9 +4,10 @@ import os
 
 import pytest
 
-from agedit import AgeEditError, profile
+from agedit import AgeEditError, Engine, profile
+from agedit.runtime import usable_cores
 from agedit.selector import Times
-from agedit.tune import Tuner
+from agedit.tune import Tuner, thread_counts
 
 DEVICE = {"processor": "Test", "machine": "x", "system": "y", "cores": 2, "threads": 2, "runtime": "r", "weights": "w"}
 TIMES = {(64, 0.25): Times([5.0, 5.1, 5.2]), (128, 1.0): Times([60.0, 61.0, 62.0])}
@@ -72,3 +73,37 @@ def test_an_unwritable_folder_costs_a_note_and_not_the_answer(engine, tmp_path):
 def test_a_budget_must_be_positive(engine, tmp_path, bad):
     with pytest.raises(AgeEditError, match="positive"):
         Tuner(engine, tmp_path).choose(bad)
+
+
+def test_another_devices_profile_can_be_compared_and_never_chosen_by(engine, tmp_path):
+    source = tmp_path / "phone.json"
+    profile.write(source, DEVICE | {"processor": "A Phone"}, TIMES)
+    kept = profile.import_profile(source, tmp_path / "profiles")
+    assert kept.name == "a-phone-2-cores.json" and profile.load(kept)["times"] == TIMES
+    (tmp_path / "profiles" / "broken.json").write_text("{")
+    assert [p["device"]["processor"] for p in profile.load_folder(tmp_path / "profiles")] == ["A Phone"]
+    tuner = Tuner(engine, tmp_path / "profiles")
+    assert tuner.answer(100) is None                       # nothing known of this device
+    with pytest.raises(AgeEditError, match="damaged"):
+        profile.import_profile(tmp_path / "profiles" / "broken.json", tmp_path)
+
+
+def test_the_number_of_threads_is_tuned_kept_and_taken_up_again(tmp_path):
+    tuner = Tuner(Engine(), tmp_path)
+    result = tuner.choose(10_000)
+    assert 1 <= result["threads"] <= usable_cores() and tuner.device["threads"] == result["threads"]
+    again = Tuner(Engine(), tmp_path)
+    assert again.engine.threads == result["threads"]
+    assert again.answer(10_000)["submodel"] == result["submodel"]
+    assert Tuner(Engine(threads=7), tmp_path).times == {}   # a number that the caller fixed is not overruled
+    assert thread_counts(8) == [8, 4, 2, 1] and thread_counts(1) == [1] and thread_counts(3) == [3, 2, 1]
+
+
+def test_answers_allow_for_drift(engine, tmp_path):
+    tuner = Tuner(engine, tmp_path)
+    tuner.times = {rc: Times([10.0 + 5 * k] * 10) for k, rc in enumerate(engine.weights.candidates)}
+    best = engine.weights.order[0]
+    slowest = 10.0 + 5 * engine.weights.candidates.index(best)
+    assert tuner.answer(slowest * 1.1)["submodel"] == dict(zip("rc", best))
+    found = tuner.answer(slowest * 1.1, slow=1.6)
+    assert found["submodel"] != dict(zip("rc", best)) and found["p90_ms"] <= slowest * 1.1

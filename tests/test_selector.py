@@ -3,7 +3,7 @@ import random
 
 import pytest
 
-from agedit.selector import Selector, Times, frontier, percentile
+from agedit.selector import Selector, Times, Watch, answer, frontier, percentile
 
 COST = {(64, 0.25): 0.2e9, (64, 1.0): 3.4e9, (128, 0.25): 0.34e9, (128, 0.5): 1.3e9, (128, 0.75): 3.0e9, (128, 1.0): 5.3e9}
 ORDER = [(128, 1.0), (128, 0.75), (64, 1.0), (128, 0.5), (128, 0.25), (64, 0.25)]     # (64, 1) is dominated
@@ -84,3 +84,44 @@ def test_known_times_answer_without_a_run():
     runs = device.runs
     again = Selector(ORDER, COST.get, device.run, clock=lambda: device.now, times=selector.times).choose(40)
     assert again == first and device.runs == runs
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_any_other_budget_is_answered_from_the_fit_without_a_run(seed):
+    """40 random budgets: the answer is the best by the device's true times for at least 95% of them."""
+    device = Device(noise=0.01, seed=seed)
+    selector, _ = device.select(1000)
+    runs, rng, right = device.runs, random.Random(seed), 0
+    for _ in range(40):
+        budget = rng.uniform(7, 70)
+        truth = next((k for k in frontier(ORDER, COST.get) if device.truth(k) * 1.02 <= budget), (64, 0.25))
+        near = min(abs(device.truth(k) * 1.02 / budget - 1) for k in ORDER) < 0.03        # a tie within the noise
+        right += answer(ORDER, COST.get, selector.times, budget)["candidate"] == truth or near
+    assert right >= 38 and device.runs == runs
+
+
+def test_an_answer_says_when_nothing_fits_and_when_it_knows_nothing():
+    times = {(64, 0.25): Times([5.0] * 10), (128, 1.0): Times([60.0] * 10)}
+    found = answer(ORDER, COST.get, times, 2)
+    assert found["candidate"] == (64, 0.25) and not found["fits"]
+    assert answer(ORDER, COST.get, {}, 100) is None
+    assert answer(ORDER, COST.get, {(64, 0.25): Times([5.0] * 10)}, 100)["candidate"] == (64, 0.25)
+    slowed = answer(ORDER, COST.get, times, 65, slow=1.5)
+    assert slowed["candidate"] != (128, 1.0) and slowed["fits"] and not slowed["measured"]
+
+
+def test_the_watch_notices_throttling_and_not_outliers():
+    watch = Watch()
+    for k in range(40):
+        watch.observe(50, 300 if k % 5 == 0 else 50 + k % 3)
+        assert watch.drift == 1.0
+    for _ in range(Watch.WINDOW):
+        watch.observe(50, 90)
+    assert watch.drift == pytest.approx(1.8)
+    for _ in range(Watch.WINDOW):
+        watch.observe(50, 25)
+    assert watch.drift == pytest.approx(0.5)
+    watch.accept()
+    assert watch.drift == 1.0
+    watch.clear()
+    assert watch.drift == 1.0 and watch.normal == 1.0

@@ -1,0 +1,64 @@
+"""What each (r, c) costs and gives on one face: rows for tables, points for the plot."""
+import csv
+import io
+
+import cv2
+import numpy as np
+
+from agedit.align import align
+from agedit.blend import add_change_to_crop
+from agedit.selector import answer, fit, frontier
+from agedit.submodel import cost
+
+
+def compare(editor, years, face=0, size=384):
+    """Yield one row a sub-model, the full network first.
+
+    Yields:
+        {"r", "c", "macs", "parameters", "mb" (fp16), "lpips" (to the full network, held-out faces, from the manifest),
+        "difference" (mean absolute, levels of 255, to the full network on this face), "crop" RGB uint8 (size, size, 3)}.
+    """
+    weights = editor.engine.weights
+    quality = {(q["r"], q["c"]): q["lpips"] for q in weights.manifest.get("quality", [])}
+    prepared = editor.prepare(face)
+    base, full = align(editor.rgb, prepared.face, size), None
+    inside = cv2.resize(prepared.mask, (size, size)) > 0.5
+    for r, c in reversed(weights.candidates):
+        change = editor.change(years, face, (r, c))
+        crop = add_change_to_crop(base, change, prepared.mask) if years else base.copy()
+        full = crop if full is None else full
+        shown = np.abs(crop.astype(np.int16) - full).mean(2)
+        price = cost(r, c)
+        yield {"r": r, "c": c, **price, "mb": price["parameters"] * 2 / 1e6, "lpips": quality.get((r, c)),
+               "difference": float(shown[inside].mean()), "crop": crop}
+
+
+def with_times(rows, times, order, budget):
+    """Rows with "p50_ms", "p90_ms", "measured", "fits", "chosen" for a device's `times` {(r, c): Times} and a budget.
+
+    A sub-model without times is predicted by the fit; None where there is nothing to predict from.
+    """
+    macs = lambda rc: cost(*rc)["macs"]
+    found, line, best = answer(order, macs, times, budget), fit(times, macs), set(frontier(order, macs))
+    spread = float(np.median([t.p90 / t.p50 for t in times.values()])) if times else 1.0
+    result = []
+    for row in rows:
+        rc = row["r"], row["c"]
+        measured = rc in times
+        p50 = times[rc].p50 if measured else max(0.0, line[0] + line[1] * macs(rc)) if line else None
+        p90 = times[rc].p90 if measured else p50 * spread if line else None
+        result.append(row | {"p50_ms": p50, "p90_ms": p90, "measured": measured, "fits": p90 is not None and p90 <= budget,
+                             "chosen": bool(found) and found["candidate"] == rc, "frontier": rc in best})
+    return result
+
+
+COLUMNS = ("r", "c", "macs", "parameters", "mb", "lpips", "difference", "p50_ms", "p90_ms", "measured", "fits", "chosen", "frontier")
+
+
+def to_csv(rows):
+    """The table as CSV text, numbers as they are."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(COLUMNS)
+    writer.writerows([[row.get(k) for k in COLUMNS] for row in rows])
+    return text.getvalue()

@@ -1,0 +1,64 @@
+"""One face through all ages: a strip to print and a film to send."""
+import os
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from agedit.align import align
+from agedit.blend import add_change_to_crop
+from agedit.errors import AgeEditError
+
+FRAMES_A_SECOND = 12
+
+
+def journey(editor, face=0, submodel=None, stops=7, between=8, size=384):
+    """Yield (done, all, years, crop) along the whole range of years, youngest first; stop asking to cancel.
+
+    Args:
+        stops: pictures of the strip. between: steps of the film from one stop to the next.
+        crop: RGB uint8 (size, size, 3), the aligned face with the change added at that size.
+    """
+    low, high = editor.engine.weights.years_range
+    every = np.linspace(low, high, (stops - 1) * between + 1)
+    every[np.argmin(np.abs(every))] = 0.0                 # the person as they are is part of it
+    prepared = editor.prepare(face)
+    base = align(editor.rgb, prepared.face, size)
+    for k, years in enumerate(every):
+        crop = add_change_to_crop(base, editor.change(years, face, submodel), prepared.mask) if years else base.copy()
+        yield k + 1, len(every), float(years), crop
+
+
+def strip(frames, stops=7, gap=6):
+    """The strip of `stops` pictures out of [(years, crop)]: RGB uint8, one row, years written under each."""
+    chosen = [frames[round(i)] for i in np.linspace(0, len(frames) - 1, stops)]
+    size = chosen[0][1].shape[0]
+    cells = []
+    for years, crop in chosen:
+        cell = np.full((size + 34, size, 3), 255, np.uint8)
+        cell[:size] = crop
+        text = "photo" if years == 0 else f"{years:+.0f} years"
+        (w, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.7, 1)
+        cv2.putText(cell, text, ((size - w) // 2, size + 25), cv2.FONT_HERSHEY_SIMPLEX, 0.7, (40, 40, 40), 1, cv2.LINE_AA)
+        cells += [cell, np.full((size + 34, gap, 3), 255, np.uint8)]
+    return np.hstack(cells[:-1])
+
+
+def write_gif(path, pictures):
+    """There and back again, for ever. pictures: RGB uint8, all of one size."""
+    there = [Image.fromarray(p).convert("P", palette=Image.Palette.ADAPTIVE, colors=128) for p in pictures]
+    there[0].save(path, save_all=True, append_images=there[1:] + there[-2:0:-1], duration=1000 // FRAMES_A_SECOND, loop=0,
+                  optimize=False)
+
+
+def write_mp4(path, pictures):
+    """There and back again, VP9 in MP4: the one free codec that browsers play and OpenCV brings along."""
+    height, width = pictures[0].shape[:2]
+    if hasattr(cv2, "setLogLevel"):
+        cv2.setLogLevel(0)
+    writer = cv2.VideoWriter(os.fspath(path), cv2.VideoWriter_fourcc(*"vp09"), FRAMES_A_SECOND, (width, height))
+    if not writer.isOpened():
+        raise AgeEditError("This OpenCV cannot write VP9 films; save the GIF instead.")
+    for p in pictures + pictures[-2:0:-1]:
+        writer.write(np.ascontiguousarray(p[:, :, ::-1]))
+    writer.release()

@@ -1,0 +1,91 @@
+"""The named HTTP endpoints by gradio_client, and a hostile client."""
+import json
+import urllib.error
+import urllib.request
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from agedit import load_photo
+
+from conftest import PORTRAITS, ROOT
+
+
+@pytest.fixture(scope="module")
+def client(url):
+    from gradio_client import Client
+    return Client(url, verbose=False, analytics_enabled=False)
+
+
+def photo():
+    from gradio_client import handle_file
+    return handle_file(str(PORTRAITS[0]))
+
+
+def test_edit(client):
+    path, data = client.predict(photo(), 20, 5000, "0", False, api_name="/edit")
+    before, after = load_photo(PORTRAITS[0]), load_photo(path)
+    assert after.shape == before.shape and not np.array_equal(after, before)
+    assert data["age_after"] > data["age_before"] and data["fits"] and set(data["submodel"]) == {"r", "c"}
+    with Image.open(path) as file:
+        assert "DigitalSourceType" in file.info["XML:com.adobe.xmp"]
+    marked, _ = client.predict(photo(), 20, 5000, "0", True, api_name="/edit")
+    assert (load_photo(marked) != after).any(2).mean() < 0.02             # only the words in the corner
+    same, _ = client.predict(photo(), 0, 5000, "all", True, api_name="/edit")
+    assert np.array_equal(load_photo(same), before)
+
+
+def test_tune_compare_and_journey(client):
+    tuned = client.predict(5000, False, api_name="/tune")
+    assert tuned["fits"] and tuned["tried"] and tuned["threads"] >= 1
+    rows = client.predict(photo(), 20, 5000, "0", api_name="/compare")["submodels"]
+    assert len(rows) == 8 and rows[0]["difference"] == 0 and sum(r["chosen"] for r in rows) == 1
+    strip, gif, mp4 = client.predict(photo(), 5000, "0", api_name="/journey")
+    assert load_photo(strip).shape[1] > 5 * 384 and Image.open(gif).n_frames > 40
+    assert open(mp4, "rb").read(8)[4:] == b"ftyp"
+
+
+def test_only_the_documented_endpoints_are_named(client):
+    assert set(client.view_api(return_format="dict")["named_endpoints"]) == {"/edit", "/tune", "/compare", "/journey"}
+
+
+def test_bad_input_is_one_plain_sentence(client, tmp_path):
+    from gradio_client import handle_file
+    Image.new("RGB", (300, 300), "grey").save(tmp_path / "grey.png")
+    for arguments, words in (((handle_file(str(tmp_path / "grey.png")), 20, 100, "0", True), "No face"),
+                             ((photo(), 400, 100, "0", True), "out of range"), ((photo(), 20, -5, "0", True), "positive"),
+                             ((photo(), 20, 100, "9", True), "no face 9")):
+        with pytest.raises(Exception, match=words) as caught:
+            client.predict(*arguments, api_name="/edit")
+        assert "Traceback" not in str(caught.value)
+
+
+def call(url, path, data=None, headers=None):
+    request = urllib.request.Request(url + path, data, headers or {})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return response.status, response.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+
+def test_a_hostile_client_gets_clean_errors_and_the_next_visitor_is_served(client, url):
+    secret = (ROOT / "requirements.txt").read_bytes()
+    for path in ("/gradio_api/file=/etc/passwd", f"/gradio_api/file={ROOT}/requirements.txt", "/gradio_api/file=../requirements.txt",
+                 "/gradio_api/file=%2e%2e/%2e%2e/etc/passwd", "/file=/etc/passwd", f"/gradio_api/file={ROOT}/weights/../requirements.txt"):
+        status, body = call(url, path)
+        assert status >= 400 and b"root:" not in body and secret not in body, path
+    as_json = {"Content-Type": "application/json"}
+    for body in (b"{", b"[]", json.dumps({"data": [{"path": "/etc/passwd"}, 20, 100, "0", True]}).encode(), b"\x00" * 5000,
+                 json.dumps({"data": [None] * 400}).encode(), json.dumps({"data": [{"path": "https://example.com/a.jpg"}, 1, 1, "0", True]}).encode()):
+        status, answer = call(url, "/gradio_api/call/edit", body, as_json)
+        if status == 200:                    # accepted into the queue: the error comes with the result
+            event = json.loads(answer)["event_id"]
+            status, answer = call(url, f"/gradio_api/call/edit/{event}")
+            assert b"error" in answer
+        assert b"root:" not in answer and b"Traceback" not in answer
+    status, _ = call(url, "/gradio_api/queue/join", b"{}", as_json | {"Origin": "https://evil.example"})
+    assert status >= 400
+    _, data = client.predict(photo(), 10, 5000, "0", True, api_name="/edit")
+    assert data["fits"]

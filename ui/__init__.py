@@ -1,0 +1,1 @@
+"""The page: small files, one a tab. `page.build` puts them together."""

@@ -1,0 +1,73 @@
+"""The third tab: S4 as it happened on this device."""
+import tempfile
+from pathlib import Path
+
+import gradio as gr
+
+from agedit import AgeEditError
+from agedit.profile import import_profile, load, power_state
+from ui.common import QUIET, said
+from ui.plots import runs
+from ui.words import say, t
+
+
+def build(service, edit):
+    """Lay out the tab inside a gr.Tab. Returns {"arrive": what to do when it opens}."""
+    about = gr.Markdown("", elem_id="device-line")
+    with gr.Row():
+        budget = gr.Slider(20, 1000, 150, step=10, label=t("budget"), elem_id="tune-budget", buttons=[], scale=3, min_width=300)
+        again = gr.Button(t("tune"), variant="primary", elem_id="tune", scale=2, min_width=220)
+    table = gr.Dataframe(label=t("tried"), interactive=False, elem_id="tried", buttons=[], wrap=True)
+    plot = gr.Image(label=t("spread"), interactive=False, elem_id="runs", buttons=["download", "fullscreen"], format="png")
+    with gr.Row():
+        export = gr.DownloadButton(t("export"), size="sm", interactive=False, elem_id="export")
+        load_button = gr.UploadButton(t("import"), size="sm", file_types=[".json"], elem_id="import", type="filepath")
+
+    def picture(times, order, budget):
+        folder = Path(tempfile.mkdtemp(prefix="agedit-"))          # Gradio copies it into its own cache at once
+        (folder / "runs.png").write_bytes(runs(times, order, budget))
+        return str(folder / "runs.png")
+
+    def fill(budget, request):
+        tuner = service().tuner
+        device = tuner.device
+        line = say(request, "device_line", processor=device["processor"], cores=device["cores"], threads=tuner.engine.threads,
+                   runtime=device["runtime"], power=power_state(), note=" ".join(tuner.notes))
+        head = [say(request, k) for k in ("h_submodel", "h_verdict", "h_p50", "h_p90", "h_predicted", "h_runs", "h_reason")]
+        name = lambda s: f"{s['r']}:{s['c']:g}" if isinstance(s, dict) else f"{s[0]}:{s[1]:g}"
+        body = [[name(e["submodel"]), e["verdict"], e.get("p50_ms", ""), e.get("p90_ms", ""), e.get("predicted_ms", ""), e.get("n", ""),
+                 e["reason"]] for e in tuner.tried]
+        if not body:             # known from the profile: nothing was tried in this run of the program
+            body = [[name(k), "", round(v.p50, 1), round(v.p90, 1), "", len(v.runs), "profile"] for k, v in sorted(tuner.times.items())]
+        shown = picture(tuner.times, tuner.engine.weights.order, budget) if tuner.times else None
+        return line, {"headers": head, "data": body}, shown, \
+            gr.update(value=str(tuner.path), interactive=True) if tuner.path.exists() else gr.skip()
+
+    @said
+    def arrive(budget, request: gr.Request):
+        return fill(budget, request)
+
+    @said
+    def time_again(budget, request: gr.Request, progress=gr.Progress()):
+        total, seen = len(service().engine.weights.candidates), []
+
+        def tell(entry):
+            seen.append(entry)
+            r, c = entry["submodel"]
+            progress((min(len(seen), total), total), desc=say(request, "timing", name=f"{r}:{c:g}"))
+        progress((0, total), desc=say(request, "timing", name="…"))
+        service().tune(budget, tell=tell)
+        return fill(budget, request)
+
+    @said
+    def take_in(path, request: gr.Request):
+        kept = import_profile(path, service().tuner.path.parent)
+        if kept == service().tuner.path:
+            raise AgeEditError("That is this device's own profile; it is in use already.")
+        gr.Info(say(request, "imported", device=load(kept)["device"]["processor"]))
+
+    outputs = [about, table, plot, export]
+    again.click(time_again, budget, outputs, show_progress_on=[table], api_visibility="private", concurrency_id="tune", concurrency_limit=1)
+    budget.release(arrive, budget, outputs, **QUIET)
+    load_button.upload(take_in, load_button, None, **QUIET)
+    return {"arrive": (arrive, [budget], outputs)}

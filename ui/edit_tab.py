@@ -1,0 +1,171 @@
+"""The first tab: photo in, slider, picture out."""
+import csv
+from pathlib import Path
+
+import gradio as gr
+
+from agedit.journey import journey, strip, write_gif, write_mp4
+from agedit.photo import encode_photo
+from ui.common import ONE, QUIET, said, said_in_turns
+from ui.service import Visit
+from ui.words import say, t
+
+PORTRAITS = Path(__file__).resolve().parent.parent / "assets" / "portraits"
+BUDGETS = (20, 1000, 150)        # ms: lowest, highest, default
+FIRST_YEARS = 20                 # a new photo shows an edit at once
+JOURNEY_SIZE = 384
+# on a phone the result lies below the fold: bring it into view when a photo was opened
+SHOW_RESULT = """() => { if (window.innerWidth <= 640 && document.querySelector('#result img'))
+  document.querySelector('#result').scrollIntoView({behavior: 'smooth', block: 'start'}); }"""
+
+
+def credits():
+    return list(csv.DictReader((PORTRAITS / "CREDITS.csv").open()))
+
+
+def build(service, visit):
+    """Lay out the tab inside a gr.Tab. service: () -> Service. visit: gr.State of a Visit.
+
+    Returns {"years", "budget", "photo"}: what the other tabs read.
+    """
+    portraits = [str(PORTRAITS / row["file"]) for row in credits()]
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=2, min_width=260):
+            photo = gr.Image(label=t("photo"), type="filepath", image_mode=None, sources=["upload", "webcam", "clipboard"],
+                             height=300, elem_id="photo", buttons=[])
+            # the file untouched: `agedit.load_photo` reads it and says plainly what is wrong with it
+            photo.preprocess = lambda payload: None if payload is None else payload.path
+            gr.Markdown(t("examples"), elem_id="hint")
+            gallery = gr.Gallery(portraits, show_label=False, columns=3, height="auto", object_fit="cover",
+                                 allow_preview=False, elem_id="examples", interactive=False, buttons=[])
+        with gr.Column(scale=3, min_width=300):
+            result = gr.ImageSlider(label=t("result"), format="png", interactive=False, elem_id="result",
+                                    max_height=560, buttons=["fullscreen"])
+            beside = gr.Image(show_label=False, visible=False, interactive=False, elem_id="beside", buttons=["fullscreen"])
+            years = gr.Slider(-40, 50, FIRST_YEARS, step=1, label=t("years"), elem_id="years", buttons=[])
+            line = gr.Markdown("", elem_id="line")
+            who = gr.Radio([], label=t("who"), visible=False, elem_id="who")
+            with gr.Row(elem_id="views"):
+                view = gr.Radio([(t("view_photo"), "photo"), (t("view_face"), "face"), (t("view_beside"), "beside")], value="photo",
+                                show_label=False, container=False, elem_id="view", scale=3, min_width=300)
+                gr.Button(t("hold"), elem_id="hold", size="sm", scale=1, min_width=140)
+            budget = gr.Slider(*BUDGETS, step=10, label=t("budget"), elem_id="budget", buttons=[])
+            download = gr.DownloadButton(t("download"), interactive=False, elem_id="download", variant="primary")
+            with gr.Accordion(t("journey"), open=False, elem_id="journey"):
+                with gr.Row():
+                    make = gr.Button(t("journey_make"), elem_id="make", size="sm")
+                    cancel = gr.Button(t("cancel"), elem_id="cancel", size="sm", interactive=False)
+                film = gr.Image(show_label=False, interactive=False, visible=False, elem_id="film", buttons=["fullscreen"])
+                with gr.Row():
+                    files = [gr.DownloadButton(t(k), size="sm", interactive=False, elem_id=f"save-{k}") for k in ("strip", "gif", "mp4")]
+            with gr.Accordion(t("advanced"), open=False):
+                strict = gr.Checkbox(False, label=t("strict"), elem_id="strict")
+                mark = gr.Checkbox(True, label=t("mark"), elem_id="mark")
+
+    def show(visit, budget, who, view, strict, full, request):
+        """(result, beside, line): what an edit puts on the page."""
+        view = "face" if strict else view
+        shown = visit.edit(budget, view, strict, who)
+        (r, c), choice = shown["submodel"], shown["choice"]
+        text = say(request, "ran", r=r, c=c, ms=shown["ms"])
+        if full:
+            reading = visit.editor.read(shown["result"], visit.faces(who)[0])
+            text = say(request, "looks", before=reading["age_before"], after=reading["age_after"], identity=reading["identity"], ran=text)
+        if not choice["fits"]:
+            text += " " + say(request, "nothing_fits", budget=budget)
+        if shown["drift"] != 1.0:
+            slower = shown["drift"] > 1
+            text += " " + say(request, "drifted", times=shown["drift"] if slower else 1 / shown["drift"],
+                              direction=say(request, "slower" if slower else "faster"))
+        pair = shown["before"], shown["after"]
+        if view == "beside":
+            return gr.update(visible=False), gr.update(value=shown["after"], visible=True), text
+        return gr.update(value=pair, visible=True), gr.update(visible=False), text
+
+    @said
+    def limits():
+        """The slider ends where the calibration does."""
+        low, high = service().engine.weights.years_range
+        return gr.update(minimum=low, maximum=high)
+
+    @said
+    def open_photo(path, years, budget, view, strict, request: gr.Request):
+        if path is None:
+            return (None, None, gr.update(visible=False), "", gr.update(choices=[], value=None, visible=False),
+                    gr.update(interactive=False))
+        visit = Visit(service(), path)
+        visit.ask(years, None)
+        count = len(visit.editor.faces)
+        people = [(say(request, "everyone"), -1)] + [(say(request, "face", number=k + 1), k) for k in range(count)]
+        pictures = show(visit, budget, None, view, strict, True, request)
+        visit.done = (years, budget, None, view, strict)
+        return visit, *pictures, gr.update(choices=people if count > 1 else [], value=-1 if count > 1 else None, visible=count > 1), \
+            gr.update(interactive=False)
+
+    @said
+    def preview(visit, years, budget, who, view, strict, request: gr.Request):
+        # a preview that waited while the slider was let go must not replace the full result
+        if visit is None or visit.done == (years, budget, who, view, strict):
+            return gr.skip(), gr.skip(), gr.skip()
+        visit.ask(years, who)
+        return show(visit, budget, who, view, strict, False, request)
+
+    @said
+    def finish(visit, years, budget, who, view, strict, request: gr.Request):
+        if visit is None:
+            return gr.skip(), gr.skip(), gr.skip(), say(request, "choose_first"), gr.skip()
+        visit.ask(years, who)
+        visit.done = (years, budget, who, view, strict)
+        # giving the visit back renews its time to live; the download waits for its own picture
+        return visit, *show(visit, budget, who, view, strict, True, request), gr.update(interactive=False)
+
+    def take_up(visit, who, years):
+        """Each face keeps its own age: the slider goes to that of the face that was picked."""
+        return gr.skip() if visit is None else visit.years.get(visit.faces(who)[0], years)
+
+    @said
+    def renew_download(visit, budget, mark):
+        return gr.skip() if visit is None else gr.update(value=visit.download(budget, mark), interactive=True)
+
+    @said_in_turns
+    def travel(visit, budget, who, request: gr.Request, progress=gr.Progress()):
+        if visit is None:
+            raise gr.Error(say(request, "choose_first"), print_exception=False)
+        choice, face, frames = visit.service.choose(budget), visit.faces(who)[0], []
+        steps = journey(visit.editor, face, (choice["submodel"]["r"], choice["submodel"]["c"]), size=JOURNEY_SIZE)
+        while True:
+            with visit.service.lock:
+                step = next(steps, None)
+            if step is None:
+                break
+            done, total, at, crop = step
+            frames.append((at, crop))
+            progress((done, total), desc=say(request, "drawing", done=done, all=total))
+            if done == 1:
+                yield gr.skip(), *[gr.update(interactive=False)] * 3, gr.update(interactive=True)
+        pictures = [crop for _, crop in frames]
+        paths = [visit.write(encode_photo(strip(frames), "PNG", True), "journey.png"), visit.write(b"", "journey.gif"),
+                 visit.write(b"", "journey.mp4")]
+        write_gif(paths[1], pictures)
+        write_mp4(paths[2], pictures)
+        yield gr.update(value=paths[0], visible=True), *[gr.update(value=p, interactive=True) for p in paths], gr.update(interactive=False)
+
+    inputs, outputs = [visit, years, budget, who, view, strict], [result, beside, line]
+    renew = dict(fn=renew_download, inputs=[visit, budget, mark], outputs=download, **QUIET, **ONE)
+    photo.change(open_photo, [photo, years, budget, view, strict], [visit, *outputs, who, download], show_progress="minimal",
+                 show_progress_on=[result], api_visibility="private", **ONE).then(None, js=SHOW_RESULT).then(**renew)
+    gallery.select(_picked(portraits), None, photo, api_visibility="private")
+    years.input(preview, inputs, outputs, trigger_mode="always_last", **QUIET, **ONE)
+    who.input(take_up, [visit, who, years], years, **QUIET, **ONE).then(finish, inputs, [visit, *outputs, download], **QUIET, **ONE).then(**renew)
+    for event in (years.release, budget.release, view.input, strict.input):
+        event(finish, inputs, [visit, *outputs, download], trigger_mode="always_last", **QUIET, **ONE).then(**renew)
+    mark.input(**renew)
+    trip = make.click(travel, [visit, budget, who], [film, *files, cancel], show_progress_on=[film], api_visibility="private")
+    cancel.click(lambda: gr.update(interactive=False), None, cancel, cancels=[trip], **QUIET)
+    return {"years": years, "budget": budget, "photo": photo, "who": who, "load": (limits, None, years)}
+
+
+def _picked(portraits):
+    def pick(event: gr.SelectData):
+        return portraits[event.index]
+    return pick

@@ -1,0 +1,69 @@
+"""The page as a whole: four tabs over one Service."""
+import gradio as gr
+
+from ui import about_tab, api, compare_tab, device_tab, edit_tab
+from ui.common import ONE, QUIET
+from ui.service import Service
+from ui.words import t
+
+CSS = """
+.gradio-container {max-width: 1080px !important; margin: 0 auto !important}
+#title h1 {font-size: 1.7rem; margin: .2rem 0 0} #title p, #tagline p {opacity: .75; margin: 0}
+#hint p, #hint2 p {opacity: .75; margin: 0; font-size: .92rem}
+#line {min-height: 1.6rem; text-align: center} #line p {opacity: .85; font-size: .95rem; margin: 0}
+#photo, #result, #beside, #large, #difference {border-radius: 14px; overflow: hidden}
+#examples {border-width: 0 !important; background: none; padding: 0; min-height: 0 !important; height: auto !important}
+#examples .grid-wrap, #grid .grid-wrap {padding: 0; max-height: none; overflow: visible}
+#examples .grid-container {gap: 6px; grid-template-columns: repeat(auto-fill, minmax(84px, 1fr)) !important}
+#grid .grid-container {gap: 6px; grid-template-columns: repeat(4, 1fr) !important} #grid .caption-label {display: none}
+#grid {min-height: 0 !important; height: auto !important} #grid .thumbnail-item {aspect-ratio: 288 / 372}
+#grid .grid-wrap {padding-top: 2.2rem !important}
+#result.held img.fixed {visibility: hidden}
+@media (max-width: 640px) {#grid .grid-container {grid-template-columns: repeat(2, 1fr) !important}}
+#whatif p {font-size: 1.05rem}
+#table, #tried, #method {max-width: calc(min(100vw, 1080px) - 66px); overflow-x: auto}
+#views {align-items: center} #hold {touch-action: none; user-select: none}
+footer {display: none !important}
+"""
+# Arrow keys move a slider without a pointer ever being let go: tell the listeners when the key is.
+# The hold button slides the divider away while it is pressed, by mouse, finger or space bar.
+JS = """() => {
+  document.addEventListener('keyup', e => e.target.matches && e.target.matches('input[type=range]')
+    && e.target.dispatchEvent(new PointerEvent('pointerup', {bubbles: true})));
+  const held = on => document.querySelector('#result')?.classList.toggle('held', on);
+  const within = e => e.target.closest && e.target.closest('#hold');
+  document.addEventListener('pointerdown', e => within(e) && held(true));
+  for (const name of ['pointerup', 'pointercancel', 'blur']) window.addEventListener(name, () => held(false));
+  document.addEventListener('keydown', e => within(e) && (e.key === ' ' || e.key === 'Enter') && held(true));
+  document.addEventListener('keyup', e => within(e) && held(false));
+}"""
+
+
+def build(service=None):
+    """The page as gr.Blocks. `service` is made on first use, so that building costs nothing."""
+    box = [service]
+
+    def get_service():
+        if box[0] is None:
+            box[0] = Service()
+        return box[0]
+
+    gr.set_static_paths([edit_tab.PORTRAITS])       # found wherever the app is started from
+    with gr.Blocks(title="AgeEdit", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
+        visit = gr.State(None, time_to_live=3600)
+        gr.Markdown("# AgeEdit", elem_id="title")
+        gr.Markdown(t("tagline"), elem_id="tagline")
+        with gr.Tabs():
+            with gr.Tab(t("tab_edit"), id="edit"):
+                edit = edit_tab.build(get_service, visit)
+            with gr.Tab(t("tab_compare"), id="compare") as second:
+                compared = compare_tab.build(get_service, visit, edit)
+            with gr.Tab(t("tab_device"), id="device") as third:
+                device = device_tab.build(get_service, edit)
+            with gr.Tab(t("tab_about"), id="about"):
+                about_tab.build()
+        second.select(*compared["arrive"], show_progress_on=[compared["grid"]], api_visibility="private", **ONE)
+        third.select(*device["arrive"], **QUIET)
+        api.build(get_service)
+        page.load(*edit["load"], api_visibility="private")
+    return page

@@ -1,0 +1,82 @@
+"""Plots for a meeting: quality against waiting, and the runs that were timed. PNG bytes, drawn without a display."""
+import io
+
+import matplotlib
+matplotlib.use("Agg")
+from matplotlib.figure import Figure
+
+from agedit.submodel import cost
+from agedit.selector import frontier
+
+INK, QUIET, CHOSEN, OTHERS = "#27272a", "#a1a1aa", "#4f46e5", ("#0891b2", "#d97706", "#be185d", "#15803d")
+
+
+def _png(figure):
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150, facecolor="white")
+    return buffer.getvalue()
+
+
+def _axes(width, height):
+    figure = Figure((width, height), layout="constrained")
+    axes = figure.add_subplot()
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    axes.grid(color="#e4e4e7", linewidth=0.7)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _milliseconds(axes):
+    """A logarithmic axis with plain numbers on it."""
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    ticks = [v for v in (1, 2, 5, 10, 20, 30, 50, 75, 100, 150, 200, 300, 500, 750, 1000, 2000, 5000) if low <= v <= high]
+    axes.set_xticks(ticks, [str(v) for v in ticks])
+    axes.minorticks_off()
+
+
+def quality_against_latency(devices, order, budget):
+    """devices: [(name, rows of `compare.with_times`)], this one first. Every sub-model a point, the budget a line."""
+    figure, axes = _axes(8, 4.6)
+    for k, (name, rows) in enumerate(devices):
+        rows = [r for r in rows if r["p90_ms"] and r["lpips"] is not None]
+        colour = CHOSEN if k == 0 else OTHERS[(k - 1) % len(OTHERS)]
+        line = sorted((r["p90_ms"], r["lpips"]) for r in rows if r["frontier"])
+        axes.plot(*zip(*line), color=colour, linewidth=1.2, alpha=0.6) if line else None
+        for measured in (True, False):
+            points = [(r["p90_ms"], r["lpips"]) for r in rows if r["measured"] == measured]
+            if points:
+                axes.scatter(*zip(*points), s=46, color=colour if measured else "white", edgecolors=colour, zorder=3,
+                             label=name if measured else f"{name}, predicted")
+        for r in rows if k == 0 else ():
+            axes.annotate(f"{r['r']}:{r['c']:g}", (r["p90_ms"], r["lpips"]), (5, 6), textcoords="offset points", fontsize=8,
+                          color=INK, weight="bold" if r["chosen"] else "normal")
+            if r["chosen"]:
+                axes.scatter([r["p90_ms"]], [r["lpips"]], s=190, facecolors="none", edgecolors=CHOSEN, linewidths=1.8, zorder=4)
+    axes.axvline(budget, color="#dc2626", linewidth=1.2, linestyle="--")
+    axes.text(budget, 0.02, f" {budget:g} ms", color="#dc2626", fontsize=8, transform=axes.get_xaxis_transform())
+    _milliseconds(axes)
+    axes.invert_yaxis()
+    axes.set_xlabel("milliseconds that nine of ten edits stay within (p90)")
+    axes.set_ylabel("LPIPS to the full network (better is up)")
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False, fontsize=8, loc="lower right")
+    return _png(figure)
+
+
+def runs(times, order, budget):
+    """One row of dots a sub-model, a tick at p50 and p90; the budget a line. times: {(r, c): Times}."""
+    best = set(frontier(order, lambda rc: cost(*rc)["macs"]))
+    names = sorted(times, key=lambda rc: cost(*rc)["macs"])
+    figure, axes = _axes(8, 0.42 * max(3, len(names)) + 1.1)
+    for y, rc in enumerate(names):
+        colour = CHOSEN if rc in best else QUIET
+        axes.scatter(times[rc].runs, [y] * len(times[rc].runs), s=18, alpha=0.45, color=colour, linewidths=0)
+        axes.scatter([times[rc].p50, times[rc].p90], [y, y], marker="|", s=190, color=INK, linewidths=1.4, zorder=3)
+    axes.axvline(budget, color="#dc2626", linewidth=1.2, linestyle="--")
+    axes.set_yticks(range(len(names)), [f"{r}:{c:g}" for r, c in names])
+    axes.set_ylim(-0.6, len(names) - 0.4)
+    _milliseconds(axes)
+    axes.set_xlabel("milliseconds of each timed run; bars at p50 and p90, the budget dashed")
+    return _png(figure)

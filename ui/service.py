@@ -1,0 +1,137 @@
+"""What the page talks to: one engine and one tuner for all visitors, and each visitor's own photo."""
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from agedit import AgeEditError, AgeEditor, Engine, load_photo
+from agedit.mark import stamp
+from agedit.photo import encode_photo
+from agedit.selector import Watch
+from agedit.tune import SHOWN, Tuner
+
+GAP = 8                  # pixels between two pictures side by side
+
+
+class Service:
+    """One engine for all visitors; each visitor has a Visit of their own.
+
+    Edits and timing runs hold `lock` one at a time, so neither spoils the other's times, and a visitor waits for one
+    timing run at most.
+    """
+
+    def __init__(self):
+        self.lock = threading.RLock()
+        self.engine = Engine()
+        self.tuner = Tuner(self.engine, lock=self.lock)
+        self._tuning = threading.Lock()
+
+    def choose(self, budget):
+        """The sub-model for a budget: at once when anything is known of this device, else after timing it."""
+        found = self.tuner.answer(budget)
+        if found is None:
+            with self._tuning:
+                found = self.tuner.answer(budget) or self.tuner.choose(budget)
+        return found
+
+    def tune(self, budget, fresh=True, tell=None):
+        """Time this device again; one at a time."""
+        with self._tuning:
+            return self.tuner.choose(budget, fresh=fresh, tell=tell)
+
+    def start(self, budget):
+        """Check the profile with a few runs, or make one; for a thread of its own."""
+        try:
+            if not self.tuner.verify(budget):
+                self.tune(budget)
+        except AgeEditError as error:
+            self.tuner.notes.append(str(error))
+
+    def check(self, watch, budget):
+        """After live edits drifted, in a thread of its own: is it the device, or only a photo that costs more or less?"""
+        if self._tuning.acquire(blocking=False):
+            try:
+                if self.tuner.verify(budget):
+                    watch.accept()
+                else:
+                    self.tuner.choose(budget, fresh=True)
+                    watch.clear()
+            except AgeEditError as error:
+                self.tuner.notes.append(str(error))
+            finally:
+                self._tuning.release()
+
+
+class Visit:
+    """One visitor's photo: the editor, each face's years, and the files that the page shows."""
+
+    def __init__(self, service, path):
+        self.service, self.editor = service, AgeEditor(service.engine)
+        self.folder = tempfile.TemporaryDirectory(prefix="agedit-")
+        with service.lock:
+            self.editor.set_photo(load_photo(path))
+        self.years = {}                     # {face: years}, each face keeps its own
+        self.rows, self.compared = [], None  # the Compare tab's pictures, and which edit they are of
+        self.watch = Watch()
+        self.done = None                    # what the shown full result is of
+        self.count, self.before = 0, self.write(encode_photo(self.editor.view(SHOWN), "JPEG"), "before.jpeg")
+
+    def write(self, data, name):
+        path = Path(self.folder.name) / name
+        path.write_bytes(data)
+        return str(path)
+
+    def faces(self, who):
+        """Face numbers of a choice on the page: None or -1 is everyone."""
+        return list(range(len(self.editor.faces))) if who in (None, -1) else [int(who)]
+
+    def ask(self, years, who):
+        self.years |= dict.fromkeys(self.faces(who), years)
+
+    def edit(self, budget, view="photo", strict=False, who=None):
+        """{"before", "after": paths, "submodel", "ms", "choice", "result", "drift"} at the shown size."""
+        choice = self.service.choose(budget)
+        submodel = choice["submodel"]["r"], choice["submodel"]["c"]
+        face = self.faces(who)[0]
+        with self.service.lock:
+            self.editor.prepare(face, submodel)
+            start = time.perf_counter()
+            wanted = {face: self.years.get(face, 0)} if strict else dict(self.years)
+            result = self.editor.edit(wanted, submodel=submodel, strict=strict, limit=SHOWN)
+            before, after = self.before, result.picture
+            if view == "face" or strict:
+                after = self.editor.crop(result, face)
+            self.count += 1
+            data = encode_photo(after, "JPEG", synthetic=True)
+            ms = (time.perf_counter() - start) * 1e3
+        if view == "face" or strict:
+            crop = self.editor.prepare(face).crop
+            if strict:                       # the same pixels on both sides of the divider
+                after = cv2.resize(after, crop.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+                data = encode_photo(after, "JPEG", synthetic=True)
+            before = self.write(encode_photo(crop, "JPEG"), f"face-{face}.jpeg")
+        elif view == "beside":
+            photo, wide = self.editor.view(SHOWN), after.shape[1] > 1.3 * after.shape[0]
+            shape = (GAP, photo.shape[1], 3) if wide else (photo.shape[0], GAP, 3)
+            data = encode_photo((np.vstack if wide else np.hstack)([photo, np.full(shape, 255, np.uint8), after]), "JPEG", True)
+        drift = 1.0
+        if len(wanted) == 1 and not strict and self.count > 1 and any(wanted.values()):
+            if submodel in self.service.tuner.times:
+                self.watch.observe(self.service.tuner.times[submodel].p50, ms)
+            drift = self.watch.drift
+            if drift != 1.0:
+                threading.Thread(target=self.service.check, args=(self.watch, budget), daemon=True).start()
+        return {"before": before, "after": self.write(data, f"after-{self.count % 20}.jpeg"), "submodel": submodel, "ms": ms,
+                "choice": choice, "result": result, "drift": drift}
+
+    def download(self, budget, mark=True):
+        """Path of the edit at the photo's own resolution: PNG without EXIF, marked as synthetic."""
+        choice = self.service.choose(budget)
+        with self.service.lock:
+            result = self.editor.edit(dict(self.years), submodel=(choice["submodel"]["r"], choice["submodel"]["c"]))
+        picture = stamp(result.picture) if mark and result.changes else result.picture
+        years = next(iter(self.years.values()), 0)
+        return self.write(encode_photo(picture, "PNG", synthetic=bool(result.changes)), f"agedit_{years:+.0f}_years.png")

@@ -1,0 +1,98 @@
+"""Every word of the page, in English and Chinese. The browser's language decides."""
+import gradio as gr
+
+WORDS = {
+    "en": {
+        "tagline": "Your photo, older or younger. It never leaves this machine.",
+        "tab_edit": "Edit", "tab_compare": "Compare", "tab_device": "Device", "tab_about": "About",
+        "photo": "Your photo", "examples": "Or try one of these:", "result": "Before | after",
+        "years": "Years younger or older", "who": "Who", "view": "View", "hold": "Hold to see the photo",
+        "view_photo": "Whole photo", "view_face": "Face", "view_beside": "Side by side",
+        "budget": "How long may an edit take? (milliseconds)", "download": "Download at full size",
+        "advanced": "Advanced", "strict": "Strict form: only what the generator draws, without your photo",
+        "mark": "Write \"AI-edited\" in a corner of saved pictures",
+        "journey": "Age journey: all ages in one strip", "journey_make": "Make strip and film", "cancel": "Cancel",
+        "strip": "Strip", "gif": "GIF", "mp4": "MP4", "everyone": "Everyone", "face": "Face {number}",
+        "choose_first": "Choose a photo first: upload one, use the camera, or click an example.",
+        "looks": "Looks about **{before:.0f}** now, **{after:.0f}** here. Identity {identity:.2f}. Ran {ran}.",
+        "ran": "{r} px, c = {c:g}, {ms:.0f} ms", "nothing_fits": "Nothing on this device keeps {budget:g} ms; this is the quickest there is.",
+        "drifted": "This device is {times:.1f} times {direction} than when it was timed; timing again.",
+        "slower": "slower", "faster": "faster", "drawing": "Drawing {done} of {all}",
+        "compare_run": "Compare all sizes on this face", "compare_grid": "Every size of the network, on your face",
+        "compare_hint": "Click a picture to see it large beside the full network. Pale pictures do not keep the budget.",
+        "compare_large": "This size | the full network", "difference": "Difference, eight times",
+        "device_choice": "Whose times", "this_device": "This device",
+        "whatif": "At {budget:g} ms on **{device}** people would see **{r} px, c = {c:g}** ({p90:.0f} ms in nine of ten edits).",
+        "whatif_none": "At {budget:g} ms on **{device}** nothing fits; the smallest would run, in {p90:.0f} ms.",
+        "quality_plot": "Quality against waiting", "csv": "Table as CSV", "json": "Table as JSON",
+        "not_measured": "Nothing was timed on this device yet; open the Device tab.",
+        "tune": "Time this device again", "timing": "Timing {name}", "tried": "What was tried, in order, and why",
+        "spread": "Each run that was timed", "export": "Export this device's profile", "import": "Import a profile",
+        "imported": "Imported {device}. It can be chosen in Compare.",
+        "device_line": "**{processor}**, {cores} cores, {threads} threads, {runtime}; power: {power}. {note}",
+        "h_submodel": "Sub-model", "h_p50": "p50 ms", "h_p90": "p90 ms", "h_predicted": "predicted ms", "h_runs": "runs",
+        "h_verdict": "Verdict", "h_reason": "Why", "h_macs": "G MACs", "h_size": "MB", "h_distance": "LPIPS to full",
+        "h_here": "difference here", "h_fits": "Keeps the budget", "yes": "yes", "no": "no", "model_card": "Model card",
+        "about_text": """### Privacy, and how to check it
+Everything runs on this machine. The server answers on this machine only, analytics are off, and no font or script comes from elsewhere.
+Pull the network cable and go on: nothing changes. Your photo is kept in a temporary folder until an hour after you close the page;
+saved pictures carry no EXIF, so no place and no camera.
+
+### Fair use
+Results are synthetic: a small network's guess, not a prediction of how anybody will look or looked. Use photos of people who agreed,
+ask parents for those of children, and never use a result to identify, rate or search for anyone. Saved pictures say that they were
+edited, in a corner and in their metadata; leave that in. The networks were trained on research data: non-commercial use only.""",
+    },
+    "zh": {
+        "tagline": "让照片里的你变老或变年轻。照片不会离开这台设备。",
+        "tab_edit": "编辑", "tab_compare": "比较", "tab_device": "设备", "tab_about": "关于",
+        "photo": "你的照片", "examples": "或者点一张试试：", "result": "之前 | 之后",
+        "years": "变年轻或变老多少岁", "who": "编辑谁", "view": "视图", "hold": "按住查看原图",
+        "view_photo": "整张照片", "view_face": "面部", "view_beside": "并排",
+        "budget": "一次编辑最多等多久？（毫秒）", "download": "下载原尺寸图片",
+        "advanced": "高级", "strict": "严格形式：只显示生成器画出的脸，不含你的照片",
+        "mark": "在保存的图片角落写上“AI-edited”",
+        "journey": "年龄旅程：所有年龄排成一条", "journey_make": "生成长图和动画", "cancel": "取消",
+        "strip": "长图", "gif": "GIF", "mp4": "MP4", "everyone": "所有人", "face": "第 {number} 张脸",
+        "choose_first": "请先选择一张照片：上传、拍照，或点击示例。",
+        "looks": "现在看起来约 **{before:.0f}** 岁，这里约 **{after:.0f}** 岁。身份相似度 {identity:.2f}。运行 {ran}。",
+        "ran": "{r} 像素，c = {c:g}，{ms:.0f} 毫秒", "nothing_fits": "这台设备达不到 {budget:g} 毫秒；这已是最快的。",
+        "drifted": "这台设备比测速时{direction}了 {times:.1f} 倍，正在重新测速。",
+        "slower": "慢", "faster": "快", "drawing": "正在绘制第 {done} 张，共 {all} 张",
+        "compare_run": "在这张脸上比较所有尺寸", "compare_grid": "网络的每种尺寸，用在你的脸上",
+        "compare_hint": "点击图片可放大，并与完整网络对照。颜色变淡的图片超出等待预算。",
+        "compare_large": "此尺寸 | 完整网络", "difference": "差异（放大八倍）",
+        "device_choice": "采用哪台设备的时间", "this_device": "本设备",
+        "whatif": "在 **{device}** 上，{budget:g} 毫秒内人们会看到 **{r} 像素，c = {c:g}**（九成编辑在 {p90:.0f} 毫秒内）。",
+        "whatif_none": "在 **{device}** 上没有任何尺寸能在 {budget:g} 毫秒内完成；会运行最小的，约 {p90:.0f} 毫秒。",
+        "quality_plot": "质量与等待时间", "csv": "表格 CSV", "json": "表格 JSON",
+        "not_measured": "这台设备还没有测速，请打开“设备”页。",
+        "tune": "重新测速", "timing": "正在测 {name}", "tried": "依次尝试了什么，以及原因",
+        "spread": "每一次计时", "export": "导出本设备的档案", "import": "导入档案",
+        "imported": "已导入 {device}，可在“比较”页选择。",
+        "device_line": "**{processor}**，{cores} 核，{threads} 线程，{runtime}；电源：{power}。{note}",
+        "h_submodel": "子模型", "h_p50": "p50 毫秒", "h_p90": "p90 毫秒", "h_predicted": "预测毫秒", "h_runs": "次数",
+        "h_verdict": "结论", "h_reason": "原因", "h_macs": "十亿次乘加", "h_size": "MB", "h_distance": "与完整网络的 LPIPS",
+        "h_here": "此处差异", "h_fits": "符合预算", "yes": "是", "no": "否", "model_card": "模型卡",
+        "about_text": """### 隐私，以及如何验证
+一切都在这台设备上运行。服务器只对本机开放，没有统计分析，也不加载任何外部字体或脚本。拔掉网线再试：一切照旧。
+照片只保存在临时文件夹里，关闭页面一小时后删除；保存的图片不含 EXIF，因此没有地点和相机信息。
+
+### 合理使用
+结果是合成的：只是一个小网络的猜测，并不预言任何人将来或过去的样子。请使用征得本人同意的照片；儿童的照片请先征求父母同意；
+绝不要用结果去识别、评价或搜索任何人。保存的图片会在角落和元数据中注明经过编辑，请不要去掉。网络用研究数据训练，仅限非商业用途。""",
+    },
+}
+
+t = gr.I18n(**WORDS)         # t("photo"): a label that the browser translates
+
+
+def language(request):
+    """'zh' or 'en', by the browser's Accept-Language."""
+    header = (request.headers.get("accept-language") or "") if request is not None and request.headers else ""
+    return "zh" if header.strip().lower().startswith("zh") else "en"
+
+
+def say(request, key, **values):
+    """A sentence with values in it, which only the server can fill in, in the visitor's language."""
+    return WORDS[language(request)][key].format(**values)
