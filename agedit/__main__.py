@@ -1,4 +1,4 @@
-"""The command line: python -m agedit edit | tune | profiles | info | sheet | evaluate | train."""
+"""The command line: python -m agedit edit | tune | profiles | info | bench | sheet | evaluate | train."""
 import contextlib
 import json
 import os
@@ -7,6 +7,7 @@ import time
 
 import click
 
+from agedit.commands import PlainErrors
 from agedit.errors import AgeEditError
 
 
@@ -30,21 +31,7 @@ def native_stderr_hidden():
         os.close(saved), os.close(null)
 
 
-class Group(click.Group):
-    """Every AgeEditError becomes one sentence on stderr and exit status 2."""
-
-    def invoke(self, ctx):
-        try:
-            return super().invoke(ctx)
-        except click.UsageError as error:
-            click.echo(f"agedit: {error.format_message()} Try --help.", err=True)
-            ctx.exit(2)
-        except AgeEditError as error:
-            click.echo(f"agedit: {error}", err=True)
-            ctx.exit(2)
-
-
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=PlainErrors, context_settings={"help_option_names": ["-h", "--help"]})
 def main():
     """Age editing that runs on your own machine. No photo leaves it."""
     quiet_libraries()
@@ -197,6 +184,19 @@ def sheet(photos, output, years, submodel, strict, size):
     with native_stderr_hidden():
         save_photo(output, make([p for photo in photos for p in pictures_in(photo)], eng, columns, choice, strict, size))
     click.echo(output)
+
+
+@main.command()
+@click.option("--peer-wheel", metavar="WHEEL", help="random-face==2021.7.21.1, to time MobileStyleGAN too (needs openvino).")
+@click.option("--no-peers", is_flag=True, help="Leave the peers out; they take most of the time.")
+@as_json
+def bench(peer_wheel, no_peers, as_json):
+    """Time everything on this device and print ratios; takes a minute or two, best on a quiet machine."""
+    from agedit.bench import bench as run
+    from agedit.bench import table
+    with native_stderr_hidden():
+        data = run(peer_wheel, not no_peers)
+    report(data, as_json, table(data))
 
 
 @main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []}, add_help_option=False)

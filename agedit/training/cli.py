@@ -4,7 +4,9 @@ from pathlib import Path
 
 import click
 
+from agedit.commands import PlainErrors
 from agedit.errors import AgeEditError
+from agedit.submodel import RATIOS
 from agedit.weights import FOLDER
 
 EXISTING = click.Path(exists=True, dir_okay=False)
@@ -17,24 +19,26 @@ largest = click.option("--largest", default=128, show_default=True, type=click.C
 minutes = click.option("--minutes", type=float, help="Stop after this much training, whatever the steps.")
 
 
-class Stages(click.Group):
-    def invoke(self, ctx):
-        try:
-            return super().invoke(ctx)
-        except AgeEditError as error:
-            click.echo(f"agedit: {error}", err=True)
-            ctx.exit(2)
-
-
-@click.group(cls=Stages)
+@click.group(cls=PlainErrors)
 def stages():
     """Train on your own faces. Stages resume from their checkpoints; start them with torchrun to use several devices."""
 
 
-def plan_for(resolution):
-    """Low blocks first and at half the width; the whole network of the highest resolution gets the last third."""
+def plan_for(resolution, text=None):
+    """[(resolution, channel ratio, share of the run)] out of '64:0.5:1,128:1:2', or the default for a highest resolution.
+
+    Low blocks first and at half the width, where a step costs a quarter; the whole network of the highest last.
+    """
+    if text:
+        try:
+            plan = [(int(r), float(c), float(share)) for r, c, share in (part.split(":") for part in text.split(","))]
+        except ValueError:
+            plan = []
+        if not plan or any(r not in (64, 128, 256) or c not in RATIOS or share <= 0 for r, c, share in plan):
+            raise AgeEditError(f"--plan {text} is not a list of R:C:SHARE such as 64:0.5:1,128:0.5:2,128:1:1.")
+        return plan
     sizes = [r for r in (64, 128, 256) if r <= resolution]
-    return [(r, 0.5, 1.0 + k) for k, r in enumerate(sizes)] + [(sizes[-1], 1.0, 1.0 + len(sizes))]
+    return [(r, 0.5, 1.0 + 1.4 * k) for k, r in enumerate(sizes)] + [(sizes[-1], 1.0, 0.6 * len(sizes))]
 
 
 @stages.command()
@@ -96,11 +100,12 @@ def age_vector(data, run, c):
 @click.option("--steps", default=100000, show_default=True)
 @click.option("--batch", default=16, show_default=True)
 @click.option("--sheet-every", default=200, show_default=True)
-def generator(data, run, perceptual, weights, largest, minutes, steps, batch, sheet_every):
+@click.option("--plan", metavar="R:C:SHARE,...", help="Resolutions and widths in order, and how much of the run each gets.")
+def generator(data, run, perceptual, weights, largest, minutes, steps, batch, sheet_every, plan):
     """Train the elastic generator (S25-S210)."""
     from agedit.training.generator import Settings, train_generator
-    settings = Settings(batch=batch, photos=batch // 3)
-    train_generator(data, run, perceptual, weights, plan_for(largest), steps, minutes, sheet_every, settings)
+    settings = Settings(batch=batch, photos=batch // 4)
+    train_generator(data, run, perceptual, weights, plan_for(largest, plan), steps, minutes, sheet_every, settings)
 
 
 @stages.command()
@@ -148,7 +153,7 @@ def everything(ctx, photos, labels, pairs, run, perceptual, out, largest, autoen
     ctx.invoke(autoencoder, data=[folder], run=run, minutes=autoencoder_minutes, steps=20000, loss_below=0.0, batch=32)
     ctx.invoke(age_vector, data=[folder], run=run, c=2e-4)
     ctx.invoke(generator, data=[folder], run=run, perceptual=perceptual, weights=out, largest=largest,
-               minutes=generator_minutes, steps=100000, batch=16, sheet_every=200)
+               minutes=generator_minutes, steps=100000, batch=16, sheet_every=200, plan=None)
     ctx.invoke(export, run=run, largest=largest, out=out)
     ctx.invoke(calibrate, data=folder, perceptual=perceptual, out=out)
     ctx.invoke(held_out, data=folder, photos=photos, out=str(Path(run) / "evaluate.json"), weights=out, limit=100)

@@ -32,16 +32,16 @@ BETAS = (0.9, 0.99)         # Adam's, of the generator
 class Settings:
     """Weights of the losses and the shape of a step."""
     batch: int = 16
-    photos: int = 5            # rows of the batch that are labelled photos without a second age
+    photos: int = 4            # rows of the batch that are labelled photos without a second age
     strict: float = 0.03       # share of pair rows whose photo is hidden
     rate: float = 3e-3
     pixel: float = 2.5
     raw: float = 0.2           # G(f') itself against the target, so that the strict form is a face
     perceptual: float = 4.0
-    adversarial: float = 0.05
+    adversarial: float = 0.15
     consistency: float = 20.0  # S29
-    age: float = 0.3
-    tint: float = 6.0
+    age: float = 0.1
+    tint: float = 12.0
     identity: float = 1.0
     smooth: float = 8.0        # approximate R1 on D
 
@@ -307,7 +307,7 @@ class Trainer:
         save_sheet(path, [[picture for picture in column] for column in columns])
 
 
-def train_generator(data, run, wheel, weights, plan=((64, 0.5, 0.25), (128, 0.5, 0.4), (128, 1.0, 0.35)), steps=100000, minutes=None,
+def train_generator(data, run, wheel, weights, plan=((64, 0.5, 0.25), (128, 0.5, 0.6), (128, 1.0, 0.15)), steps=100000, minutes=None,
                     sheet_every=200, settings=Settings()):
     """Train or resume `generator.pt` in `run`; stops after `steps` or `minutes` of training in all (S210).
 
