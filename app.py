@@ -21,7 +21,7 @@ from ui.words import t
 
 def main():
     for name in ("SIGTERM", "SIGHUP"):         # end as Ctrl-C does, so that no visitor's photo stays on disk
-        if hasattr(signal, name):
+        if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) != signal.SIG_IGN:      # nohup stays nohup
             signal.signal(getattr(signal, name), signal.default_int_handler)
     try:
         service = Service()

@@ -50,7 +50,7 @@ def convolutions(threads):
 
 
 def unet(threads, edge=512):
-    """() -> one run of a U-Net of FRAN's size (Zoss et al., 2022) with random weights: 193 G MACs for 512 px."""
+    """() -> one run of a U-Net of about FRAN's size (Zoss et al., 2022: 193 G MACs for 512 px) with random weights, and its multiply-adds."""
     b, rng, total = Builder(), np.random.default_rng(0), [0]
 
     def conv(x, cin, cout, size):
@@ -81,11 +81,11 @@ def stylegan(wheel, threads):
     import zipfile
 
     import openvino
-    folder = tempfile.mkdtemp(prefix="agedit-bench-")
-    with zipfile.ZipFile(wheel) as z:
-        for end in ("xml", "bin"):
-            z.extract(f"random_face/data/SynthesisNetwork.{end}", folder)
-    network = openvino.Core().compile_model(f"{folder}/random_face/data/SynthesisNetwork.xml", "CPU", {"INFERENCE_NUM_THREADS": threads})
+    with tempfile.TemporaryDirectory(prefix="agedit-") as folder:
+        with zipfile.ZipFile(wheel) as z:
+            for end in ("xml", "bin"):
+                z.extract(f"random_face/data/SynthesisNetwork.{end}", folder)
+        network = openvino.Core().compile_model(f"{folder}/random_face/data/SynthesisNetwork.xml", "CPU", {"INFERENCE_NUM_THREADS": threads})
     w = np.random.default_rng(0).standard_normal((1, 512)).astype(np.float32)
     return lambda: network([w])
 
@@ -176,12 +176,15 @@ def growth(engine, megapixels=(0.3, 1, 3, 12, 50)):
 
 def light():
     """Seconds until the command line's own import is done, peak memory of one edit in a fresh process, and whether torch came along."""
-    code = ("import resource, sys, time; start = time.perf_counter(); from agedit import AgeEditor, load_photo; e = AgeEditor(); "
+    code = ("import sys, time; start = time.perf_counter(); from agedit import AgeEditor, load_photo; e = AgeEditor(); "
             "loaded = time.perf_counter(); e.set_photo(load_photo(sys.argv[1])); e.edit(20); "
-            "print(loaded - start, time.perf_counter() - loaded, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 'torch' in sys.modules)")
+            "done = time.perf_counter(); peak = float('nan')\n"
+            "try:\n import resource; peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 if sys.platform == 'darwin' else 1024)\n"
+            "except ImportError: pass\n"
+            "print(loaded - start, done - loaded, peak / (1024 * 1024 if sys.platform == 'darwin' else 1), 'torch' in sys.modules)")
     out = subprocess.run([sys.executable, "-c", code, str(REFERENCE)], capture_output=True, text=True, check=True,
                          cwd=REFERENCE.parents[2]).stdout.split()
-    return {"load_s": round(float(out[0]), 2), "first_edit_s": round(float(out[1]), 2), "peak_memory_mb": round(float(out[2])),
+    return {"load_s": round(float(out[0]), 2), "first_edit_s": round(float(out[1]), 2), "peak_memory_mb": round(float(out[2])) if out[2] != "nan" else None,
             "torch": out[3] == "True"}
 
 

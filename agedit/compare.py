@@ -7,7 +7,7 @@ import numpy as np
 
 from agedit.align import align
 from agedit.blend import add_change_to_crop
-from agedit.selector import answer, fit, frontier
+from agedit.selector import answer, estimate, frontier
 from agedit.submodel import cost
 
 
@@ -39,14 +39,11 @@ def with_times(rows, times, order, budget):
     A sub-model without times is predicted by the fit; None where there is nothing to predict from.
     """
     macs = lambda rc: cost(*rc)["macs"]
-    found, line, best = answer(order, macs, times, budget), fit(times, macs), set(frontier(order, macs))
-    spread = float(np.median([t.p90 / t.p50 for t in times.values()])) if times else 1.0
+    found, best = answer(order, macs, times, budget), set(frontier(order, macs))
     result = []
     for row in rows:
         rc = row["r"], row["c"]
-        measured = rc in times
-        p50 = times[rc].p50 if measured else max(0.0, line[0] + line[1] * macs(rc)) if line else None
-        p90 = times[rc].p90 if measured else p50 * spread if line else None
+        p50, p90, measured = estimate(rc, macs, times) or (None, None, False)
         result.append(row | {"p50_ms": p50, "p90_ms": p90, "measured": measured, "fits": p90 is not None and p90 <= budget,
                              "chosen": bool(found) and found["candidate"] == rc, "frontier": rc in best})
     return result

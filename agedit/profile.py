@@ -1,28 +1,39 @@
 """What this device is, and the times measured on it: one readable JSON a device under profiles/."""
+import contextlib
 import json
 import os
 import platform
 import re
+import subprocess
 from pathlib import Path
 
 from agedit.errors import AgeEditError
 from agedit.runtime import runtime_name, usable_cores
 from agedit.selector import Times, fit
-from agedit.submodel import cost
+from agedit.submodel import RATIOS, WIDTHS, cost
 
 FOLDER = Path(__file__).resolve().parent.parent / "profiles"
 SCHEMA = 1
+MOST_BYTES = 1_000_000
+
+
+def _plain(text):
+    """A name without anything that a page, a plot or a file name could read as more than a name."""
+    return re.sub(r"[^\w .,()@+/-]", "", str(text)).strip()[:80]
 
 
 def processor():
     """The processor's name as its maker writes it, as far as the system tells."""
-    try:
+    with contextlib.suppress(OSError):
         match = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
         if match:
-            return match[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+            return _plain(match[1])
+    with contextlib.suppress(OSError):                  # boards and phones
+        return _plain(Path("/proc/device-tree/model").read_text())
+    if platform.system() == "Darwin":
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            return _plain(subprocess.run(["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=True).stdout)
+    return _plain(platform.processor() or platform.machine())
 
 
 def power_state():
@@ -37,7 +48,7 @@ def power_state():
 def identity(threads, weights_hash):
     """What must be the same for times to be trusted."""
     return {"processor": processor(), "machine": platform.machine(), "system": platform.system(), "cores": usable_cores(),
-            "threads": threads, "runtime": runtime_name(), "weights": weights_hash}
+            "threads": threads, "runtime": _plain(runtime_name()), "weights": weights_hash}
 
 
 def path_for(device, folder=FOLDER):
@@ -71,14 +82,18 @@ def load(path):
     """
     path = Path(path)
     try:
+        if path.stat().st_size > MOST_BYTES:
+            raise ValueError("no profile is that large")
         data = json.loads(path.read_text())
-        schema, theirs = data["schema"], dict(data["device"])
+        schema, theirs = data["schema"], {k: _plain(v) if isinstance(v, str) else v for k, v in dict(data["device"]).items()}
         times = {(int(t["r"]), float(t["c"])): Times([float(v) for v in t["runs_ms"]]) for t in data["times"]}
         if any(not 0 < v < 1e7 for t in times.values() for v in t.runs) or not all(t.runs for t in times.values()):
             raise ValueError("a time is missing or not positive")
+        if any(r not in WIDTHS or c not in RATIOS for r, c in times):
+            raise ValueError("a sub-model that cannot be")
     except OSError as error:
         raise AgeEditError(f"The profile {path} cannot be read ({error.strerror}); tune again.") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         raise AgeEditError(f"The profile {path.name} is damaged; delete it or tune again with --fresh.") from None
     if schema != SCHEMA:
         raise AgeEditError(f"The profile {path.name} has schema {schema}, this program reads {SCHEMA}; tune again.")
@@ -124,7 +139,9 @@ def import_profile(path, folder=FOLDER):
 
     A profile of the same name is replaced only by one of the same device. Raises AgeEditError.
     """
-    data, folder = load(path), Path(folder)
+    data, folder, own = load(path), Path(folder), identity(0, "")
+    if all(data["device"].get(k) == own[k] for k in ("processor", "machine", "system", "cores")):
+        raise AgeEditError("That is a profile of this very device; its own times are in use already.")
     try:
         name = path_for(data["device"], folder)
         if name.exists() and load(name)["device"] != data["device"]:

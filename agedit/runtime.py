@@ -60,7 +60,8 @@ class Engine:
 
     def __init__(self, weights=None, threads=None):
         self.weights = weights or Weights()
-        self.threads, self.threads_fixed = threads or usable_cores(), threads is not None
+        self.cores = threads or usable_cores()            # for what is not a sub-model
+        self.threads, self.threads_fixed = self.cores, threads is not None
         self._sessions, self._lock, self._faces = {}, threading.RLock(), threading.Lock()
 
     def _get(self, key, make):
@@ -91,7 +92,7 @@ class Engine:
         convolutions = self.weights.manifest["encoder"]["convolutions"]
         size = self.weights.manifest["encoder"]["input"]
         session = self._get("encoder", lambda: open_session(
-            encoder_graph(self.weights.part("encoder"), convolutions, size), self.threads))
+            encoder_graph(self.weights.part("encoder"), convolutions, size), self.cores))
         return session.run(None, {"photo": to_network(crop, size)})[0]
 
     def generate(self, f, photo, r, c):
@@ -112,7 +113,7 @@ class Engine:
     @property
     def readout(self):
         return self._get("readout", lambda: Readout(
-            lambda name: open_session(self.weights.folder / name, self.threads)))
+            lambda name: open_session(self.weights.folder / name, self.cores)))
 
 
 def to_network(crop, size):

@@ -3,6 +3,7 @@
 From best to worst: a candidate that a fit of the times so far puts far over the budget is skipped; the others are
 timed until the verdict is clear; the first that fits is confirmed, in turns with the one that it was preferred to.
 """
+import contextlib
 import math
 import random
 import time
@@ -59,36 +60,41 @@ def fit(times, cost):
     return my - b * mx, b
 
 
-def answer(order, cost, times, budget, slow=1.0):
-    """The best candidate for `budget` ms from times already known, without a run; None when there are none.
+def estimate(candidate, cost, times):
+    """(p50, p90, measured) in ms of a candidate: as timed, else by the fit with the usual distance between p50 and p90.
 
-    A candidate that was never timed is predicted by the fit, with the usual distance between p50 and p90.
+    None where nothing can be said: fewer than two candidates were timed, and this was not one of them.
+    """
+    if candidate in times and times[candidate].runs:
+        return times[candidate].p50, times[candidate].p90, True
+    line = fit(times, cost)
+    if line is None:
+        return None
+    p50 = max(0.0, line[0] + line[1] * cost(candidate))
+    return p50, p50 * percentile([t.p90 / t.p50 for t in times.values() if t.runs], 0.5), False
+
+
+def answer(order, cost, times, budget, slow=1.0):
+    """The best candidate for `budget` ms from times already known, without a run.
 
     Args:
         slow: how much slower the device is now than when it was timed (see `Watch.drift`).
 
     Returns:
-        {"candidate", "fits", "p50", "p90", "measured"}, in ms as of now; the cheapest with fits=False when none does.
+        {"candidate", "fits", "p50", "p90", "measured"}, in ms as of now; the cheapest with fits=False when none fits.
+        None when too little is known to say what else would fit.
     """
-    known = {k: t for k, t in times.items() if len(t.runs) >= LEAST}
+    candidates = [(k, estimate(k, cost, times)) for k in frontier(order, cost)]
+    known = [(k, e) for k, e in candidates if e]
     if not known:
         return None
-    line, spread = fit(known, cost), percentile([t.p90 / t.p50 for t in known.values()], 0.5)
-    for candidate in (ordered := frontier(order, cost)):
-        if candidate in known:
-            p50, p90 = known[candidate].p50, known[candidate].p90
-        elif line:
-            p50 = max(0.0, line[0] + line[1] * cost(candidate))
-            p90 = p50 * spread
-        else:
-            continue
-        found = {"candidate": candidate, "fits": p90 * slow <= budget, "p50": p50 * slow, "p90": p90 * slow,
-                 "measured": candidate in known}
-        if found["fits"] or candidate == ordered[-1]:
-            return found
-    k = min(known, key=cost)
-    return {"candidate": k, "fits": known[k].p90 * slow <= budget, "p50": known[k].p50 * slow, "p90": known[k].p90 * slow,
-            "measured": True}
+    for candidate, (p50, p90, measured) in known:
+        if p90 * slow <= budget:
+            if len(known) < len(candidates):
+                return None               # it fits, but so might a better one that nothing is known of
+            return {"candidate": candidate, "fits": True, "p50": p50 * slow, "p90": p90 * slow, "measured": measured}
+    candidate, (p50, p90, measured) = known[-1]
+    return {"candidate": candidate, "fits": False, "p50": p50 * slow, "p90": p90 * slow, "measured": measured}
 
 
 class Watch:
@@ -132,11 +138,12 @@ class Selector:
         order: candidates from best to worst by measured quality. cost: candidate -> multiply-adds.
         run: candidate -> does what the visitor waits for, once. clock: () -> seconds.
         times: {candidate: Times} known from a valid profile. tell: called with each entry of `tried`.
+        hold: a context for each run, entered before its clock starts: a lock's wait is nobody's time.
     """
 
-    def __init__(self, order, cost, run, clock=time.perf_counter, times=None, tell=None, seed=0):
+    def __init__(self, order, cost, run, clock=time.perf_counter, times=None, tell=None, seed=0, hold=None):
         self.order, self.cost, self.run, self.clock = frontier(order, cost), cost, run, clock
-        self.times = dict(times or {})
+        self.times, self.hold = dict(times or {}), hold or contextlib.nullcontext()
         self.tell, self.random, self.tried = tell or (lambda entry: None), random.Random(seed), []
 
     def predict(self, candidate):
@@ -183,9 +190,10 @@ class Selector:
         return candidate in self.times and len(self.times[candidate].runs) >= LEAST
 
     def _once(self, candidate):
-        start = self.clock()
-        self.run(candidate)
-        return (self.clock() - start) * 1e3
+        with self.hold:
+            start = self.clock()
+            self.run(candidate)
+            return (self.clock() - start) * 1e3
 
     def _time(self, candidate, budget):
         """Runs until p90 is clearly on one side of the budget, LEAST to MOST times."""

@@ -1,4 +1,5 @@
 """S4 on this device: times real edits of a reference photo, and keeps what it learns in the device's profile."""
+import math
 import os
 import threading
 import time
@@ -8,7 +9,7 @@ from agedit import profile
 from agedit.editor import AgeEditor
 from agedit.errors import AgeEditError
 from agedit.photo import encode_photo, load_photo
-from agedit.selector import Selector, Times, answer
+from agedit.selector import Selector, Times, Watch, answer
 from agedit.submodel import cost
 
 REFERENCE = Path(__file__).resolve().parent.parent / "assets/portraits/london_001.jpg"
@@ -70,7 +71,7 @@ class Tuner:
         known = {} if fresh else self.times
         if not known and not self.engine.threads_fixed:
             self._choose_threads()
-        selector = Selector(self.engine.weights.order, macs, self._run, times=known, tell=tell)
+        selector = Selector(self.engine.weights.order, macs, self._run, times=known, tell=tell, hold=self.lock)
         candidate, fits = selector.choose(budget)
         self.times, notes, self.notes = selector.times, [] if fresh else self.notes, []
         if self._state() != before:
@@ -96,15 +97,13 @@ class Tuner:
             "measured": found["measured"]}
 
     def verify(self, budget):
-        """A few runs of the answer to `budget`: True when the profile's times still hold (within a third)."""
+        """A few runs of the answer to `budget`: True when what the profile says of it still holds."""
         found = self.answer(budget)
         if found is None:
             return False
         candidate = found["submodel"]["r"], found["submodel"]["c"]
-        if candidate not in self.times:
-            return True
-        now = Times([self._timed(candidate) for _ in range(5)][2:])
-        return 0.67 < now.p50 / self.times[candidate].p50 < 1.5
+        now = Times([self._timed(candidate) for _ in range(9)][2:])
+        return abs(math.log(now.p50 / max(found["p50_ms"], 1e-3))) <= math.log(1 + Watch.TOLERANCE)
 
     def _result(self, candidate, fits, p50, p90, budget, notes):
         if not fits:
@@ -130,9 +129,10 @@ class Tuner:
         return {k: tuple(t.runs) for k, t in self.times.items()}
 
     def _timed(self, submodel):
-        start = time.perf_counter()
-        self._run(submodel)
-        return (time.perf_counter() - start) * 1e3
+        with self.lock:                     # its wait is nobody's time
+            start = time.perf_counter()
+            self._run(submodel)
+            return (time.perf_counter() - start) * 1e3
 
     def _run(self, submodel):
         with self.lock:

@@ -88,7 +88,7 @@ class Weights:
         return {k[len(prefix) + 1:]: v for k, v in self.arrays.items() if k.startswith(prefix + ".")}
 
     def alpha(self, years):
-        """Edit strength for a change in years, by the calibration table (S63); linear beyond its ends."""
+        """Edit strength for a change in years, by the calibration table (S63); constant beyond its ends."""
         asked, alphas = np.array(self.manifest["calibration"]["years"]), np.array(self.manifest["calibration"]["alpha"])
         return float(np.interp(years, asked, alphas))
 

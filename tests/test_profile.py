@@ -88,6 +88,32 @@ def test_another_devices_profile_can_be_compared_and_never_chosen_by(engine, tmp
         profile.import_profile(tmp_path / "profiles" / "broken.json", tmp_path)
 
 
+def test_this_devices_own_profile_cannot_be_replaced_by_an_import(engine, tmp_path):
+    tuner = Tuner(engine, tmp_path)
+    profile.write(tuner.path, tuner.device, TIMES)
+    forged = tmp_path / "forged" / "p.json"
+    profile.write(forged, tuner.device, {(64, 0.25): Times([1.0] * 10)})
+    with pytest.raises(AgeEditError, match="this very device"):
+        profile.import_profile(forged, tmp_path)
+    assert profile.read(tuner.path, tuner.device) == TIMES
+
+
+@pytest.mark.parametrize("r,c", [(64, float("nan")), (10 ** 400, 1.0), (65, 1.0), (64, 0.3)])
+def test_sub_models_that_cannot_be_are_refused(tmp_path, r, c):
+    profile.write(tmp_path / "p.json", DEVICE, TIMES)
+    data = json.loads((tmp_path / "p.json").read_text())
+    data["times"][0] |= {"r": r, "c": c}
+    (tmp_path / "p.json").write_text(json.dumps(data))
+    with pytest.raises(AgeEditError, match="damaged"):
+        profile.load(tmp_path / "p.json")
+
+
+def test_a_name_is_only_a_name(tmp_path):
+    profile.write(tmp_path / "p.json", DEVICE | {"processor": "![x](http://a.b/c.png) $\\bad$ <b>"}, TIMES)
+    name = profile.load(tmp_path / "p.json")["device"]["processor"]
+    assert not set("![]$<>:\\") & set(name)
+
+
 def test_the_number_of_threads_is_tuned_kept_and_taken_up_again(tmp_path):
     tuner = Tuner(Engine(), tmp_path)
     result = tuner.choose(10_000)

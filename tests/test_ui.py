@@ -106,14 +106,31 @@ def test_a_visit_shows_the_photo_the_face_and_both(service):
     assert saved.shape == load_photo(PORTRAITS[0]).shape and (saved != load_photo(visit.download(5000, mark=False))).any()
 
 
-def test_drift_of_a_photo_that_costs_more_is_no_reason_to_time_again(service):
+@pytest.mark.parametrize("holds", [True, False])
+def test_drift_is_the_photos_own_cost_or_a_reason_to_time_again(service, monkeypatch, holds):
     from agedit.selector import Watch
-    watch = Watch()
+    watch, timed = Watch(), []
+    monkeypatch.setattr(service.tuner, "verify", lambda budget: holds)
+    monkeypatch.setattr(service.tuner, "choose", lambda budget, fresh=False, tell=None: timed.append(fresh))
     for _ in range(20):
         watch.observe(50, 80)
-    assert watch.drift == 1.6
-    for _ in range(5):                       # on a busy machine the check itself may find the device slower, and time it
-        service.check(watch, 5000)
-        if watch.drift == 1.0:
-            break
-    assert watch.drift == 1.0
+    before = service.generation
+    service.check(watch, 5000)
+    assert (timed, service.generation - before) == (([], 0) if holds else ([True], 1))
+    assert watch.drift == (1.0 if holds else 1.6)         # a visit clears its watch when it meets a new generation
+
+
+def test_several_faces_share_the_budget(service, monkeypatch):
+    from ui.service import Visit
+    visit, asked = Visit(service, PORTRAITS[0]), []
+    monkeypatch.setattr(service, "choose", lambda budget: asked.append(budget))
+    visit.years = {0: 20, 1: -5, 2: 0}
+    visit.choose(100)
+    visit.choose(100, strict=True)
+    assert asked == [50, 100]
+
+
+def test_sliders_bring_typed_values_into_their_range():
+    from ui.common import Slider
+    slider = Slider(20, 1000, 150, step=10)
+    assert [slider.preprocess(v) for v in (1, 5000, 330, None)] == [20, 1000, 330, 150]

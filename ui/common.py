@@ -1,7 +1,11 @@
 """What the tabs share: errors in plain words, one queue for everything that computes."""
 import functools
 
+from pathlib import Path
+
 import gradio as gr
+from gradio import processing_utils
+from gradio.utils import get_upload_folder
 
 from agedit import AgeEditError
 
@@ -18,6 +22,35 @@ def said(function):
         except AgeEditError as error:
             raise gr.Error(str(error), duration=12, print_exception=False) from None
     return wrapped
+
+
+class Slider(gr.Slider):
+    """A slider whose number box may hold anything while somebody types: the value is brought into the range."""
+    is_template = True            # drawn by the front end's own slider
+
+    def preprocess(self, payload):
+        value = self.value if payload is None else payload
+        return super().preprocess(min(max(value, self.minimum), self.maximum))
+
+
+def untouched(*folders):
+    """For an Image's `preprocess`: the path of the file as it was uploaded, so that `agedit.load_photo` reads it and says
+    plainly what is wrong with it. Files outside the upload folder and `folders` are refused, whatever a client names."""
+    def preprocess(payload):
+        if payload is None or not payload.path:
+            return None
+        path = Path(payload.path).resolve()
+        if not any(path.is_relative_to(Path(f).resolve()) for f in (get_upload_folder(), *folders)):
+            raise gr.Error("That picture was not uploaded here; upload it and try again.", print_exception=False)
+        return str(path)
+    return preprocess
+
+
+def fetch_nothing():
+    """A client may name a URL where a file is wanted, and Gradio would download it. This server fetches nothing."""
+    async def refuse(url, cache_dir):
+        raise gr.Error("This server fetches nothing from the network; upload the file instead.", print_exception=False)
+    processing_utils.async_ssrf_protected_download = refuse
 
 
 def said_in_turns(function):

@@ -10,7 +10,7 @@ from agedit.photo import encode_photo
 from agedit.profile import load_folder
 from agedit.selector import answer
 from agedit.submodel import RATIOS, cost
-from ui.common import ONE, QUIET, said
+from ui.common import ONE, QUIET, Slider, said
 from ui.plots import quality_against_latency
 from ui.words import say, t
 
@@ -44,7 +44,7 @@ def build(service, visit, edit):
     """Lay out the tab inside a gr.Tab. edit: what edit_tab.build returned."""
     with gr.Row():
         run = gr.Button(t("compare_run"), variant="primary", elem_id="compare-run", scale=2)
-        budget = gr.Slider(20, 1000, 150, step=10, label=t("budget"), elem_id="compare-budget", buttons=[], scale=3)
+        budget = Slider(20, 1000, 150, step=10, label=t("budget"), elem_id="compare-budget", buttons=[], scale=3)
         device = gr.Dropdown([], label=t("device_choice"), elem_id="compare-device", scale=2, visible=False)
     whatif = gr.Markdown("", elem_id="whatif")
     with gr.Row(equal_height=False):
@@ -92,12 +92,12 @@ def build(service, visit, edit):
                 {"headers": head, "data": body}, *[gr.update(value=p, interactive=True) for p in saved])
 
     @said
-    def go(visit, years, budget, device, request: gr.Request, progress=gr.Progress()):
+    def go(visit, who, budget, device, request: gr.Request, progress=gr.Progress()):
         if visit is None:
             return [gr.skip(), say(request, "choose_first"), *[gr.skip()] * 5]
-        face, rows = min(visit.years, default=0), []
+        face, rows = visit.faces(who)[0], []
         total = len(visit.editor.engine.weights.candidates)
-        steps = compare(visit.editor, visit.years.get(face, years), face)
+        steps = compare(visit.editor, visit.years.get(face, 0), face)
         while True:
             with visit.service.lock:
                 row = next(steps, None)
@@ -114,11 +114,11 @@ def build(service, visit, edit):
             return [gr.skip()] * 7
         return list(paint(visit, budget, device, request))
 
-    def arrive(visit, years, budget, device, request: gr.Request, progress=gr.Progress()):
+    def arrive(visit, who, budget, device, request: gr.Request, progress=gr.Progress()):
         """Opening the tab draws the grid, unless it shows this edit already."""
-        if visit is not None and visit.rows and visit.compared == (visit.years.get(min(visit.years, default=0)), min(visit.years, default=0)):
+        if visit is not None and visit.rows and visit.compared == (visit.years.get(visit.faces(who)[0]), visit.faces(who)[0]):
             return repaint(visit, budget, device, request)
-        return go(visit, years, budget, device, request, progress)
+        return go(visit, who, budget, device, request, progress)
 
     def enlarge(visit, event: gr.SelectData):
         if visit is None or not visit.rows:
@@ -130,8 +130,8 @@ def build(service, visit, edit):
         return (write(row["crop"], "size"), write(full, "full")), write(apart, "apart")
 
     outputs = [device, whatif, grid, plot, table, *files]
-    run.click(go, [visit, edit["years"], budget, device], outputs, show_progress_on=[grid], api_visibility="private", **ONE)
+    run.click(go, [visit, edit["who"], budget, device], outputs, show_progress_on=[grid], api_visibility="private", **ONE)
     budget.input(repaint, [visit, budget, device], outputs, trigger_mode="always_last", **QUIET, **ONE)
     device.input(repaint, [visit, budget, device], outputs, **QUIET, **ONE)
     grid.select(enlarge, visit, [large, difference], **QUIET)
-    return {"arrive": (arrive, [visit, edit["years"], budget, device], outputs), "grid": grid}
+    return {"arrive": (arrive, [visit, edit["who"], budget, device], outputs), "grid": grid}

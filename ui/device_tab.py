@@ -1,32 +1,28 @@
 """The third tab: S4 as it happened on this device."""
-import tempfile
-from pathlib import Path
+import io
 
 import gradio as gr
+from gradio.processing_utils import save_bytes_to_cache
+from PIL import Image
 
 from agedit import AgeEditError
-from agedit.profile import import_profile, load, power_state
-from ui.common import QUIET, said
+from agedit.profile import import_profile, load, path_for, power_state
+from ui.common import QUIET, Slider, said
 from ui.plots import runs
 from ui.words import say, t
 
 
-def build(service, edit):
+def build(service):
     """Lay out the tab inside a gr.Tab. Returns {"arrive": what to do when it opens}."""
     about = gr.Markdown("", elem_id="device-line")
     with gr.Row():
-        budget = gr.Slider(20, 1000, 150, step=10, label=t("budget"), elem_id="tune-budget", buttons=[], scale=3, min_width=300)
+        budget = Slider(20, 1000, 150, step=10, label=t("budget"), elem_id="tune-budget", buttons=[], scale=3, min_width=300)
         again = gr.Button(t("tune"), variant="primary", elem_id="tune", scale=2, min_width=220)
     table = gr.Dataframe(label=t("tried"), interactive=False, elem_id="tried", buttons=[], wrap=True)
     plot = gr.Image(label=t("spread"), interactive=False, elem_id="runs", buttons=["download", "fullscreen"], format="png")
     with gr.Row():
         export = gr.DownloadButton(t("export"), size="sm", interactive=False, elem_id="export")
         load_button = gr.UploadButton(t("import"), size="sm", file_types=[".json"], elem_id="import", type="filepath")
-
-    def picture(times, order, budget):
-        folder = Path(tempfile.mkdtemp(prefix="agedit-"))          # Gradio copies it into its own cache at once
-        (folder / "runs.png").write_bytes(runs(times, order, budget))
-        return str(folder / "runs.png")
 
     def fill(budget, request):
         tuner = service().tuner
@@ -39,9 +35,15 @@ def build(service, edit):
                  e["reason"]] for e in tuner.tried]
         if not body:             # known from the profile: nothing was tried in this run of the program
             body = [[name(k), "", round(v.p50, 1), round(v.p90, 1), "", len(v.runs), "profile"] for k, v in sorted(tuner.times.items())]
-        shown = picture(tuner.times, tuner.engine.weights.order, budget) if tuner.times else None
+        shown = Image.open(io.BytesIO(runs(tuner.times, tuner.engine.weights.order, budget))) if tuner.times else None
         return line, {"headers": head, "data": body}, shown, \
-            gr.update(value=str(tuner.path), interactive=True) if tuner.path.exists() else gr.skip()
+            gr.update(value=copy_of(tuner.path), interactive=True) if tuner.path.exists() else gr.skip()
+
+    def copy_of(path):
+        """Profiles may lie where Gradio serves nothing from."""
+        copy = save_bytes_to_cache(path.read_bytes(), path.name, export.GRADIO_CACHE)
+        export.temp_files.add(copy)
+        return copy
 
     @said
     def arrive(budget, request: gr.Request):
@@ -61,9 +63,10 @@ def build(service, edit):
 
     @said
     def take_in(path, request: gr.Request):
-        kept = import_profile(path, service().tuner.path.parent)
-        if kept == service().tuner.path:
-            raise AgeEditError("That is this device's own profile; it is in use already.")
+        folder = service().tuner.path.parent
+        if path_for(load(path)["device"], folder) == service().tuner.path:
+            raise AgeEditError("That is a profile of this very device; its own times are in use already.")
+        kept = import_profile(path, folder)
         gr.Info(say(request, "imported", device=load(kept)["device"]["processor"]))
 
     outputs = [about, table, plot, export]

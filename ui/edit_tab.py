@@ -6,7 +6,8 @@ import gradio as gr
 
 from agedit.journey import journey, strip, write_gif, write_mp4
 from agedit.photo import encode_photo
-from ui.common import ONE, QUIET, said, said_in_turns
+from agedit import AgeEditError
+from ui.common import ONE, QUIET, Slider, said, said_in_turns, untouched
 from ui.service import Visit
 from ui.words import say, t
 
@@ -26,15 +27,14 @@ def credits():
 def build(service, visit):
     """Lay out the tab inside a gr.Tab. service: () -> Service. visit: gr.State of a Visit.
 
-    Returns {"years", "budget", "photo"}: what the other tabs read.
+    Returns {"years", "who"}: what the other tabs read, and {"load"}: what to do when the page opens.
     """
     portraits = [str(PORTRAITS / row["file"]) for row in credits()]
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=260):
             photo = gr.Image(label=t("photo"), type="filepath", image_mode=None, sources=["upload", "webcam", "clipboard"],
                              height=300, elem_id="photo", buttons=[])
-            # the file untouched: `agedit.load_photo` reads it and says plainly what is wrong with it
-            photo.preprocess = lambda payload: None if payload is None else payload.path
+            photo.preprocess = untouched(PORTRAITS)
             gr.Markdown(t("examples"), elem_id="hint")
             gallery = gr.Gallery(portraits, show_label=False, columns=3, height="auto", object_fit="cover",
                                  allow_preview=False, elem_id="examples", interactive=False, buttons=[])
@@ -42,14 +42,14 @@ def build(service, visit):
             result = gr.ImageSlider(label=t("result"), format="png", interactive=False, elem_id="result",
                                     max_height=560, buttons=["fullscreen"])
             beside = gr.Image(show_label=False, visible=False, interactive=False, elem_id="beside", buttons=["fullscreen"])
-            years = gr.Slider(-40, 50, FIRST_YEARS, step=1, label=t("years"), elem_id="years", buttons=[])
+            years = Slider(-40, 50, FIRST_YEARS, step=1, label=t("years"), elem_id="years", buttons=[])
             line = gr.Markdown("", elem_id="line")
             who = gr.Radio([], label=t("who"), visible=False, elem_id="who")
             with gr.Row(elem_id="views"):
                 view = gr.Radio([(t("view_photo"), "photo"), (t("view_face"), "face"), (t("view_beside"), "beside")], value="photo",
                                 show_label=False, container=False, elem_id="view", scale=3, min_width=300)
                 gr.Button(t("hold"), elem_id="hold", size="sm", scale=1, min_width=140)
-            budget = gr.Slider(*BUDGETS, step=10, label=t("budget"), elem_id="budget", buttons=[])
+            budget = Slider(*BUDGETS, step=10, label=t("budget"), elem_id="budget", buttons=[])
             download = gr.DownloadButton(t("download"), interactive=False, elem_id="download", variant="primary")
             with gr.Accordion(t("journey"), open=False, elem_id="journey"):
                 with gr.Row():
@@ -69,7 +69,8 @@ def build(service, visit):
         (r, c), choice = shown["submodel"], shown["choice"]
         text = say(request, "ran", r=r, c=c, ms=shown["ms"])
         if full:
-            reading = visit.editor.read(shown["result"], visit.faces(who)[0])
+            with visit.service.lock:
+                reading = visit.editor.read(shown["result"], visit.faces(who)[0])
             text = say(request, "looks", before=reading["age_before"], after=reading["age_after"], identity=reading["identity"], ran=text)
         if not choice["fits"]:
             text += " " + say(request, "nothing_fits", budget=budget)
@@ -119,9 +120,14 @@ def build(service, visit):
         # giving the visit back renews its time to live; the download waits for its own picture
         return visit, *show(visit, budget, who, view, strict, True, request), gr.update(interactive=False)
 
-    def take_up(visit, who, years):
-        """Each face keeps its own age: the slider goes to that of the face that was picked."""
-        return gr.skip() if visit is None else visit.years.get(visit.faces(who)[0], years)
+    @said
+    def switch(visit, years, budget, who, view, strict, request: gr.Request):
+        """Each face keeps its own age: the slider goes to that of the face that was picked, and nothing else changes."""
+        if visit is None:
+            return [gr.skip()] * 4
+        years = visit.years.get(visit.faces(who)[0], years)
+        visit.done = (years, budget, who, view, strict)
+        return *show(visit, budget, who, view, strict, True, request), years
 
     @said
     def renew_download(visit, budget, mark):
@@ -141,28 +147,38 @@ def build(service, visit):
             done, total, at, crop = step
             frames.append((at, crop))
             progress((done, total), desc=say(request, "drawing", done=done, all=total))
-            if done == 1:
-                yield gr.skip(), *[gr.update(interactive=False)] * 3, gr.update(interactive=True)
+            # a function that yields can be cancelled where it does
+            yield gr.skip(), *[gr.update(interactive=False)] * 3, gr.update(interactive=True)
         pictures = [crop for _, crop in frames]
         paths = [visit.write(encode_photo(strip(frames), "PNG", True), "journey.png"), visit.write(b"", "journey.gif"),
                  visit.write(b"", "journey.mp4")]
         write_gif(paths[1], pictures)
-        write_mp4(paths[2], pictures)
-        yield gr.update(value=paths[0], visible=True), *[gr.update(value=p, interactive=True) for p in paths], gr.update(interactive=False)
+        try:
+            write_mp4(paths[2], pictures)
+        except AgeEditError as error:
+            gr.Warning(str(error))
+            paths[2] = None
+        yield gr.update(value=paths[0], visible=True), *[gr.update(value=p, interactive=p is not None) for p in paths], \
+            gr.update(interactive=False)
+
+    def forget_journey():
+        """Another photo: the strip of the one before goes."""
+        return gr.update(value=None, visible=False), *[gr.update(interactive=False)] * 3
 
     inputs, outputs = [visit, years, budget, who, view, strict], [result, beside, line]
     renew = dict(fn=renew_download, inputs=[visit, budget, mark], outputs=download, **QUIET, **ONE)
     photo.change(open_photo, [photo, years, budget, view, strict], [visit, *outputs, who, download], show_progress="minimal",
-                 show_progress_on=[result], api_visibility="private", **ONE).then(None, js=SHOW_RESULT).then(**renew)
+                 show_progress_on=[result], api_visibility="private", **ONE).then(None, js=SHOW_RESULT) \
+        .then(**renew).then(forget_journey, None, [film, *files], **QUIET)
     gallery.select(_picked(portraits), None, photo, api_visibility="private")
     years.input(preview, inputs, outputs, trigger_mode="always_last", **QUIET, **ONE)
-    who.input(take_up, [visit, who, years], years, **QUIET, **ONE).then(finish, inputs, [visit, *outputs, download], **QUIET, **ONE).then(**renew)
+    who.input(switch, inputs, [*outputs, years], **QUIET, **ONE).then(**renew)
     for event in (years.release, budget.release, view.input, strict.input):
         event(finish, inputs, [visit, *outputs, download], trigger_mode="always_last", **QUIET, **ONE).then(**renew)
     mark.input(**renew)
     trip = make.click(travel, [visit, budget, who], [film, *files, cancel], show_progress_on=[film], api_visibility="private")
     cancel.click(lambda: gr.update(interactive=False), None, cancel, cancels=[trip], **QUIET)
-    return {"years": years, "budget": budget, "photo": photo, "who": who, "load": (limits, None, years)}
+    return {"years": years, "who": who, "load": (limits, None, years)}
 
 
 def _picked(portraits):

@@ -2,7 +2,7 @@
 import gradio as gr
 
 from ui import about_tab, api, compare_tab, device_tab, edit_tab
-from ui.common import ONE, QUIET
+from ui.common import ONE, QUIET, fetch_nothing
 from ui.service import Service
 from ui.words import t
 
@@ -48,6 +48,7 @@ def build(service=None):
             box[0] = Service()
         return box[0]
 
+    fetch_nothing()
     gr.set_static_paths([edit_tab.PORTRAITS])       # found wherever the app is started from
     with gr.Blocks(title="AgeEdit", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
         visit = gr.State(None, time_to_live=3600)
@@ -59,7 +60,7 @@ def build(service=None):
             with gr.Tab(t("tab_compare"), id="compare") as second:
                 compared = compare_tab.build(get_service, visit, edit)
             with gr.Tab(t("tab_device"), id="device") as third:
-                device = device_tab.build(get_service, edit)
+                device = device_tab.build(get_service)
             with gr.Tab(t("tab_about"), id="about"):
                 about_tab.build()
         second.select(*compared["arrive"], show_progress_on=[compared["grid"]], api_visibility="private", **ONE)

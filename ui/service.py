@@ -27,7 +27,7 @@ class Service:
         self.lock = threading.RLock()
         self.engine = Engine()
         self.tuner = Tuner(self.engine, lock=self.lock)
-        self._tuning = threading.Lock()
+        self._tuning, self.generation = threading.Lock(), 0        # how often this device was timed
 
     def choose(self, budget):
         """The sub-model for a budget: at once when anything is known of this device, else after timing it."""
@@ -40,6 +40,7 @@ class Service:
     def tune(self, budget, fresh=True, tell=None):
         """Time this device again; one at a time."""
         with self._tuning:
+            self.generation += 1
             return self.tuner.choose(budget, fresh=fresh, tell=tell)
 
     def start(self, budget):
@@ -57,8 +58,8 @@ class Service:
                 if self.tuner.verify(budget):
                     watch.accept()
                 else:
+                    self.generation += 1
                     self.tuner.choose(budget, fresh=True)
-                    watch.clear()
             except AgeEditError as error:
                 self.tuner.notes.append(str(error))
             finally:
@@ -75,7 +76,7 @@ class Visit:
             self.editor.set_photo(load_photo(path))
         self.years = {}                     # {face: years}, each face keeps its own
         self.rows, self.compared = [], None  # the Compare tab's pictures, and which edit they are of
-        self.watch = Watch()
+        self.watch, self.generation = Watch(), service.generation
         self.done = None                    # what the shown full result is of
         self.count, self.before = 0, self.write(encode_photo(self.editor.view(SHOWN), "JPEG"), "before.jpeg")
 
@@ -88,12 +89,16 @@ class Visit:
         """Face numbers of a choice on the page: None or -1 is everyone."""
         return list(range(len(self.editor.faces))) if who in (None, -1) else [int(who)]
 
+    def choose(self, budget, strict=False):
+        """The sub-model that keeps the budget for all faces that change: they run one after the other."""
+        return self.service.choose(budget / (1 if strict else max(1, sum(v != 0 for v in self.years.values()))))
+
     def ask(self, years, who):
         self.years |= dict.fromkeys(self.faces(who), years)
 
     def edit(self, budget, view="photo", strict=False, who=None):
         """{"before", "after": paths, "submodel", "ms", "choice", "result", "drift"} at the shown size."""
-        choice = self.service.choose(budget)
+        choice = self.choose(budget, strict)
         submodel = choice["submodel"]["r"], choice["submodel"]["c"]
         face = self.faces(who)[0]
         with self.service.lock:
@@ -119,8 +124,10 @@ class Visit:
             data = encode_photo((np.vstack if wide else np.hstack)([photo, np.full(shape, 255, np.uint8), after]), "JPEG", True)
         drift = 1.0
         if len(wanted) == 1 and not strict and self.count > 1 and any(wanted.values()):
-            if submodel in self.service.tuner.times:
-                self.watch.observe(self.service.tuner.times[submodel].p50, ms)
+            if self.generation != self.service.generation:      # timed again since: what was seen is out of date
+                self.generation = self.service.generation
+                self.watch.clear()
+            self.watch.observe(choice["p50_ms"], ms)
             drift = self.watch.drift
             if drift != 1.0:
                 threading.Thread(target=self.service.check, args=(self.watch, budget), daemon=True).start()
@@ -129,7 +136,9 @@ class Visit:
 
     def download(self, budget, mark=True):
         """Path of the edit at the photo's own resolution: PNG without EXIF, marked as synthetic."""
-        choice = self.service.choose(budget)
+        choice = self.choose(budget)
+        for old in Path(self.folder.name).glob("agedit_*_years.png"):
+            old.unlink()
         with self.service.lock:
             result = self.editor.edit(dict(self.years), submodel=(choice["submodel"]["r"], choice["submodel"]["c"]))
         picture = stamp(result.picture) if mark and result.changes else result.picture

@@ -70,7 +70,7 @@ def load_checkpoint(path):
 class Ema:
     """Exponential moving average of a module's weights, with a warm-up so that early steps do not linger."""
 
-    def __init__(self, module, decay=0.998):
+    def __init__(self, module, decay=0.995):
         self.decay, self.steps = decay, 0
         self.state = {k: v.detach().clone().float() for k, v in module.state_dict().items()}
 

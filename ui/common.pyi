@@ -1,0 +1,70 @@
+"""What the tabs share: errors in plain words, one queue for everything that computes."""
+import functools
+
+from pathlib import Path
+
+import gradio as gr
+from gradio import processing_utils
+from gradio.utils import get_upload_folder
+
+from agedit import AgeEditError
+
+ONE = {"concurrency_id": "edit", "concurrency_limit": 1}        # edits must not spoil each other's times
+QUIET = {"show_progress": "hidden", "api_visibility": "private"}
+
+
+def said(function):
+    """AgeEditErrors become a message on the page; what was there stays."""
+    @functools.wraps(function)
+    def wrapped(*args, **kwargs):
+        try:
+            return function(*args, **kwargs)
+        except AgeEditError as error:
+            raise gr.Error(str(error), duration=12, print_exception=False) from None
+    return wrapped
+
+from gradio.events import Dependency
+
+class Slider(gr.Slider):
+    """A slider whose number box may hold anything while somebody types: the value is brought into the range."""
+    is_template = True            # drawn by the front end's own slider
+
+    def preprocess(self, payload):
+        value = self.value if payload is None else payload
+        return super().preprocess(min(max(value, self.minimum), self.maximum))
+    from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
+    from gradio.blocks import Block
+    if TYPE_CHECKING:
+        from gradio.components import Timer
+        from gradio.components.base import Component
+
+
+def untouched(*folders):
+    """For an Image's `preprocess`: the path of the file as it was uploaded, so that `agedit.load_photo` reads it and says
+    plainly what is wrong with it. Files outside the upload folder and `folders` are refused, whatever a client names."""
+    def preprocess(payload):
+        if payload is None or not payload.path:
+            return None
+        path = Path(payload.path).resolve()
+        if not any(path.is_relative_to(Path(f).resolve()) for f in (get_upload_folder(), *folders)):
+            raise gr.Error("That picture was not uploaded here; upload it and try again.", print_exception=False)
+        return str(path)
+    return preprocess
+
+
+def fetch_nothing():
+    """A client may name a URL where a file is wanted, and Gradio would download it. This server fetches nothing."""
+    async def refuse(url, cache_dir):
+        raise gr.Error("This server fetches nothing from the network; upload the file instead.", print_exception=False)
+    processing_utils.async_ssrf_protected_download = refuse
+
+
+def said_in_turns(function):
+    """The same for a function that yields."""
+    @functools.wraps(function)
+    def wrapped(*args, **kwargs):
+        try:
+            yield from function(*args, **kwargs)
+        except AgeEditError as error:
+            raise gr.Error(str(error), duration=12, print_exception=False) from None
+    return wrapped
