@@ -1,4 +1,5 @@
 """The picture: a soft face-and-hair mask, and the generated change added to the photo at its own resolution."""
+import functools
 from pathlib import Path
 
 import cv2
@@ -8,6 +9,7 @@ from agedit.align import MODELS, OVAL, region
 from agedit.errors import AgeEditError
 
 MASK_SIZE, HAIR_SIZE = 256, 160
+TONE = 0.8           # share of the colour change of large patches of skin that is taken back
 RIM = 0.16           # widest gap between forehead and hair that is still skin, in crops
 
 
@@ -59,6 +61,27 @@ def warp_inside(face, shape, size):
     grid = np.stack(np.meshgrid(np.arange(size), np.arange(size)), -1).astype(float)
     places = cv2.transform(grid, cv2.invertAffineTransform(face.to_crop(size)))
     return ((places > -0.5) & (places < np.array(shape[1::-1]) - 0.5)).all(-1).astype(np.float32)
+
+
+@functools.lru_cache(maxsize=None)
+def _face(size):
+    """Soft ellipse over the face, hair left out, in the reference position: float32 (size, size, 1) in 0..1."""
+    line = (np.arange(size, dtype=np.float32) + 0.5) / size
+    return np.exp(-(((line - 0.5) / 0.25) ** 4)[None] - (((line - 0.6) / 0.29) ** 4)[:, None])[:, :, None]
+
+
+def keep_tone(change, strength=TONE):
+    """The change without most of what it does to the colour of patches of skin, and to the brightness of the whole face.
+
+    People of another age are not of another colour: a network trained for a short time tans them, and greys their lips.
+
+    Args:
+        change: float32 (r, r, 3) in units of 0..255, in the reference position.
+    """
+    patches = cv2.GaussianBlur(change, (0, 0), 0.03 * change.shape[0])
+    grey = patches @ np.array([0.299, 0.587, 0.114], np.float32)
+    bright = cv2.GaussianBlur(grey, (0, 0), 0.1 * change.shape[0])
+    return change - strength * _face(change.shape[0]) * (patches - (grey - bright)[:, :, None])
 
 
 def add_change(photo, change, mask, face):

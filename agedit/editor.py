@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from agedit.align import align
-from agedit.blend import add_change, add_change_to_crop
+from agedit.blend import add_change, add_change_to_crop, keep_tone
 from agedit.errors import AgeEditError
 from agedit.readout import SAME_PERSON, identity
 from agedit.runtime import Engine, to_network
@@ -135,9 +135,9 @@ class AgeEditor:
         return Edit(photo.copy() if picture is photo else picture, changes, wanted, (r, c), ms, strict)
 
     def change(self, years, face=0, submodel=None):
-        """G(f') - G(f) alone: float32 (r, r, 3) in units of 0..255, in the reference position (see `blend.add_change`)."""
+        """G(f') - G(f), the skin's colour kept (`blend.keep_tone`): float32 (r, r, 3) in units of 0..255, in the reference position (see `blend.add_change`)."""
         prepared, (r, c) = self.prepare(face), submodel or self.submodel
-        return (self._run(prepared, years, r, c) - self._base(prepared, r, c)) * 127.5
+        return keep_tone((self._run(prepared, years, r, c) - self._base(prepared, r, c)) * 127.5)
 
     def prepare(self, index, submodel=None):
         """Align and encode a face now, and with `submodel` run G_{r,c}(f), so that its first edit is quick."""

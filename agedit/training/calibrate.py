@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from agedit.blend import add_change_to_crop
+from agedit.blend import add_change_to_crop, keep_tone
 from agedit.runtime import Engine, to_network
 from agedit.submodel import cost
 from agedit.training.data import Crops
@@ -15,7 +15,7 @@ from agedit.weights import Weights
 
 YEARS = (-60, -50, -40, -30, -20, -10, 10, 20, 30, 40, 50, 60)      # by the scale of training
 QUALITY_YEARS = (-20, 30)
-STRONGEST = 20.0            # |alpha|
+STRONGEST = 15.0            # |alpha|
 
 
 class Shown:
@@ -28,7 +28,7 @@ class Shown:
     def edit(self, alpha, r, c):
         photo, n = to_network(self.crop, r), self.engine.weights.arrays["age_vector"]
         run = lambda a: self.engine.generate(self.f + np.float32(a) * n, photo, r, c)
-        return add_change_to_crop(self.crop, (run(alpha) - run(0)) * 127.5, self.mask)
+        return add_change_to_crop(self.crop, keep_tone((run(alpha) - run(0)) * 127.5), self.mask)
 
 
 def calibrate(data, out, wheel, photos=48, lowest=5, highest=88):
