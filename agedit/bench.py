@@ -114,6 +114,7 @@ def bench(wheel=None, peers=True, tell=None):
         {"threads", "yardstick_gflops", "submodels": [{r, c, p50_ms, p90_ms, gmacs, "share" of the yardstick's rate}],
         "narrow": {r: time of c = 1 over c = 1/4}, "extract_ms", "edit": {...}, "peers": {...}, "memory_mb", "start_s"}.
     """
+    first = light()            # before this process grows: a child inherits its parent's peak
     threads, arrays = usable_cores(), random_generator()
     yardstick, yard_macs = convolutions(threads)
     tasks, extract = {"yardstick": yardstick}, []
@@ -144,8 +145,7 @@ def bench(wheel=None, peers=True, tell=None):
         windows = 4                                   # of 512 px in a picture of 1024 px
         result["peers"] = {name: round(t.p50 * (windows if name.startswith("unet") else 1), 1) for name, t in timed.items()}
         result["unet_gmacs"] = round(macs / 1e9, 1)
-    result |= light()
-    return result
+    return result | first
 
 
 def _whole_edit(engine, submodel):

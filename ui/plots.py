@@ -61,7 +61,7 @@ def quality_against_latency(devices, order, budget):
     axes.set_xlabel("milliseconds that nine of ten edits stay within (p90)")
     axes.set_ylabel("LPIPS to the full network (better is up)")
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, fontsize=8, loc="lower right")
+        axes.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1, 1), ncols=3)
     return _png(figure)
 
 
@@ -78,5 +78,6 @@ def runs(times, order, budget):
     axes.set_yticks(range(len(names)), [f"{r}:{c:g}" for r, c in names])
     axes.set_ylim(-0.6, len(names) - 0.4)
     _milliseconds(axes)
+    axes.set_title(" ", fontsize=12)                 # the page's own label lies over the corner
     axes.set_xlabel("milliseconds of each timed run; bars at p50 and p90, the budget dashed")
     return _png(figure)
