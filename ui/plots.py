@@ -61,7 +61,7 @@ def quality_against_latency(devices, order, budget):
     axes.set_xlabel("milliseconds that nine of ten edits stay within (p90)")
     axes.set_ylabel("LPIPS to the full network (better is up)")
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1, 1), ncols=3)
+        axes.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(0.92, 1), ncols=3)
     return _png(figure)
 
 
