@@ -46,7 +46,7 @@ def test_tuning_for_real_then_reusing_the_profile(engine, tmp_path):
     assert first["fits"] and first["submodel"] == dict(zip("rc", engine.weights.order[0]))
     assert first["tried"] and first["p50_ms"] <= first["p90_ms"] and os.path.exists(first["profile"])
     again = Tuner(engine, tmp_path).choose(10_000)
-    assert again["submodel"] == first["submodel"] and again["p90_ms"] == pytest.approx(first["p90_ms"], abs=0.01)
+    assert again["submodel"] == first["submodel"] and again["p90_ms"] == pytest.approx(first["p90_ms"], abs=0.02)      # rounded twice
     assert {e["verdict"] for e in again["tried"]} == {"chosen"}
 
 
