@@ -64,7 +64,11 @@ def write(path, device, times):
         "fit": None if line is None else {"ms": line[0], "ms_per_gmac": line[1] * 1e9},
         "times": [{"r": r, "c": c, "p50_ms": round(t.p50, 3), "p90_ms": round(t.p90, 3), "n": len(t.runs),
                    "runs_ms": [round(v, 3) for v in t.runs]} for (r, c), t in sorted(times.items()) if t.runs]}, indent=1)
-    path = Path(path)
+    _keep(Path(path), text)
+
+
+def _keep(path, text):
+    """Write whole or not at all. Raises AgeEditError."""
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -139,19 +143,14 @@ def import_profile(path, folder=FOLDER):
 
     A profile of the same name is replaced only by one of the same device. Raises AgeEditError.
     """
-    data, folder, own = load(path), Path(folder), identity(0, "")
-    if all(data["device"].get(k) == own[k] for k in ("processor", "machine", "system", "cores")):
-        raise AgeEditError("That is a profile of this very device; its own times are in use already.")
+    data = load(path)
     try:
         name = path_for(data["device"], folder)
-        if name.exists() and load(name)["device"] != data["device"]:
-            raise AgeEditError(f"{name.name} is another profile of such a device; rename or remove it first.")
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = name.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(Path(path).read_text())
-        os.replace(temporary, name)
-    except (KeyError, TypeError):
+    except KeyError:
         raise AgeEditError(f"The profile {Path(path).name} does not name its device; export it again.") from None
-    except OSError as error:
-        raise AgeEditError(f"The profile could not be kept in {folder} ({error.strerror}).") from None
+    if name == path_for(identity(0, ""), folder):
+        raise AgeEditError("That is a profile of this very device; its own times are in use already.")
+    if name.exists() and load(name)["device"] != data["device"]:
+        raise AgeEditError(f"{name.name} is another profile of such a device; rename or remove it first.")
+    _keep(name, Path(path).read_text())
     return name

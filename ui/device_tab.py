@@ -5,8 +5,7 @@ import gradio as gr
 from gradio.processing_utils import save_bytes_to_cache
 from PIL import Image
 
-from agedit import AgeEditError
-from agedit.profile import import_profile, load, path_for, power_state
+from agedit.profile import import_profile, load, power_state
 from ui.common import QUIET, Slider, said
 from ui.plots import runs
 from ui.words import say, t
@@ -63,10 +62,7 @@ def build(service):
 
     @said
     def take_in(path, request: gr.Request):
-        folder = service().tuner.path.parent
-        if path_for(load(path)["device"], folder) == service().tuner.path:
-            raise AgeEditError("That is a profile of this very device; its own times are in use already.")
-        kept = import_profile(path, folder)
+        kept = import_profile(path, service().tuner.path.parent)
         gr.Info(say(request, "imported", device=load(kept)["device"]["processor"]))
 
     outputs = [about, table, plot, export]

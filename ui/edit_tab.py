@@ -4,9 +4,9 @@ from pathlib import Path
 
 import gradio as gr
 
+from agedit import AgeEditError
 from agedit.journey import journey, strip, write_gif, write_mp4
 from agedit.photo import encode_photo
-from agedit import AgeEditError
 from ui.common import ONE, QUIET, Slider, said, said_in_turns, untouched
 from ui.service import Visit
 from ui.words import say, t
@@ -14,7 +14,6 @@ from ui.words import say, t
 PORTRAITS = Path(__file__).resolve().parent.parent / "assets" / "portraits"
 BUDGETS = (20, 1000, 150)        # ms: lowest, highest, default
 FIRST_YEARS = 20                 # a new photo shows an edit at once
-JOURNEY_SIZE = 384
 # on a phone the result lies below the fold: bring it into view when a photo was opened
 SHOW_RESULT = """() => { if (window.innerWidth <= 640 && document.querySelector('#result img'))
   document.querySelector('#result').scrollIntoView({behavior: 'smooth', block: 'start'}); }"""
@@ -138,7 +137,7 @@ def build(service, visit):
         if visit is None:
             raise gr.Error(say(request, "choose_first"), print_exception=False)
         choice, face, frames = visit.service.choose(budget), visit.faces(who)[0], []
-        steps = journey(visit.editor, face, (choice["submodel"]["r"], choice["submodel"]["c"]), size=JOURNEY_SIZE)
+        steps = journey(visit.editor, face, (choice["submodel"]["r"], choice["submodel"]["c"]))
         while True:
             with visit.service.lock:
                 step = next(steps, None)
