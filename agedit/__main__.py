@@ -1,5 +1,4 @@
 """The command line: python -m agedit edit | tune | profiles | info | bench | sheet | evaluate | train."""
-import contextlib
 import json
 import os
 import sys
@@ -12,29 +11,22 @@ from agedit.errors import AgeEditError
 
 
 def quiet_libraries():
-    """Other libraries' start-up chatter goes nowhere; warnings of ours go to stderr by click."""
+    """Keep stderr for our own sentences.
+
+    MediaPipe and TFLite write banners from C++ straight to file descriptor 2, some from threads that outlive the call,
+    so the descriptor goes nowhere until the program ends; Python's stderr goes on through a copy of it.
+    """
     os.environ.setdefault("GLOG_minloglevel", "3")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-
-@contextlib.contextmanager
-def native_stderr_hidden():
-    """MediaPipe and TFLite write banners from C++ straight to file descriptor 2."""
     sys.stderr.flush()
-    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
-    try:
-        yield
-    finally:
-        sys.stderr.flush()
-        os.dup2(saved, 2)
-        os.close(saved), os.close(null)
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
+    with open(os.devnull, "w") as null:
+        os.dup2(null.fileno(), 2)
 
 
 @click.group(cls=PlainErrors, context_settings={"help_option_names": ["-h", "--help"]})
 def main():
     """Age editing that runs on your own machine. No photo leaves it."""
-    quiet_libraries()
 
 
 def engine():
@@ -76,17 +68,16 @@ def edit(photo, output, years, budget, submodel, face, strict, as_json):
     if submodel and budget:
         raise AgeEditError("Give either --budget or --submodel, not both.")
     choice = parse(submodel, eng.weights.resolutions) if submodel else None
-    with native_stderr_hidden():
-        editor = AgeEditor(eng, choice)
-        ms |= editor.set_photo(rgb)
-        if budget is not None:
-            tuned = Tuner(eng).choose(budget)
-            editor.submodel, notes = (tuned["submodel"]["r"], tuned["submodel"]["c"]), tuned["notes"]
-        for index in editor.indices(face):
-            editor.prepare(index, None if strict else editor.submodel)
-        result = editor.edit(years, face, strict=strict)
-        first = next(iter(result.years))
-        reading = editor.read(result, first)
+    editor = AgeEditor(eng, choice)
+    ms |= editor.set_photo(rgb)
+    if budget is not None:
+        tuned = Tuner(eng).choose(budget)
+        editor.submodel, notes = (tuned["submodel"]["r"], tuned["submodel"]["c"]), tuned["notes"]
+    for index in editor.indices(face):
+        editor.prepare(index, None if strict else editor.submodel)
+    result = editor.edit(years, face, strict=strict)
+    first = next(iter(result.years))
+    reading = editor.read(result, first)
     start = time.perf_counter()
     save_photo(output, result.picture, synthetic=bool(result.changes) or strict)
     ms |= result.ms | {"write": (time.perf_counter() - start) * 1e3}
@@ -114,8 +105,7 @@ def tune(budget, fresh, as_json):
             click.echo(f"{r:5d} px  c = {c:<5g} {p90}  {entry['verdict']}: {entry['reason']}")
 
     eng = engine()
-    with native_stderr_hidden():
-        result = Tuner(eng).choose(budget, fresh, tell)
+    result = Tuner(eng).choose(budget, fresh, tell)
     s = result["submodel"]
     report(result, as_json, "\n".join([f"{s['r']} px, c = {s['c']:g}: p50 {result['p50_ms']} ms, p90 {result['p90_ms']} ms, "
                                        f"chosen in {result['seconds']} s; profile {result['profile']}", *result["notes"]]))
@@ -181,8 +171,7 @@ def sheet(photos, output, years, submodel, strict, size):
         raise AgeEditError(f"--years {years} is not a list of whole years such as -20,0,20.") from None
     eng = engine()
     choice = parse(submodel, eng.weights.resolutions) if submodel else None
-    with native_stderr_hidden():
-        save_photo(output, make([p for photo in photos for p in pictures_in(photo)], eng, columns, choice, strict, size))
+    save_photo(output, make([p for photo in photos for p in pictures_in(photo)], eng, columns, choice, strict, size))
     click.echo(output)
 
 
@@ -194,8 +183,7 @@ def bench(peer_wheel, no_peers, as_json):
     """Time everything on this device and print ratios; takes a minute or two, best on a quiet machine."""
     from agedit.bench import bench as run
     from agedit.bench import table
-    with native_stderr_hidden():
-        data = run(peer_wheel, not no_peers)
+    data = run(peer_wheel, not no_peers)
     report(data, as_json, table(data))
 
 
@@ -212,4 +200,6 @@ def train(arguments):
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] != ["train"]:          # torch and NCCL have things to say there
+        quiet_libraries()
     main()

@@ -10,6 +10,8 @@ from agedit.errors import AgeEditError
 
 MASK_SIZE, HAIR_SIZE = 256, 160
 TONE = 0.8           # share of the colour change of large patches of skin that is taken back
+PATCHES, PATCH_BLUR, FACE_BLUR = 32, 1.0, 3.2     # a grid over the crop; sigmas in its cells: a patch of skin, the whole face
+LUMA = (0.299, 0.587, 0.114)
 RIM = 0.16           # widest gap between forehead and hair that is still skin, in crops
 
 
@@ -64,7 +66,7 @@ def warp_inside(face, shape, size):
 
 
 @functools.lru_cache(maxsize=None)
-def _face(size):
+def skin(size):
     """Soft ellipse over the face, hair left out, in the reference position: float32 (size, size, 1) in 0..1."""
     line = (np.arange(size, dtype=np.float32) + 0.5) / size
     return np.exp(-(((line - 0.5) / 0.25) ** 4)[None] - (((line - 0.6) / 0.29) ** 4)[:, None])[:, :, None]
@@ -73,15 +75,17 @@ def _face(size):
 def keep_tone(change, strength=TONE):
     """The change without most of what it does to the colour of patches of skin, and to the brightness of the whole face.
 
-    People of another age are not of another colour: a network trained for a short time tans them, and greys their lips.
+    People of another age are not of another colour, but the teacher's and the photos' are (`training.batches.keep_tone`
+    is the same in training, so the networks learn what is shown).
 
     Args:
-        change: float32 (r, r, 3) in units of 0..255, in the reference position.
+        change: float32 (r, r, 3), r a multiple of 32, in the reference position.
     """
-    patches = cv2.GaussianBlur(change, (0, 0), 0.03 * change.shape[0])
-    grey = patches @ np.array([0.299, 0.587, 0.114], np.float32)
-    bright = cv2.GaussianBlur(grey, (0, 0), 0.1 * change.shape[0])
-    return change - strength * _face(change.shape[0]) * (patches - (grey - bright)[:, :, None])
+    r = change.shape[0]
+    patches = cv2.GaussianBlur(cv2.resize(change, (PATCHES, PATCHES), interpolation=cv2.INTER_AREA), (0, 0), PATCH_BLUR)
+    grey = patches @ np.array(LUMA, np.float32)
+    tone = patches - (grey - cv2.GaussianBlur(grey, (0, 0), FACE_BLUR))[:, :, None]
+    return change - strength * skin(r) * cv2.resize(tone, (r, r), interpolation=cv2.INTER_LINEAR)
 
 
 def add_change(photo, change, mask, face):

@@ -17,10 +17,11 @@ import torch
 from agedit import AgeEditError, AgeEditor, Engine, load_photo, save_photo
 from agedit.training.autoencoder import train_autoencoder
 from agedit.training.age_vector import train_age_vector
+from agedit.training.batches import keep_tone
 from agedit.training.data import Crops, is_held_out, prepare
 from agedit.training.export import THIRD_PARTY, export
 from agedit.network.generator import Generator
-from agedit.training.generator import ALPHA_PER_YEAR, Settings, Trainer, keep_tone, train_generator, widen
+from agedit.training.generator import ALPHA_PER_YEAR, Settings, Trainer, train_generator, widen
 from agedit.training.losses import Judges, Perceptual
 from agedit.weights import FOLDER, Weights
 

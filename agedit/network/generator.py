@@ -27,7 +27,8 @@ class StyledConv(nn.Conv2d):
         self.style_weight = nn.Parameter(torch.randn(cin, STYLE) * 0.25 / STYLE ** 0.5)
         self.style_bias = nn.Parameter(torch.ones(cin))
 
-    def forward(self, x, w, photo, cout):
+    def forward(self, x, w, cout, photo=None, upsample=None):
+        """x is upsampled after its modulation, which commutes with it and costs a quarter there."""
         n = x.shape[1]
         style = F.linear(w, self.style_weight[:n], self.style_bias[:n])
         weight = self.weight[:cout, :n + self.extra]
@@ -35,11 +36,13 @@ class StyledConv(nn.Conv2d):
         square = style.float().square()
         demod = torch.rsqrt(F.linear(square, energy[:, self.extra:]) + energy[:, :self.extra].sum(1) + 1e-4) * 2 ** 0.5
         x = x * style[:, :, None, None].to(x.dtype)
+        if upsample is not None:
+            x = upsample(x)
         if self.extra:
             x = torch.cat([photo, x], 1)
         x = F.conv2d(x, weight.to(x.dtype), None, padding=1)
         x = torch.addcmul(self.bias[:cout, None, None].to(x.dtype), x, demod[:, :, None, None].to(x.dtype))
-        return F.leaky_relu(x, 0.2)
+        return F.leaky_relu_(x, 0.2)
 
 
 class Block(nn.Module):
@@ -55,8 +58,8 @@ class Block(nn.Module):
         nn.init.zeros_(self.to_rgb.bias)
 
     def forward(self, x, rgb, w, photo, cout):
-        x = self.conv1(self.upsample(x), w, photo, cout)
-        x = self.conv2(x, w, None, cout)
+        x = self.conv1(x, w, cout, photo, self.upsample)
+        x = self.conv2(x, w, cout)
         new = F.conv2d(x, self.to_rgb.weight[:, :cout].to(x.dtype), self.to_rgb.bias.to(x.dtype))
         return x, new if rgb is None else new + self.upsample(rgb)
 
@@ -67,9 +70,11 @@ class Generator(nn.Module):
     Args of forward:
         f: (B, 512), E's features, shifted or not. photo: (B, 3, R, R) in -1..1, R >= r, or None for the strict form.
         r: output resolution, a key of WIDTHS. c: channel ratio.
+        patch: (row, column, edge) in pixels of r / 2: only that part goes through the top block, and the blocks below
+        run without gradient. To train a high block at a fraction of its cost (its convolutions are local).
 
     Returns:
-        (B, 3, r, r) in about -1..1.
+        (B, 3, r, r) in about -1..1. Of a patch: (B, 3, 2 edge, 2 edge), and the whole picture below, (B, 3, r / 2, r / 2).
     """
 
     def __init__(self, largest=1024):
@@ -81,11 +86,24 @@ class Generator(nn.Module):
         self.start = nn.Parameter(torch.randn(1, START, 4, 4))
         self.blocks = nn.ModuleDict({str(size): Block(cin, cout) for size, cin, cout in blocks(largest)})
 
-    def forward(self, f, photo=None, r=1024, c=1.0):
-        with torch.autocast(f.device.type, enabled=False):      # a shift of f is small beside bf16's steps
-            w = f
-            for layer in self.mapping:
-                w = F.leaky_relu(layer(w), 0.2)
+    def forward(self, f, photo=None, r=1024, c=1.0, patch=None):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and patch is None):
+            with torch.autocast(f.device.type, enabled=False):      # a shift of f is small beside bf16's steps
+                w = f
+                for layer in self.mapping:
+                    w = F.leaky_relu(layer(w), 0.2)
+            *below, (top, _, cout) = blocks(r, c)
+            x, rgb, pyramid = self._below(f, photo, w, r, c, below)
+        block = self.blocks[str(top)]
+        if patch is None:
+            return block(x, rgb, w, pyramid[r], cout)[1].float()
+        row, column, edge = patch
+        cut = lambda v, k: v[:, :, k * row:k * (row + edge), k * column:k * (column + edge)].contiguous(
+            memory_format=torch.channels_last)
+        return block(cut(x, 1), cut(rgb, 1), w, cut(pyramid[r], 2), cout)[1].float(), rgb.float()
+
+    def _below(self, f, photo, w, r, c, below):
+        """Features and picture under the top block, and the photo at every resolution."""
         dtype = torch.get_autocast_dtype(f.device.type) if torch.is_autocast_enabled(f.device.type) else f.dtype
         x = self.start[:, :kept(START, c)].to(dtype).expand(len(f), -1, -1, -1)
         x = x.contiguous(memory_format=torch.channels_last)
@@ -93,9 +111,9 @@ class Generator(nn.Module):
             photo = torch.zeros(len(f), 3, r, r, device=f.device)
         pyramid = photo_pyramid(photo.to(dtype), r)
         rgb = None
-        for size, _, cout in blocks(r, c):
+        for size, _, cout in below:
             x, rgb = self.blocks[str(size)](x, rgb, w, pyramid[size], cout)
-        return rgb.float()
+        return x, rgb, pyramid
 
 
 def photo_pyramid(photo, r):

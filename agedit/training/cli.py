@@ -91,6 +91,16 @@ def age_vector(data, run, c):
 
 
 @stages.command()
+@run
+@weights
+def unpack(run, weights):
+    """Put the released weights into --run, to go on training from them."""
+    from agedit.training.export import unpack as go
+    from agedit.weights import Weights
+    go(Weights(weights), run)
+
+
+@stages.command()
 @data
 @run
 @wheel

@@ -4,13 +4,16 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
+import torch
 from safetensors.numpy import save_file
+from torch import nn
 
 from agedit.errors import AgeEditError
-from agedit.network.autoencoder import CONVOLUTIONS, INPUT
+from agedit.network.autoencoder import CONVOLUTIONS, INPUT, Autoencoder
+from agedit.network.generator import Generator
 from agedit.submodel import SMALLEST, candidates
 from agedit.training.age_vector import load_encoder
-from agedit.training.common import load_checkpoint
+from agedit.training.common import load_checkpoint, save_checkpoint
 from agedit.training.generator import ALPHA_PER_YEAR
 from agedit.weights import NETWORKS, SCHEMA, sha256
 
@@ -27,6 +30,30 @@ def folded_encoder(encoder):
         arrays[f"conv{i}.weight"] = (conv.weight * scale[:, None, None, None]).numpy()
         arrays[f"conv{i}.bias"] = (norm.bias - norm.running_mean * scale).numpy()
     return arrays | {"fc.weight": encoder.fc.weight.numpy(), "fc.bias": encoder.fc.bias.numpy()}
+
+
+def unpack(weights, run):
+    """The inverse of `export`: put released weights into a run folder, so that training goes on from them.
+
+    Args:
+        weights: a `weights.Weights`. run: folder for autoencoder.pt (without a trained decoder), age_vector and generator.pt.
+    """
+    run, manifest = Path(run), weights.manifest
+    run.mkdir(parents=True, exist_ok=True)
+    arrays = {k: torch.from_numpy(v) for k, v in weights.arrays.items()}
+    model, generator = Autoencoder(), Generator(256)
+    convolutions, norms = ([m for m in model.encoder.body if isinstance(m, kind)] for kind in (nn.Conv2d, nn.BatchNorm2d))
+    for i, (conv, norm) in enumerate(zip(convolutions, norms)):
+        conv.weight.data, norm.bias.data = arrays[f"encoder.conv{i}.weight"], arrays[f"encoder.conv{i}.bias"]
+        norm.weight.data.fill_((1 + norm.eps) ** 0.5)           # the norms are folded into the convolutions already
+    model.encoder.fc.weight.data, model.encoder.fc.bias.data = arrays["encoder.fc.weight"], arrays["encoder.fc.bias"]
+    save_checkpoint(run / "autoencoder.pt", model=model.state_dict(), step=0, mse=manifest["provenance"]["autoencoder_mse"],
+                    finished=True)
+    np.savez(run / "age_vector.npz", n=weights.arrays["age_vector"])
+    (run / "age_vector.json").write_text(json.dumps(manifest["provenance"]["age_svm"], indent=1))
+    state = generator.state_dict() | {k[10:]: v for k, v in arrays.items() if k.startswith("generator.")}
+    save_checkpoint(run / "generator.pt", generator=state, ema=state, steps=0, seconds=0.0, started_from=weights.hash,
+                    largest=weights.resolutions[-1], width=0.0)
 
 
 def export(run, out, largest):
@@ -64,6 +91,7 @@ def export(run, out, largest):
         "quality_order": [list(rc) for rc in reversed(candidates(resolutions))],
         "provenance": {"commit": commit, "autoencoder_mse": round(load_checkpoint(run / "autoencoder.pt")["mse"], 4),
                        "age_svm": json.loads((run / "age_vector.json").read_text()),
+                       "started_from": state["started_from"],
                        "generator_steps": state["steps"], "generator_minutes": round(state["seconds"] / 60, 1)}}
     write_manifest(out, manifest)
     print(f"exported {sum(v.nbytes for v in half.values()) / 1e6:.1f} MB to {out / NETWORKS}")

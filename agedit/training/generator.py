@@ -13,19 +13,21 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
+from agedit.blend import skin
 from agedit.errors import AgeEditError
 from agedit.network.autoencoder import INPUT
 from agedit.network.discriminator import Discriminator
 from agedit.network.generator import Generator
 from agedit.submodel import RATIOS, SMALLEST, START, WIDTHS, kept
 from agedit.training.age_vector import load_encoder
+from agedit.training.batches import Batches, keep_tone, shrink
 from agedit.training.common import (Device, Ema, batch_of, load_checkpoint, save_checkpoint, save_sheet, stop_on_signal)
-from agedit.training.data import Crops
 from agedit.training.losses import Judges, Perceptual
+from agedit.training.optimizer import Optimizer
 
 ALPHA_PER_YEAR = 0.25       # scale of alpha in training; the calibrate stage corrects what is left
-DEGREE = math.pi / 180
-BETAS = (0.9, 0.99)         # Adam's, of the generator
+PATCHED = 256               # from this resolution on only the top block is trained, on patches
+EDGE, MARGIN = 72, 8        # pixels: a patch at half the resolution, and what its borders' padding spoils
 
 
 @dataclass
@@ -34,100 +36,17 @@ class Settings:
     batch: int = 16
     photos: int = 4            # rows of the batch that are labelled photos without a second age
     strict: float = 0.03       # share of pair rows whose photo is hidden
-    rate: float = 3e-3
+    rate: float = 4e-3
     pixel: float = 2.5
     raw: float = 0.2           # G(f') itself against the target, so that the strict form is a face
     perceptual: float = 4.0
-    adversarial: float = 0.15
+    adversarial: float = 0.2
+    features: float = 1.0      # D's features of an edit against those of its target (pix2pixHD, Wang et al., 2018)
     consistency: float = 20.0  # S29
-    age: float = 0.1
-    tint: float = 12.0
+    age: float = 0.05
+    tint: float = 4.0
     identity: float = 1.0
     smooth: float = 8.0        # approximate R1 on D
-
-
-class Batches:
-    """Draws batches from prepared folders: dict of x, target, mask, years, age, pair (bool), hidden (bool)."""
-
-    def __init__(self, folders, settings, rng, device):
-        self.sets, self.settings, self.rng, self.device = [Crops(f) for f in folders], settings, rng, device
-        self.people = [(s, g) for s in self.sets for g in s.people()]
-        self.photos = [(s, i) for s in self.sets for i in s.photos()]
-        if not self.people:
-            raise AgeEditError("The generator learns from same-person pairs; prepare a folder with --pairs.")
-        young = np.array([s.age[i] for s, i in self.photos])      # even over ages: photos are mostly of 25-35
-        if len(young):
-            counts = np.bincount((young // 10).astype(int))
-            weight = 1 / np.sqrt(counts[(young // 10).astype(int)])
-            self.photo_weight = weight / weight.sum()
-
-    def draw(self, size):
-        """A batch of size x size pictures."""
-        s, rng = self.settings, self.rng
-        photos = s.photos if len(self.photos) else 0
-        rows_a, rows_b, years, ages = [], [], [], []
-        for _ in range(s.batch - photos):
-            crops, group = self.people[rng.integers(len(self.people))]
-            a, b = rng.choice(group, 2, replace=False)
-            if rng.random() < 0.06:
-                b = a                                     # nothing asked, nothing changed
-            rows_a.append((crops, a)), rows_b.append((crops, b))
-            years.append(crops.age[b] - crops.age[a]), ages.append(crops.age[a])
-        for k in rng.choice(len(self.photos), photos, p=self.photo_weight) if photos else []:
-            crops, i = self.photos[k]
-            goal = rng.uniform(max(8, crops.age[i] - 35), min(85, crops.age[i] + 50))
-            rows_a.append((crops, i)), rows_b.append((crops, i))
-            years.append(goal - crops.age[i]), ages.append(crops.age[i])
-        load = lambda rows: [shrink(torch.cat(t), size) for t in zip(*(batch_of(c.images, [i], self.device) for c, i in rows))]
-        (x, mask), (target, _) = load(rows_a), load(rows_b)
-        pair = torch.arange(len(x), device=self.device) < s.batch - photos
-        hidden = pair & (torch.from_numpy(rng.random(len(x))).to(self.device) < s.strict)
-        x, target, mask = self._augment(x, keep_tone(x, target), mask, pair)
-        number = lambda v: torch.tensor(v, dtype=torch.float32, device=self.device)
-        return {"x": x, "target": target, "mask": mask, "years": number(years), "age": number(ages), "pair": pair,
-                "hidden": hidden}
-
-    def _augment(self, x, target, mask, pair):
-        """Both pictures of a row alike: mirror, small pose, colour; then blur and noise of the photo alone."""
-        rng, n = self.rng, len(x)
-        draw = lambda lo, hi, k=1: torch.tensor(rng.uniform(lo, hi, (n, k, 1, 1)), dtype=x.dtype, device=x.device)
-        angle, zoom = rng.normal(0, 3, n) * DEGREE, np.exp(rng.normal(0, 0.04, n))
-        flip = np.where(rng.random(n) < 0.5, -1, 1)
-        theta = np.stack([np.stack([np.cos(angle) * zoom * flip, -np.sin(angle) * zoom, rng.normal(0, 0.02, n)], 1),
-                          np.stack([np.sin(angle) * zoom * flip, np.cos(angle) * zoom, rng.normal(0, 0.02, n)], 1)], 1)
-        grid = F.affine_grid(torch.tensor(theta, dtype=x.dtype, device=x.device), x.shape, align_corners=False)
-        stack = F.grid_sample(torch.cat([x, target, mask], 1), grid, padding_mode="border", align_corners=False)
-        x, target, mask = stack[:, :3], stack[:, 3:6], stack[:, 6:]
-        gain, tint, offset = draw(0.75, 1.2), draw(0.94, 1.06, 3), draw(-0.15, 0.15)
-        x, target = ((v * gain * tint + offset).clamp(-1, 1) for v in (x, target))
-        soft = torch.tensor(rng.random((n, 1, 1, 1)) < 0.25, device=x.device)
-        blurred = F.interpolate(F.avg_pool2d(x, 2), scale_factor=2, mode="bilinear")
-        grain = torch.randn_like(x) * draw(-0.05, 0.05).clamp_min(0)
-        degraded = torch.where(soft, blurred, x) + grain
-        # the asked change is added to the photo as it is: a noisy photo stays noisy
-        target = degraded + mask * (target - x) * pair[:, None, None, None]
-        lasting = dict(memory_format=torch.channels_last)
-        return (degraded.clamp(-1, 1).contiguous(**lasting), target.clamp(-1, 1).contiguous(**lasting),
-                mask.contiguous(**lasting))
-
-
-def shrink(x, r):
-    """(B, C, R, R) to r pixels by areas."""
-    return F.avg_pool2d(x, x.shape[-1] // r) if x.shape[-1] > r else x
-
-
-def keep_tone(x, target, strength=0.8):
-    """`target` with the skin's mean colour of `x`: the teacher's young are paler and its old darker, people are not.
-
-    Both (B, 3, s, s) in -1..1 in the reference position. Measured on the pairs: +10% at -30 years, -10% at +50.
-    """
-    line = (torch.arange(x.shape[-1], device=x.device) + 0.5) / x.shape[-1]
-    ellipse = lambda a, b: torch.exp(-(((line - 0.5) / a) ** 4)[None] - (((line - 0.58) / b) ** 4)[:, None])
-    skin = ellipse(0.17, 0.2)
-    x01, target01 = (x + 1) / 2, (target + 1) / 2
-    mean = lambda v: (v * skin).sum((2, 3), keepdim=True) / skin.sum() + 0.02
-    gain = (mean(x01) / mean(target01)).clamp(0.7, 1.4) ** strength
-    return target01 * (1 + ellipse(0.27, 0.31) * (gain - 1)) * 2 - 1
 
 
 def widen(state, old):
@@ -144,17 +63,31 @@ def widen(state, old):
         channels = half
 
 
-def parameter_groups(generator):
-    """Equalised learning rates (Karras et al., 2018) as Adam groups: each layer's rate over the root of its fan-in.
+def seen_of(v, patch):
+    """The part of a patch's picture that its borders' padding did not touch."""
+    return v if patch is None else v[:, :, MARGIN:-MARGIN, MARGIN:-MARGIN]
 
-    Without it a coherent step of a wide layer moves its output by more than the output itself, and training explodes.
-    """
-    groups = {}
-    for name, p in generator.named_parameters():
-        share = 1 / math.sqrt(p[0].numel()) if p.ndim > 1 and name != "start" else 0.2
-        share *= 0.6 if name.startswith("mapping.") else 1.0
-        groups.setdefault(share, []).append(p)
-    return [{"params": params, "share": share} for share, params in groups.items()]
+
+def see(v, r, patch):
+    """(B, C, R, R) as G_r sees it: shrunk to r, cut to the patch."""
+    v = shrink(v, r)
+    if patch is None:
+        return v
+    row, column, edge = (2 * p for p in patch)
+    return seen_of(v[:, :, row:row + edge, column:column + edge], patch)
+
+
+class Seen:
+    """What the losses at (r, patch) compare with; `condition` is the photo beside a pair's picture in D."""
+
+    def __init__(self, b, r, patch):
+        self.x, self.target, self.mask = (see(b[k], r, patch) for k in ("x", "target", "mask"))
+        self.pair, self.years = b["pair"], b["years"]
+        pair, age = self.pair[:, None, None, None], (b["age"] - 45) / 25
+        self.goal = age + self.years / 25
+        self.real, self.real_age = torch.where(pair, self.target, self.x), torch.where(self.pair, self.goal, age)
+        # a hidden photo stays hidden here; photos have no target, so nothing to compare their edit with
+        self.condition = self.x * (pair & ~b["hidden"][:, None, None, None])
 
 
 class Trainer:
@@ -171,37 +104,45 @@ class Trainer:
         self.n = torch.from_numpy(np.load(vector)["n"]).to(self.device.torch)
         self.generator, self.discriminator = Generator(256).to(**to), Discriminator().to(**to)
         self.perceptual, self.judges = Perceptual(wheel).to(**to), Judges(weights).to(**to)
-        self.opt_g = torch.optim.Adam(parameter_groups(self.generator), settings.rate, BETAS, eps=1e-8)
+        self.opt_g = Optimizer(self.generator)
         self.opt_d = torch.optim.Adam(self.discriminator.parameters(), 5e-4, (0.0, 0.99), eps=1e-7)
         self.ema, self.steps, self.seconds, self.norm, self.skipped = Ema(self.generator), 0, 0.0, None, 0
         self.largest, self.width = 0, 0.0           # what was trained so far: resolution and channel ratio
+        self.started_from = ""                      # hash of the weights that were unpacked, if any
         state = load_checkpoint(self.run / "generator.pt")
         if state:
             for name in ("generator", "discriminator", "opt_g", "opt_d"):
-                getattr(self, name).load_state_dict(state[name])
-            for group in self.opt_g.param_groups:
-                group["betas"] = BETAS
+                if name in state:           # unpacked weights bring no optimiser and no D
+                    getattr(self, name).load_state_dict(state[name])
             self.ema.state, self.ema.steps = state["ema"], state["steps"]
-            self.steps, self.seconds = state["steps"], state["seconds"]
+            self.steps, self.seconds, self.started_from = state["steps"], state["seconds"], state["started_from"]
             self.largest, self.width = state["largest"], state["width"]
         self.rng = np.random.default_rng([seed, self.device.rank, self.steps])
-        self.batches = Batches(data, settings, self.rng, self.device.torch)
+        self.batches = Batches(data, settings.batch, settings.photos, settings.strict, self.rng, self.device.torch)
 
     def save(self):
         if self.device.main:
             save_checkpoint(self.run / "generator.pt", largest=self.largest, width=self.width, steps=self.steps,
-                            seconds=self.seconds, ema=self.ema.state,
+                            seconds=self.seconds, started_from=self.started_from, ema=self.ema.state,
                             **{k: getattr(self, k).state_dict() for k in ("generator", "discriminator", "opt_g", "opt_d")})
 
-    def edit(self, network, x, f, shifted, mask, hidden, r, c):
-        """The shown picture y = x + m (G(f') - G(f)) and both raw outputs; a hidden row shows G(f') itself.
+    def edit(self, network, x, f, shifted, mask, hidden, r, c, patch=None):
+        """The shown picture y = x + m (G(f') - G(f)), the tone kept, and both raw outputs; a hidden row shows G(f').
 
         Both runs carry a gradient: what they share then cancels, and only their difference learns.
         """
         photo = shrink(x, r) * ~hidden[:, None, None, None]
         with self.device.autocast():
-            new, base = network(torch.cat([shifted, f]), torch.cat([photo, photo]), r, c).chunk(2)
-        y = shrink(x, r) + shrink(mask, r) * (new - base)
+            out = network(torch.cat([shifted, f]), torch.cat([photo, photo]), r, c, patch)
+        if patch is None:
+            new, base = out.chunk(2)
+            change = keep_tone(new - base)
+        else:       # what tone takes away is smooth: the picture below the top block tells it
+            new, base = seen_of(out[0], patch).chunk(2)
+            below = torch.sub(*out[1].chunk(2))
+            tone = F.interpolate(below - keep_tone(below), scale_factor=2, mode="bilinear")
+            change = new - base - see(tone, r, patch)
+        y = see(x, r, patch) + see(mask, r, patch) * change
         return torch.where(hidden[:, None, None, None], new, y), new, base
 
     def step(self, r, width=1.0):
@@ -215,33 +156,21 @@ class Trainer:
         with torch.no_grad(), self.device.autocast():
             f = self.encoder(shrink(x, INPUT)).float()
         shifted = f + (b["years"] * ALPHA_PER_YEAR)[:, None] * self.n
-        goal = (b["age"] + b["years"] - 45) / 25
-        # D: real pictures at their age against edits at theirs, with the approximate R1 of finite differences
-        y, new, base = self.edit(self.generator, x, f, shifted, mask, hidden, r, width)
-        real = shrink(torch.where(pair[:, None, None, None], b["target"], x), r)
-        real_age = torch.where(pair, goal, (b["age"] - 45) / 25)
-        with self.device.autocast():
-            logits = self.discriminator(torch.cat([real, real + 0.03 * torch.randn_like(real), y.detach().clamp(-1, 1)]),
-                                        torch.cat([real_age, real_age, goal]))
-        d_real, d_near, d_fake = logits.chunk(3)
-        loss_d = F.softplus(-d_real).mean() + F.softplus(d_fake).mean() + s.smooth * (d_real - d_near).square().mean()
-        self.opt_d.zero_grad(set_to_none=True)
-        loss_d.backward()
-        self.device.average_gradients(self.discriminator)
-        self.opt_d.step()
+        patch = (*(int(v) for v in self.rng.integers(0, r // 2 - EDGE + 1, 2)), EDGE) if r >= PATCHED else None
+        y, new, base = self.edit(self.generator, x, f, shifted, mask, hidden, r, width, patch)
+        full = Seen(b, r, patch)
+        loss_d = self._train_discriminator(full, y.detach())
         self.discriminator.requires_grad_(False)
-        loss, log = self._losses(b, y, new, base, goal, r, full=True)
-        self.opt_g.zero_grad(set_to_none=True)
+        loss, log = self._losses(full, y, new, base, judged=patch is None and r >= 128, sharp=True)
+        self.opt_g.zero_grad()
         loss.backward()
         # one sub-model: the smallest every other step (the sandwich rule), else any
-        lower = [q for q in (SMALLEST, 128, 256) if q <= r]
-        q, c = (SMALLEST, RATIOS[0]) if self.steps % 2 else \
-            (int(self.rng.choice(lower)), float(self.rng.choice([v for v in RATIOS if v <= width])))
+        q, c = self._draw_submodel(r, width)
         if (q, c) != (r, width):
-            y2, new2, base2 = self.edit(self.generator, x, f, shifted, mask, hidden, q, c)
-            loss, _ = self._losses(b, y2, new2, base2, goal, q, full=False)
-            same = F.mse_loss(new2, shrink(new, q).detach()) + F.mse_loss(base2, shrink(base, q).detach()) + \
-                4 * F.mse_loss(y2, shrink(y, q).detach())
+            y2, new2, base2 = self.edit(self.generator, x, f, shifted, mask, hidden, q, c, patch)
+            loss, _ = self._losses(Seen(b, q, patch), y2, new2, base2, sharp=c == RATIOS[0])
+            same = F.mse_loss(new2, shrink(new, new2.shape[-1]).detach()) + \
+                F.mse_loss(base2, shrink(base, new2.shape[-1]).detach()) + 4 * F.mse_loss(y2, shrink(y, y2.shape[-1]).detach())
             (loss + s.consistency * same).backward()
             log["same"] = same.item()
         self.discriminator.requires_grad_(True)
@@ -255,40 +184,88 @@ class Trainer:
             self.opt_g.step()
         self.ema.update(self.generator)
         self.steps += 1
-        log["d"], self.largest = loss_d.item(), max(self.largest, r)
+        log["d"], self.largest = loss_d, max(self.largest, r)
         return log
 
-    def _losses(self, b, y, new, base, goal, r, full):
-        s, log = self.settings, {}
-        pair, mask = b["pair"], shrink(b["mask"], r)
-        target, x = shrink(b["target"], r), shrink(b["x"], r)
+    def _draw_submodel(self, r, width):
+        narrower = [c for c in RATIOS if c <= width]
+        if r >= PATCHED:                     # the blocks below are done
+            return r, RATIOS[0] if self.steps % 2 else float(self.rng.choice(narrower))
+        if self.steps % 2:
+            return SMALLEST, RATIOS[0]
+        return int(self.rng.choice([q for q in WIDTHS if SMALLEST <= q <= r])), float(self.rng.choice(narrower))
+
+    def _train_discriminator(self, seen, y):
+        """D: real pictures at their age against edits at theirs, with the approximate R1 of finite differences."""
+        real, s = seen.real, self.settings
+        pictures = torch.cat([real, real + 0.03 * torch.randn_like(real), y.clamp(-1, 1)])
+        with self.device.autocast():
+            logits, _ = self.discriminator(pictures, torch.cat([seen.real_age, seen.real_age, seen.goal]),
+                                           torch.cat([seen.condition] * 3))
+        d_real, d_near, d_fake = logits.chunk(3)
+        loss = F.softplus(-d_real).mean() + F.softplus(d_fake).mean() + s.smooth * (d_real - d_near).square().mean()
+        self.opt_d.zero_grad(set_to_none=True)
+        loss.backward()
+        self.device.average_gradients(self.discriminator)
+        self.opt_d.step()
+        return loss.item()
+
+    def _losses(self, seen, y, new, base, judged=False, sharp=False):
+        """Sum and log of the losses of one network. sharp: the perceptual terms too. judged: age and identity too."""
+        s, log, pair, mask = self.settings, {}, seen.pair, seen.mask
+        target, x, r = seen.target, seen.x, y.shape[-1]
         terms = {"pixel": s.pixel * sum((shrink(y, q) - shrink(target, q))[pair].abs().mean() for q in (r, r // 4, 8)),
                  "raw": s.raw * ((new - target)[pair].abs().mean() + ((base - x) * mask.clamp_min(0.1)).abs().mean())}
-        if (~pair).any():       # a photo without a target keeps its tint: large patches may not change colour
-            change = (shrink(y, 8) - shrink(x, 8))[~pair]
+        if judged and (~pair).any():       # a photo without a target keeps its tint: large patches may not change colour
+            face = shrink(torch.from_numpy(skin(r)).to(y).permute(2, 0, 1)[None], 8)
+            change = (shrink(y, 8) - shrink(x, 8))[~pair] * face
             terms["tint"] = s.tint * (change - change.mean(1, keepdim=True)).abs().mean()
         with self.device.autocast():
-            terms["adv"] = s.adversarial * F.softplus(-self.discriminator(y.clamp(-1, 1), goal)).mean()
-            if full or r == SMALLEST:
+            logits, features = self.discriminator(y.clamp(-1, 1), seen.goal, seen.condition)
+            terms["adv"] = s.adversarial * F.softplus(-logits).mean()
+            if sharp:
                 terms["lpips"] = s.perceptual * self.perceptual(y[pair], target[pair]).mean()
-            if full and r >= 128 and (~pair).any():
+                with torch.no_grad():
+                    _, wanted = self.discriminator(target[pair], seen.goal[pair], seen.condition[pair])
+                terms["features"] = s.features * sum((a[pair] - b).float().abs().mean() for a, b in zip(features, wanted))
+            if judged and (~pair).any():
                 shown = y[~pair].clamp(-1, 1)
                 with torch.no_grad():
                     before_age, before_id = self.judges.age(x[~pair]), self.judges.embed(x[~pair])
-                asked = before_age + b["years"][~pair]
+                asked = before_age + seen.years[~pair]
                 terms["age"] = s.age * F.smooth_l1_loss(self.judges.age(shown).float() / 20, asked.float() / 20, beta=0.3)
                 # the same person, with some room: a face many years away may look less alike
                 distance = (self.judges.embed(shown).float() - before_id.float()).norm(dim=1)
-                terms["id"] = s.identity * F.relu(distance - 0.2 - 0.004 * b["years"][~pair].abs()).mean()
+                terms["id"] = s.identity * F.relu(distance - 0.25 - 0.005 * seen.years[~pair].abs()).mean()
         log.update({k: v.item() for k, v in terms.items()})
         return sum(terms.values()), log
 
     @torch.no_grad()
-    def sheet(self, path, r, width=1.0, years=(-20, 0, 20, 40)):
-        """Held-out people by years: the full network, then the smallest sub-model, then the strict form."""
+    def validate(self, r, width, rows=48):
+        """{"lpips", "pixel"} of held-out people's pictures against their targets, by the EMA weights, without augmentation."""
+        network, crops = self._averaged(), self.batches.sets[0]
+        people = [g[:2] for g in crops.people(True)][:rows]
+        total = {"lpips": 0.0, "pixel": 0.0}
+        for part in [people[i:i + 16] for i in range(0, len(people), 16)]:
+            (x, mask), (other, _) = (batch_of(crops.images, [g[k] for g in part], self.device.torch) for k in (0, 1))
+            years = torch.tensor([crops.age[b] - crops.age[a] for a, b in part]).to(x)
+            x, mask, other = (shrink(v, max(r, INPUT)) for v in (x, mask, other))
+            f = self.encoder(shrink(x, INPUT))
+            y, _, _ = self.edit(network, x, f, f + (years * ALPHA_PER_YEAR)[:, None] * self.n, mask, torch.zeros_like(years) > 0, r, width)
+            target = shrink(x + mask * keep_tone(other - x), r)
+            total["lpips"] += self.perceptual(y, target).sum().item() / len(people)
+            total["pixel"] += (y - target).abs().mean((1, 2, 3)).sum().item() / len(people)
+        return total
+
+    def _averaged(self):
         network = Generator(256).to(self.device.torch, memory_format=torch.channels_last)
         network.load_state_dict(self.ema.state)
-        columns, crops = [], self.batches.sets[0]
+        return network
+
+    @torch.no_grad()
+    def sheet(self, path, r, width=1.0, years=(-20, 0, 20, 40)):
+        """Held-out people by years: the full network, then the smallest sub-model, then the strict form."""
+        network, columns, crops = self._averaged(), [], self.batches.sets[0]
         rows = [*(g[0] for g in crops.people(True)[:5]), *crops.photos(True)[::131][:5]]
         if not rows:
             return
@@ -330,8 +307,7 @@ def train_generator(data, run, wheel, weights, plan=((64, 0.5, 0.25), (128, 0.5,
             r, width, _ = plan[min(int(np.searchsorted(bounds, progress, "right")), len(plan) - 1)]
             since = trainer.steps - entered.setdefault((r, width), trainer.steps)      # a stage's new block starts gently
             rate = settings.rate * min(1, (since + 1) / 40) * max(0.03, (1 - progress) ** 0.8)
-            for group in trainer.opt_g.param_groups:
-                group["lr"] = rate * group["share"]
+            trainer.opt_g.rate(rate)
             log = trainer.step(r, width)
             trainer.seconds, last = trainer.seconds + time.time() - last, time.time()
             for k, v in log.items():
@@ -341,6 +317,8 @@ def train_generator(data, run, wheel, weights, plan=((64, 0.5, 0.25), (128, 0.5,
             if trainer.steps % sheet_every == 0 and trainer.device.main:
                 trainer.save()
                 trainer.sheet(Path(run) / f"sheet_{trainer.steps:06d}.png", r, width)
+                held_out = " ".join(f"{k} {v:.4f}" for k, v in trainer.validate(r, width).items())
+                bar.write(f"step {trainer.steps}, {r}:{width:g}, held-out people: {held_out}")
         trainer.save()
         if stopped():
             raise SystemExit("stopped; the same command goes on from here")

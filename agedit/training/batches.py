@@ -1,0 +1,107 @@
+"""Batches for the generator: same-person pairs and labelled photos, drawn, brought to one tone and augmented."""
+import math
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from agedit.blend import FACE_BLUR, LUMA, PATCH_BLUR, PATCHES, TONE, skin
+from agedit.errors import AgeEditError
+from agedit.training.common import batch_of
+from agedit.training.data import Crops
+
+DEGREE = math.pi / 180
+SAME = 0.06                 # share of the pairs that ask for nothing
+
+
+def shrink(x, r):
+    """(B, C, R, R) to r pixels by areas."""
+    return F.avg_pool2d(x, x.shape[-1] // r) if x.shape[-1] > r else x
+
+
+def _blur(x, sigma):
+    """Gaussian blur of (B, C, s, s) with OpenCV's kernel size and border, so that both forms of `keep_tone` agree."""
+    line = torch.from_numpy(cv2.getGaussianKernel(round(sigma * 8 + 1) | 1, sigma)[:, 0]).to(x)
+    c, half = x.shape[1], len(line) // 2
+    x = F.conv2d(F.pad(x, (half,) * 4, "reflect"), line.view(1, 1, 1, -1).expand(c, -1, -1, -1), groups=c)
+    return F.conv2d(x, line.view(1, 1, -1, 1).expand(c, -1, -1, -1), groups=c)
+
+
+def keep_tone(change, strength=TONE):
+    """`blend.keep_tone` in PyTorch, for (B, 3, s, s): what the app shows of a change is what the losses see of it."""
+    s = change.shape[-1]
+    patches = _blur(shrink(change, PATCHES), PATCH_BLUR)
+    grey = (patches * torch.tensor(LUMA).to(change)[:, None, None]).sum(1, keepdim=True)
+    tone = patches - (grey - _blur(grey, FACE_BLUR))
+    face = torch.from_numpy(skin(s)).to(change).permute(2, 0, 1)
+    return change - strength * face * F.interpolate(tone, size=(s, s), mode="bilinear")
+
+
+class Batches:
+    """Draws batches from prepared folders: dict of x, target, mask, years, age, pair (bool), hidden (bool).
+
+    Args:
+        photos: rows of a batch that are labelled photos without a second age. strict: share of pair rows whose photo is
+        hidden (the patent's own form).
+    """
+
+    def __init__(self, folders, batch, photos, strict, rng, device):
+        self.sets, self.batch, self.strict, self.rng, self.device = [Crops(f) for f in folders], batch, strict, rng, device
+        self.people = [(s, g) for s in self.sets for g in s.people()]
+        self.photos = [(s, i) for s in self.sets for i in s.photos()]
+        if not self.people:
+            raise AgeEditError("The generator learns from same-person pairs; prepare a folder with --pairs.")
+        self.photo_rows = photos if self.photos else 0
+        ages = np.array([s.age[i] for s, i in self.photos])      # even over ages: photos are mostly of 25-35
+        if len(ages):
+            weight = 1 / np.sqrt(np.bincount((ages // 10).astype(int))[(ages // 10).astype(int)])
+            self.photo_weight = weight / weight.sum()
+
+    def draw(self, size):
+        """A batch of size x size pictures."""
+        rng, photos = self.rng, self.photo_rows
+        rows_a, rows_b, years, ages = [], [], [], []
+        for _ in range(self.batch - photos):
+            crops, group = self.people[rng.integers(len(self.people))]
+            a, b = rng.choice(group, 2, replace=False)
+            if rng.random() < SAME:
+                b = a                                     # nothing asked, nothing changed
+            rows_a.append((crops, a)), rows_b.append((crops, b))
+            years.append(crops.age[b] - crops.age[a]), ages.append(crops.age[a])
+        for k in rng.choice(len(self.photos), photos, p=self.photo_weight) if photos else []:
+            crops, i = self.photos[k]
+            goal = rng.uniform(max(8, crops.age[i] - 35), min(85, crops.age[i] + 50))
+            rows_a.append((crops, i)), rows_b.append((crops, i))
+            years.append(goal - crops.age[i]), ages.append(crops.age[i])
+        load = lambda rows: [torch.cat(t) for t in zip(*([shrink(v, size) for v in batch_of(c.images, [i], self.device)] for c, i in rows))]
+        (x, mask), (target, _) = load(rows_a), load(rows_b)
+        pair = torch.arange(len(x), device=self.device) < self.batch - photos
+        hidden = pair & (torch.from_numpy(rng.random(len(x))).to(self.device) < self.strict)
+        x, target, mask = self._augment(x, x + keep_tone(target - x), mask, pair)
+        number = lambda v: torch.tensor(v, dtype=torch.float32, device=self.device)
+        return {"x": x, "target": target, "mask": mask, "years": number(years), "age": number(ages), "pair": pair,
+                "hidden": hidden}
+
+    def _augment(self, x, target, mask, pair):
+        """Both pictures of a row alike: mirror, small pose, colour; then blur and noise of the photo alone."""
+        rng, n = self.rng, len(x)
+        draw = lambda lo, hi, k=1: torch.tensor(rng.uniform(lo, hi, (n, k, 1, 1)), dtype=x.dtype, device=x.device)
+        angle, zoom = rng.normal(0, 3, n) * DEGREE, np.exp(rng.normal(0, 0.04, n))
+        flip = np.where(rng.random(n) < 0.5, -1, 1)
+        theta = np.stack([np.stack([np.cos(angle) * zoom * flip, -np.sin(angle) * zoom, rng.normal(0, 0.02, n)], 1),
+                          np.stack([np.sin(angle) * zoom * flip, np.cos(angle) * zoom, rng.normal(0, 0.02, n)], 1)], 1)
+        grid = F.affine_grid(torch.tensor(theta, dtype=x.dtype, device=x.device), x.shape, align_corners=False)
+        stack = F.grid_sample(torch.cat([x, target, mask], 1), grid, padding_mode="border", align_corners=False)
+        x, target, mask = stack[:, :3], stack[:, 3:6], stack[:, 6:]
+        gain, tint, offset = draw(0.7, 1.2), draw(0.93, 1.07, 3), draw(-0.2, 0.15)
+        x, target = ((v * gain * tint + offset).clamp(-1, 1) for v in (x, target))
+        soft = torch.tensor(rng.random((n, 1, 1, 1)) < 0.25, device=x.device)
+        blurred = F.interpolate(F.avg_pool2d(x, 2), scale_factor=2, mode="bilinear")
+        grain = torch.randn_like(x) * draw(-0.05, 0.05).clamp_min(0)
+        degraded = torch.where(soft, blurred, x) + grain
+        # the asked change is added to the photo as it is: a noisy photo stays noisy
+        target = degraded + mask * (target - x) * pair[:, None, None, None]
+        lasting = dict(memory_format=torch.channels_last)
+        return (degraded.clamp(-1, 1).contiguous(**lasting), target.clamp(-1, 1).contiguous(**lasting),
+                mask.contiguous(**lasting))
