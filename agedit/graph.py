@@ -72,7 +72,10 @@ def generator_graph(weights, r, c):
     axes = b.constant([2, 3], np.int64)
     spread = lambda v: b.add("Unsqueeze", v, axes)
 
-    def styled(x, p, photo):
+    conv = lambda v, weight, *bias: b.add("Conv", v, b.constant(weight), *bias, kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+
+    def styled(x, scale, p, photo):
+        """x and the scale that it still has to be multiplied with -> the same of the layer's output."""
         weight = arrays[p + "weight"]
         extra = 3 if photo else 0
         energy = np.square(weight).sum((2, 3))
@@ -80,20 +83,21 @@ def generator_graph(weights, r, c):
         # demodulation: 1 / sqrt(sum (weight * style)^2), and sqrt(2) for the leaky ReLU
         total = b.linear(b.add("Mul", style, style), energy[:, extra:] / 2, (energy[:, :extra].sum(1) + 1e-4) / 2)
         demod = b.add("Reciprocal", b.add("Sqrt", total))
-        x = b.add("Mul", x, spread(style))
-        if photo:                       # the first convolution of a block; modulated before the upsampling: a quarter of the work
-            x = b.add("Concat", photo, upsample(x), axis=1)
-        x = b.add("Conv", x, b.constant(weight), kernel_shape=[3, 3], pads=[1, 1, 1, 1])
-        x = b.add("Add", b.add("Mul", x, spread(demod)), b.constant(arrays[p + "bias"][:, None, None]))
-        return b.add("LeakyRelu", x, alpha=SLOPE)
+        x = b.add("Mul", x, spread(b.add("Mul", style, scale) if scale else style))
+        if photo:                       # a block's first convolution; scaled before the upsampling: a quarter of the work
+            x = upsample(x)
+        x = conv(x, weight[:, extra:], b.constant(arrays[p + "bias"]))
+        if photo:                       # the photo's channels apart: no copy to join them, and both layouts stay fast
+            x = b.add("Add", x, conv(photo, weight[:, :3]))
+        return b.add("LeakyRelu", x, alpha=SLOPE), demod
 
-    x, rgb = b.constant(arrays["start"]), None
+    x, scale, rgb = b.constant(arrays["start"]), None, None
     for size, _, _ in blocks(r, c):
         p = f"blocks.{size}."
-        x = styled(x, p + "conv1.", pyramid[size])
-        x = styled(x, p + "conv2.", None)
-        new = b.add("Conv", x, b.constant(arrays[p + "to_rgb.weight"]), b.constant(arrays[p + "to_rgb.bias"]),
-                    kernel_shape=[1, 1])
+        x, scale = styled(x, scale, p + "conv1.", pyramid[size])
+        x, scale = styled(x, scale, p + "conv2.", None)
+        weight = b.add("Mul", b.constant(arrays[p + "to_rgb.weight"]), spread(scale))
+        new = b.add("Conv", x, weight, b.constant(arrays[p + "to_rgb.bias"]), kernel_shape=[1, 1])
         rgb = new if rgb is None else b.add("Add", upsample(rgb), new)
     b.add("Identity", rgb, output="picture")
     return b.model({"f": [1, FEATURES], "photo": [1, 3, r, r]}, "picture", [1, 3, r, r])

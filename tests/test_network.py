@@ -34,7 +34,8 @@ def test_discriminator_has_the_patents_counts():
     model = Discriminator()
     assert [count(model, k) for k in (nn.Conv2d, nn.Linear)] == [4, 2]
     for r in (64, 128):
-        assert model(torch.rand(2, 3, r, r), torch.zeros(2)).shape == (2,)
+        logits, features = model(torch.rand(2, 3, r, r), torch.zeros(2), torch.zeros(2, 3, r, r))
+        assert logits.shape == (2, r // 16, r // 16) and len(features) == 4
 
 
 @pytest.fixture(scope="module")
@@ -91,4 +92,5 @@ def test_onnx_encoder_equals_pytorch_with_folded_norms():
 def test_discriminator_sees_the_age():
     torch.manual_seed(0)
     d, x = Discriminator(), torch.rand(1, 3, 64, 64)
-    assert d(x, torch.tensor([0.0])) != d(x, torch.tensor([1.0]))
+    young, old, changed = (d(x, torch.tensor([age]), change * x)[0] for age, change in ((0.0, 0), (1.0, 0), (0.0, 0.1)))
+    assert (young != old).any() and (young != changed).any()

@@ -10,10 +10,36 @@ from torch import nn
 from agedit.submodel import FEATURES, START, STYLE, WIDTHS, blocks, kept
 
 
+class Twice(torch.autograd.Function):
+    """Bilinear upsampling by two, with its exact gradient as a depthwise convolution: four times as fast on a CPU."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return F.interpolate(x, scale_factor=2, mode="bilinear")
+
+    @staticmethod
+    def backward(ctx, gradient):
+        line = torch.tensor([0.25, 0.75, 0.75, 0.25], dtype=gradient.dtype, device=gradient.device)
+        padded, c = F.pad(gradient, (1, 1, 1, 1), "replicate"), gradient.shape[1]
+        return F.conv2d(padded, (line[:, None] * line).expand(c, 1, 4, 4), stride=2, groups=c)
+
+
+class Upsample(nn.Upsample):
+    """(B, C, s, s) to (B, C, 2 s, 2 s), bilinear."""
+
+    def __init__(self):
+        super().__init__(scale_factor=2, mode="bilinear")
+
+    def forward(self, x):
+        return Twice.apply(x)
+
+
 class StyledConv(nn.Conv2d):
     """3x3 convolution, modulated by w and demodulated; `extra` photo channels come first and are not modulated.
 
     Scaling the activations before and after the convolution equals scaling the kernel and keeps one kernel per batch.
+    The demodulation comes after bias and activation: it then is one multiplication with the next layer's modulation,
+    and convolution, bias and activation stay one operation with constant weights.
     """
 
     def __init__(self, cin, cout, extra=0):
@@ -27,22 +53,25 @@ class StyledConv(nn.Conv2d):
         self.style_weight = nn.Parameter(torch.randn(cin, STYLE) * 0.25 / STYLE ** 0.5)
         self.style_bias = nn.Parameter(torch.ones(cin))
 
-    def forward(self, x, w, cout, photo=None, upsample=None):
-        """x is upsampled after its modulation, which commutes with it and costs a quarter there."""
+    def forward(self, x, scale, w, cout, photo=None, upsample=None):
+        """x (B, C, s, s) and the `scale` (B, C) that it still has to be multiplied with; returns the same of the output.
+
+        x is upsampled after that multiplication, which commutes with it and costs a quarter there.
+        """
         n = x.shape[1]
         style = F.linear(w, self.style_weight[:n], self.style_bias[:n])
         weight = self.weight[:cout, :n + self.extra]
         energy = weight.float().square().sum((2, 3))
         square = style.float().square()
         demod = torch.rsqrt(F.linear(square, energy[:, self.extra:]) + energy[:, :self.extra].sum(1) + 1e-4) * 2 ** 0.5
-        x = x * style[:, :, None, None].to(x.dtype)
+        x = x * (style * scale)[:, :, None, None].to(x.dtype)
         if upsample is not None:
             x = upsample(x)
+        weight = weight.to(x.dtype)
+        x = F.conv2d(x, weight[:, self.extra:], self.bias[:cout].to(x.dtype), padding=1)
         if self.extra:
-            x = torch.cat([photo, x], 1)
-        x = F.conv2d(x, weight.to(x.dtype), None, padding=1)
-        x = torch.addcmul(self.bias[:cout, None, None].to(x.dtype), x, demod[:, :, None, None].to(x.dtype))
-        return F.leaky_relu_(x, 0.2)
+            x = x.add_(F.conv2d(photo, weight[:, :self.extra], padding=1))
+        return F.leaky_relu_(x, 0.2), demod
 
 
 class Block(nn.Module):
@@ -50,18 +79,20 @@ class Block(nn.Module):
 
     def __init__(self, cin, cout):
         super().__init__()
-        self.upsample = nn.Upsample(scale_factor=2, mode="bilinear")
+        self.upsample = Upsample()
         self.conv1 = StyledConv(cin, cout, extra=3)
         self.conv2 = StyledConv(cout, cout)
         self.to_rgb = nn.Conv2d(cout, 3, 1)
         nn.init.normal_(self.to_rgb.weight, std=0.1 / cout ** 0.5)
         nn.init.zeros_(self.to_rgb.bias)
 
-    def forward(self, x, rgb, w, photo, cout):
-        x = self.conv1(x, w, cout, photo, self.upsample)
-        x = self.conv2(x, w, cout)
-        new = F.conv2d(x, self.to_rgb.weight[:, :cout].to(x.dtype), self.to_rgb.bias.to(x.dtype))
-        return x, new if rgb is None else new + self.upsample(rgb)
+    def forward(self, x, scale, rgb, w, photo, cout):
+        x, scale = self.conv1(x, scale, w, cout, photo, self.upsample)
+        x, scale = self.conv2(x, scale, w, cout)
+        weight = (self.to_rgb.weight[:, :cout, 0, 0] * scale[:, None]).to(x.dtype)       # (B, 3, C): the scale is in it
+        new = (x.permute(0, 2, 3, 1).flatten(1, 2) @ weight.mT).mT.unflatten(2, x.shape[2:])
+        new = new + self.to_rgb.bias[:, None, None].to(x.dtype)
+        return x, scale, new if rgb is None else new + self.upsample(rgb)
 
 
 class Generator(nn.Module):
@@ -93,27 +124,27 @@ class Generator(nn.Module):
                 for layer in self.mapping:
                     w = F.leaky_relu(layer(w), 0.2)
             *below, (top, _, cout) = blocks(r, c)
-            x, rgb, pyramid = self._below(f, photo, w, r, c, below)
+            x, scale, rgb, pyramid = self._below(f, photo, w, r, c, below)
         block = self.blocks[str(top)]
         if patch is None:
-            return block(x, rgb, w, pyramid[r], cout)[1].float()
+            return block(x, scale, rgb, w, pyramid[r], cout)[2].float()
         row, column, edge = patch
         cut = lambda v, k: v[:, :, k * row:k * (row + edge), k * column:k * (column + edge)].contiguous(
             memory_format=torch.channels_last)
-        return block(cut(x, 1), cut(rgb, 1), w, cut(pyramid[r], 2), cout)[1].float(), rgb.float()
+        return block(cut(x, 1), scale, cut(rgb, 1), w, cut(pyramid[r], 2), cout)[2].float(), rgb.float()
 
     def _below(self, f, photo, w, r, c, below):
-        """Features and picture under the top block, and the photo at every resolution."""
+        """Features, their scale and the picture under the top block, and the photo at every resolution."""
         dtype = torch.get_autocast_dtype(f.device.type) if torch.is_autocast_enabled(f.device.type) else f.dtype
         x = self.start[:, :kept(START, c)].to(dtype).expand(len(f), -1, -1, -1)
         x = x.contiguous(memory_format=torch.channels_last)
         if photo is None:
             photo = torch.zeros(len(f), 3, r, r, device=f.device)
         pyramid = photo_pyramid(photo.to(dtype), r)
-        rgb = None
+        scale, rgb = torch.ones(1, x.shape[1], device=f.device), None
         for size, _, cout in below:
-            x, rgb = self.blocks[str(size)](x, rgb, w, pyramid[size], cout)
-        return x, rgb, pyramid
+            x, scale, rgb = self.blocks[str(size)](x, scale, rgb, w, pyramid[size], cout)
+        return x, scale, rgb, pyramid
 
 
 def photo_pyramid(photo, r):

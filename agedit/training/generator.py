@@ -35,18 +35,18 @@ class Settings:
     """Weights of the losses and the shape of a step."""
     batch: int = 16
     photos: int = 4            # rows of the batch that are labelled photos without a second age
-    strict: float = 0.03       # share of pair rows whose photo is hidden
+    strict: float = 0.08       # share of pair rows whose photo is hidden
     rate: float = 4e-3
     pixel: float = 2.5
     raw: float = 0.2           # G(f') itself against the target, so that the strict form is a face
     perceptual: float = 4.0
     adversarial: float = 0.2
-    features: float = 1.0      # D's features of an edit against those of its target (pix2pixHD, Wang et al., 2018)
+    features: float = 0.3      # D's features of an edit against those of its target (pix2pixHD, Wang et al., 2018)
     consistency: float = 20.0  # S29
     age: float = 0.05
     tint: float = 4.0
     identity: float = 1.0
-    smooth: float = 8.0        # approximate R1 on D
+    smooth: float = 2.0        # approximate R1 on D
 
 
 def widen(state, old):
@@ -78,7 +78,7 @@ def see(v, r, patch):
 
 
 class Seen:
-    """What the losses at (r, patch) compare with; `condition` is the photo beside a pair's picture in D."""
+    """What the losses at (r, patch) compare with."""
 
     def __init__(self, b, r, patch):
         self.x, self.target, self.mask = (see(b[k], r, patch) for k in ("x", "target", "mask"))
@@ -86,8 +86,17 @@ class Seen:
         pair, age = self.pair[:, None, None, None], (b["age"] - 45) / 25
         self.goal = age + self.years / 25
         self.real, self.real_age = torch.where(pair, self.target, self.x), torch.where(self.pair, self.goal, age)
-        # a hidden photo stays hidden here; photos have no target, so nothing to compare their edit with
-        self.condition = self.x * (pair & ~b["hidden"][:, None, None, None])
+        self.compared = pair & ~b["hidden"][:, None, None, None]
+        weight = shrink(self.mask, self.mask.shape[-1] // 16)[:, 0]
+        self.weight = weight / weight.mean().clamp_min(1e-3)
+
+    def change(self, picture):
+        """What D sees beside `picture`: its change, in rows whose real picture has one too and whose photo is not hidden."""
+        return (picture - self.x) * self.compared
+
+    def places(self, losses):
+        """Mean over D's places (B, r / 16, r / 16), weighed by the mask: elsewhere an edit is the photo itself."""
+        return (losses * self.weight).mean()
 
 
 class Trainer:
@@ -198,12 +207,12 @@ class Trainer:
     def _train_discriminator(self, seen, y):
         """D: real pictures at their age against edits at theirs, with the approximate R1 of finite differences."""
         real, s = seen.real, self.settings
-        pictures = torch.cat([real, real + 0.03 * torch.randn_like(real), y.clamp(-1, 1)])
+        pictures = [real, real + 0.03 * torch.randn_like(real), y.clamp(-1, 1)]
         with self.device.autocast():
-            logits, _ = self.discriminator(pictures, torch.cat([seen.real_age, seen.real_age, seen.goal]),
-                                           torch.cat([seen.condition] * 3))
+            logits, _ = self.discriminator(torch.cat(pictures), torch.cat([seen.real_age, seen.real_age, seen.goal]),
+                                           torch.cat([seen.change(p) for p in pictures]))
         d_real, d_near, d_fake = logits.chunk(3)
-        loss = F.softplus(-d_real).mean() + F.softplus(d_fake).mean() + s.smooth * (d_real - d_near).square().mean()
+        loss = seen.places(F.softplus(-d_real)) + seen.places(F.softplus(d_fake)) + s.smooth * (d_real - d_near).square().mean()
         self.opt_d.zero_grad(set_to_none=True)
         loss.backward()
         self.device.average_gradients(self.discriminator)
@@ -221,13 +230,13 @@ class Trainer:
             change = (shrink(y, 8) - shrink(x, 8))[~pair] * face
             terms["tint"] = s.tint * (change - change.mean(1, keepdim=True)).abs().mean()
         with self.device.autocast():
-            logits, features = self.discriminator(y.clamp(-1, 1), seen.goal, seen.condition)
-            terms["adv"] = s.adversarial * F.softplus(-logits).mean()
+            logits, features = self.discriminator(y.clamp(-1, 1), seen.goal, seen.change(y))
+            terms["adv"] = s.adversarial * seen.places(F.softplus(-logits))
             if sharp:
                 terms["lpips"] = s.perceptual * self.perceptual(y[pair], target[pair]).mean()
                 with torch.no_grad():
-                    _, wanted = self.discriminator(target[pair], seen.goal[pair], seen.condition[pair])
-                terms["features"] = s.features * sum((a[pair] - b).float().abs().mean() for a, b in zip(features, wanted))
+                    _, wanted = self.discriminator(target, seen.goal, seen.change(target))
+                terms["features"] = s.features * sum((a - b)[pair].float().abs().mean() for a, b in zip(features, wanted))
             if judged and (~pair).any():
                 shown = y[~pair].clamp(-1, 1)
                 with torch.no_grad():
