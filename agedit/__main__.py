@@ -176,14 +176,18 @@ def sheet(photos, output, years, submodel, strict, size):
 
 
 @main.command()
-@click.option("--peer-wheel", metavar="WHEEL", help="random-face==2021.7.21.1, to time MobileStyleGAN too (needs openvino).")
-@click.option("--no-peers", is_flag=True, help="Leave the peers out; they take most of the time.")
+@click.option("--peer-wheel", metavar="WHEEL", help="random-face==2021.7.21.1, to time MobileStyleGAN too.")
+@click.option("--no-peers", is_flag=True, help="Leave the peers out.")
+@click.option("--plot", metavar="PNG", help="Draw the figures too.")
 @as_json
-def bench(peer_wheel, no_peers, as_json):
-    """Time everything on this device and print ratios; takes a minute or two, best on a quiet machine."""
+def bench(peer_wheel, no_peers, plot, as_json):
+    """Time everything on this device and print ratios with their bounds; takes some minutes, best on a quiet machine."""
     from agedit.bench import bench as run
-    from agedit.bench import table
-    data = run(peer_wheel, not no_peers)
+    from agedit.bench_report import plot as draw
+    from agedit.bench_report import table
+    data = run(peer_wheel, not no_peers, lambda words: click.echo(words, err=True))
+    if plot:
+        draw(data, plot)
     report(data, as_json, table(data))
 
 

@@ -2,23 +2,34 @@
 
 Absolute times change with what else the machine does; ratios of interleaved runs do not, so they are what is reported.
 """
+import os
+import socket
 import subprocess
 import sys
+import tempfile
 import time
+import urllib.request
 
 import numpy as np
 
+from agedit.bench_choice import by_faces, by_visitors, choosing, promise
+from agedit.blend import add_change, add_change_to_crop, keep_tone
 from agedit.editor import AgeEditor
-from agedit.graph import Builder, generator_graph
+from agedit.graph import Builder, generator_graph, photo_inputs
 from agedit.photo import encode_photo, load_photo
-from agedit.runtime import Engine, open_session, usable_cores
+from agedit.runtime import Engine, open_session, open_submodel, runtime_name, uses_openvino, usable_cores
 from agedit.selector import Times
 from agedit.submodel import FEATURES, START, STYLE, blocks, cost
-from agedit.tune import REFERENCE
+from agedit.tune import REFERENCE, SHOWN, Tuner
 
 YARDSTICK = (128, 64, 8)          # channels, edge in pixels, convolutions in a row
 SHAPES = ((128, 1.0), (128, 0.25), (256, 1.0), (256, 0.25), (1024, 1.0), (1024, 0.25))
 RUNS = 9
+ROOT = REFERENCE.parents[2]
+# What is wanted: shares of the yardstick's rate, times of c = 1 over c = 1/4, and other bounds.
+SHARES = {(128, 1.0): 0.85, (256, 1.0): 0.80, (1024, 1.0): 0.60, (256, 0.25): 0.50, (1024, 0.25): 0.30}
+NARROW = {256: 7.0, 1024: 5.0}
+WINDOWS = 4                       # of 512 px in a picture of 1024 px
 
 
 def random_generator(largest=1024, seed=0):
@@ -37,16 +48,20 @@ def random_generator(largest=1024, seed=0):
     return arrays
 
 
-def convolutions(threads):
-    """() -> one run of the yardstick: plain fp32 3x3 convolutions in a row, the layout left to the runtime."""
+def convolutions(threads, precision="f32", openvino=False):
+    """() -> one run of the yardstick: plain 3x3 convolutions in a row, the layout left to the runtime; and its multiply-adds."""
     channels, edge, count = YARDSTICK
     b, x, rng = Builder(), "x", np.random.default_rng(0)
     for _ in range(count):
         x = b.add("Conv", x, b.constant(rng.standard_normal((channels, channels, 3, 3)) / (3 * channels ** 0.5)), kernel_shape=[3, 3], pads=[1] * 4)
     b.add("Identity", x, output="y")
-    session = open_session(b.model({"x": [1, channels, edge, edge]}, "y", [1, channels, edge, edge]), threads)
+    model = b.model({"x": [1, channels, edge, edge]}, "y", [1, channels, edge, edge])
     feed = {"x": rng.standard_normal((1, channels, edge, edge)).astype(np.float32)}
-    return (lambda: session.run(None, feed)), count * channels * channels * 9 * edge * edge
+    if openvino:
+        run = open_submodel(model, threads, precision)
+        return (lambda: run(feed)), count * channels * channels * 9 * edge * edge
+    session = open_session(model, threads)
+    return (lambda: session.run(None, feed)[0]), count * channels * channels * 9 * edge * edge
 
 
 def unet(threads, edge=512):
@@ -104,64 +119,129 @@ def interleaved(tasks, runs=RUNS, tell=None):
     return times
 
 
-def bench(wheel=None, peers=True, tell=None):
-    """Everything in one run.
-
-    Args:
-        wheel: path of the `random-face` wheel, for the first peer (needs the package openvino). tell: (done, all) -> None.
+def networks(tell=None):
+    """Random-weight G_{r,c} against the rate of plain convolutions, in turns, in every precision that this device uses.
 
     Returns:
-        {"threads", "yardstick_gflops", "submodels": [{r, c, p50_ms, p90_ms, gmacs, "share" of the yardstick's rate}],
-        "narrow": {r: time of c = 1 over c = 1/4}, "extract_ms", "edit": {...}, "peers": {...}, "memory_mb", "start_s"}.
+        {"precisions": {name: {"yardstick_gflops", "submodels": [{r, c, p50_ms, p90_ms, gmacs, "share" of that rate}],
+        "narrow": {r: time of c = 1 over c = 1/4}}}, "extract_ms": {"r:c": ms}}. The fp32 yardstick is the best of the runtimes'.
     """
-    first = light()            # before this process grows: a child inherits its parent's peak
-    threads, arrays = usable_cores(), random_generator()
-    yardstick, yard_macs = convolutions(threads)
-    tasks, extract = {"yardstick": yardstick}, []
-    rng = np.random.default_rng(1)
-    for r, c in SHAPES:
-        start = time.perf_counter()
-        session = open_session(generator_graph(arrays, r, c), threads)
-        extract.append((time.perf_counter() - start) * 1e3)
-        feed = {"f": rng.standard_normal((1, FEATURES)).astype(np.float32), "photo": rng.uniform(-1, 1, (1, 3, r, r)).astype(np.float32)}
-        tasks[r, c] = lambda session=session, feed=feed: session.run(None, feed)
-    times = interleaved(tasks, tell=tell)
-    rate = yard_macs / times["yardstick"].p50
-    result = {"threads": threads, "yardstick_gflops": round(2 * rate / 1e6, 1), "submodels": [
-        {"r": r, "c": c, "p50_ms": round(times[r, c].p50, 2), "p90_ms": round(times[r, c].p90, 2), "gmacs": round(cost(r, c)["macs"] / 1e9, 2),
-         "share": round(cost(r, c)["macs"] / times[r, c].p50 / rate, 3)} for r, c in SHAPES],
-        "narrow": {str(r): round(times[r, 1.0].p50 / times[r, 0.25].p50, 2) for r in sorted({r for r, _ in SHAPES})},
-        "extract_ms": {f"{r}:{c:g}": round(v, 1) for (r, c), v in zip(SHAPES, extract)}}
-    engine = Engine(threads=threads)
-    result["edit"] = growth(engine)
-    if peers:
-        full, smallest = engine.weights.candidates[-1], engine.weights.candidates[0]
-        ours = {f"ours {r}:{c:g}": _whole_edit(engine, (r, c)) for r, c in (smallest, full)}
-        window, macs = unet(threads)
-        rivals = {"unet 512 px window": window}
-        if wheel:
-            rivals["mobilestylegan 1024 px"] = stylegan(wheel, threads)
-        timed = interleaved(ours | rivals, runs=5, tell=tell)
-        windows = 4                                   # of 512 px in a picture of 1024 px
-        result["peers"] = {name: round(t.p50 * (windows if name.startswith("unet") else 1), 1) for name, t in timed.items()}
-        result["unet_gmacs"] = round(macs / 1e9, 1)
-    return result | first
+    threads, arrays, rng, extract = usable_cores(), random_generator(), np.random.default_rng(1), {}
+    names = ["f32"] + (["bf16"] if runtime_name().endswith("bf16") else [])
+    yards = {("f32", "onnxruntime"): convolutions(threads)}
+    if uses_openvino():
+        yards |= {(name, "openvino"): convolutions(threads, name, True) for name in names}
+    macs, tasks = yards["f32", "onnxruntime"][1], {k: run for k, (run, _) in yards.items()}
+    for name in names:
+        for r, c in SHAPES:
+            start = time.perf_counter()
+            run = open_submodel(generator_graph(arrays, r, c), threads, name)
+            extract[f"{r}:{c:g}"] = round((time.perf_counter() - start) * 1e3, 1)
+            feed = {"f": rng.standard_normal((1, FEATURES)).astype(np.float32)} | photo_inputs(
+                rng.uniform(-1, 1, (1, 3, r, r)).astype(np.float32))
+            tasks[name, r, c] = lambda run=run, feed=feed: run(feed)
+    times, result = interleaved(tasks, tell=tell), {}
+    for name in names:
+        rate = macs / min(times[k].p50 for k in yards if k[0] == name)
+        gmacs = lambda r, c: cost(r, c)["macs"]
+        result[name] = {"yardstick_gflops": round(2 * rate / 1e6, 1), "submodels": [
+            {"r": r, "c": c, "p50_ms": round(times[name, r, c].p50, 2), "p90_ms": round(times[name, r, c].p90, 2),
+             "gmacs": round(gmacs(r, c) / 1e9, 2), "share": round(gmacs(r, c) / times[name, r, c].p50 / rate, 3)} for r, c in SHAPES],
+            "narrow": {str(r): round(times[name, r, 1.0].p50 / times[name, r, 0.25].p50, 2) for r in sorted({r for r, _ in SHAPES})}}
+    return {"precisions": result, "extract_ms": extract}
 
 
-def _whole_edit(engine, submodel):
-    """() -> what a visitor waits for with a 1024 px photo: shift, generate, blend, encode."""
+def peers(engine, wheel=None, tell=None):
+    """A finished edit of a 1024 px photo against the peers, in turns: {"ms": {name: median}, "picked": "r:c", "unet_gmacs"}.
+
+    wheel: path of the `random-face` wheel, for MobileStyleGAN (needs the package openvino).
+    """
+    threads, full, smallest = engine.cores, engine.weights.candidates[-1], engine.weights.candidates[0]
+    with tempfile.TemporaryDirectory(prefix="agedit-") as folder:
+        picked = Tuner(engine, folder).choose(100)["submodel"]
+    picked = picked["r"], picked["c"]
+    name = lambda rc: f"ours {rc[0]}:{rc[1]:g}"
+    tasks = {name(rc): _whole_edit(engine, rc) for rc in (smallest, picked, full)}
+    tasks["ours 1024:1, random weights"] = _whole_edit(engine, full, generator_graph(random_generator(), 1024, 1.0))
+    window, macs = unet(threads)
+    tasks["unet"] = window
+    if wheel:
+        tasks["mobilestylegan"] = stylegan(wheel, threads)
+    timed = interleaved(tasks, runs=5, tell=tell)
+    return {"ms": {k: round(t.p50 * (WINDOWS if k == "unet" else 1), 1) for k, t in timed.items()}, "picked": name(picked),
+            "unet_gmacs": round(macs / 1e9, 1)}
+
+
+def _whole_edit(engine, submodel, graph=None):
+    """() -> what a visitor waits for with a 1024 px photo: shift, generate, blend, encode. graph: a 1024 px network to run instead."""
     editor, turn = AgeEditor(engine, submodel), [0]
     editor.set_photo(load_photo(REFERENCE))
-    editor.prepare(0, submodel)
+    prepared = editor.prepare(0, submodel)
+    if graph:
+        network, photos = open_submodel(graph, engine.threads), engine.inputs(prepared.crop, 1024)
+        base = network({"f": prepared.f, **photos})
 
     def run():
         turn[0] += 1
-        encode_photo(editor.edit(10 + turn[0] % 20, limit=1024).picture, "JPEG")
+        if graph:
+            change = (network({"f": prepared.f + np.float32(turn[0] * 0.01), **photos}) - base)[0].transpose(1, 2, 0)
+            picture = add_change(editor.view(SHOWN), keep_tone(change * 127.5), prepared.mask, prepared.face.scaled(editor.rgb.shape, editor.view(SHOWN).shape))
+        else:
+            picture = editor.edit(10 + turn[0] % 20, limit=SHOWN).picture
+        encode_photo(picture, "JPEG")
     return run
 
 
+def lowered(engine):
+    """What lower precision costs in quality: the shown picture in bf16 against fp32 on the portraits, at -20 and +30 years.
+
+    Returns {"levels" (mean absolute, of 255, over the whole crop), "worst_levels", "judged_years_apart"}; None where fp32 is what runs.
+    """
+    if not runtime_name().endswith("bf16"):
+        return None
+    full, rows, worst = engine.weights.candidates[-1], [], 0
+    exact = open_submodel(generator_graph(engine.weights.part("generator"), *full), engine.cores, "f32")
+    for path in sorted(REFERENCE.parent.glob("*.jpg")):
+        editor = AgeEditor(engine, full)
+        editor.set_photo(load_photo(path))
+        prepared = editor.prepare(0)
+        photos, n = engine.inputs(prepared.crop, full[0]), engine.weights.arrays["age_vector"]
+        run = lambda years: exact({"f": prepared.f + np.float32(engine.weights.alpha(years, prepared.age, *full)) * n, **photos})
+        for years in (-20, 30):
+            change = (run(years) - run(0))[0].transpose(1, 2, 0) * 127.5
+            precise = add_change_to_crop(prepared.crop, keep_tone(change), prepared.mask)
+            shown = editor.crop(editor.edit(years))
+            apart = np.abs(shown.astype(np.int16) - precise)
+            worst = max(worst, int(apart.max()))
+            rows.append((apart.mean(), abs(engine.readout.age(shown)[0] - engine.readout.age(precise)[0])))
+    levels, years = np.mean(rows, 0)
+    return {"levels": round(float(levels), 3), "worst_levels": worst, "judged_years_apart": round(float(years), 2)}
+
+
+def bench(wheel=None, with_peers=True, tell=None):
+    """Everything in one run: {"runtime", "threads", "light", "networks", "lowered", "by_size", "by_faces", "by_visitors",
+    "choosing", "promise", "peers"}; see the functions of these names.
+
+    wheel: path of the `random-face` wheel, for the first peer. tell: (words) -> None, called before each part.
+    """
+    tell = tell or (lambda words: None)
+    tell("a fresh process")
+    result = {"runtime": runtime_name(), "threads": usable_cores(), "light": light()}   # first: a child inherits its parent's peak
+    tell("networks and the yardstick")
+    result["networks"] = networks()
+    engine = Engine()
+    for name, part in (("lowered", lowered), ("by_size", growth), ("by_faces", by_faces), ("by_visitors", by_visitors),
+                       ("choosing", choosing), ("promise", promise)):
+        tell(name.replace("_", " "))
+        result[name] = part(engine)
+    if with_peers:
+        tell("peers")
+        result["peers"] = peers(engine, wheel)
+    return result
+
+
 def growth(engine, megapixels=(0.3, 1, 3, 12, 50)):
-    """Stages in ms by the photo's size, and by the number of faces: only the paste-back may grow."""
+    """Stages in ms by the photo's size: only the paste-back may grow."""
     import cv2
     photo, rows = load_photo(REFERENCE), []
     editor, submodel = AgeEditor(engine), engine.weights.candidates[-1]
@@ -171,31 +251,42 @@ def growth(engine, megapixels=(0.3, 1, 3, 12, 50)):
         editor.prepare(0, submodel)
         edits = [editor.edit(10 + k, submodel=submodel).ms for k in range(4)][1:]
         rows.append({"megapixels": mega, **{k: round(float(np.median([e[k] for e in edits])), 2) for k in edits[0]}})
-    return {"by_size": rows}
+    return rows
 
 
 def light():
-    """Seconds until the command line's own import is done, peak memory of one edit in a fresh process, and whether torch came along."""
-    code = ("import sys, time; start = time.perf_counter(); from agedit import AgeEditor, load_photo; e = AgeEditor(); "
-            "loaded = time.perf_counter(); e.set_photo(load_photo(sys.argv[1])); e.edit(20); "
-            "done = time.perf_counter(); peak = float('nan')\n"
+    """A fresh process: seconds to load and warm up as the page does at its start, then to the first edit after a photo
+    arrives; peak memory; whether torch came along.
+
+    "page_s": from `python app.py` to the page's first answer, where the page is beside this package.
+    """
+    code = ("import sys, time; start = time.perf_counter(); from agedit import AgeEditor, load_photo; from agedit.tune import Tuner; e = AgeEditor(); "
+            "Tuner(e.engine).time_once(e.submodel); loaded = time.perf_counter(); e.set_photo(load_photo(sys.argv[1])); e.edit(20); "
+            "done = time.perf_counter(); [e.edit(20 + k) for k in range(5)]; peak = float('nan')\n"
             "try:\n import resource; peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 if sys.platform == 'darwin' else 1024)\n"
             "except ImportError: pass\n"
             "print(loaded - start, done - loaded, peak / (1024 * 1024 if sys.platform == 'darwin' else 1), 'torch' in sys.modules)")
     out = subprocess.run([sys.executable, "-c", code, str(REFERENCE)], capture_output=True, text=True, check=True,
-                         cwd=REFERENCE.parents[2]).stdout.split()
+                         cwd=ROOT).stdout.split()
     return {"load_s": round(float(out[0]), 2), "first_edit_s": round(float(out[1]), 2), "peak_memory_mb": round(float(out[2])) if out[2] != "nan" else None,
-            "torch": out[3] == "True"}
+            "torch": out[3] == "True", "page_s": page() if (ROOT / "app.py").exists() else None}
 
 
-def table(data):
-    """The result as text for a terminal."""
-    lines = [f"{data['threads']} threads; yardstick {data['yardstick_gflops']} GFLOP/s (fp32 3x3 convolutions, 128 channels, 64 px)", "",
-             "r:c          p50 ms   G MACs   of the yardstick's rate"]
-    lines += [f"{s['r']}:{s['c']:<8g} {s['p50_ms']:8.1f} {s['gmacs']:8.2f}   {s['share']:.0%}" for s in data["submodels"]]
-    lines += ["", "c = 1 takes " + ", ".join(f"{v} times as long as c = 1/4 at {k} px" for k, v in data["narrow"].items())]
-    lines += ["", "photo size: " + "; ".join(f"{v['megapixels']} MP generate {v['generate']} ms, blend {v['blend']} ms" for v in data["edit"]["by_size"])]
-    if "peers" in data:
-        lines += ["", "a finished 1024 px edit: " + ", ".join(f"{k} {v} ms" for k, v in data["peers"].items())]
-    lines += ["", f"loaded in {data['load_s']} s, first edit {data['first_edit_s']} s later, peak memory {data['peak_memory_mb']} MB"]
-    return "\n".join(lines)
+def page(timeout=60):
+    """Seconds from `python app.py` to the first answer of the page, or None."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    start = time.perf_counter()
+    process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=os.environ | {"GRADIO_SERVER_PORT": str(port)},
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while time.perf_counter() - start < timeout and process.poll() is None:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5):
+                    return round(time.perf_counter() - start, 2)
+            except OSError:
+                time.sleep(0.05)
+    finally:
+        process.terminate()
+        process.wait(20)

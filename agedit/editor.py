@@ -9,7 +9,7 @@ from agedit.align import align
 from agedit.blend import add_change, add_change_to_crop, keep_tone
 from agedit.errors import AgeEditError
 from agedit.readout import SAME_PERSON, identity
-from agedit.runtime import Engine, to_network
+from agedit.runtime import Engine
 
 CROP = 256              # pixels of the aligned face that is kept beside the photo, at least
 AGES = (1, 95)          # apparent ages that an edit may ask for
@@ -39,8 +39,8 @@ class _Prepared:
         size = max(CROP, engine.weights.resolutions[-1])
         self.crop = align(rgb, face, size)
         self.mask = engine.mask(self.crop, face, rgb.shape[:2])
-        self.f = engine.encode(self.crop)
-        self.photos, self.base = {}, {}
+        self.f, (self.age, _) = engine.encode(self.crop), engine.readout.age(self.crop)
+        self.photos, self.base, self.embedding = {}, {}, None
 
 
 class AgeEditor:
@@ -58,7 +58,7 @@ class AgeEditor:
     def __init__(self, engine=None, submodel=None):
         self.engine = engine or Engine()
         self.submodel = submodel or self.engine.weights.order[0]
-        self.rgb, self.faces, self._prepared, self._read, self._views = None, [], {}, {}, {}
+        self.rgb, self.faces, self._prepared, self._views = None, [], {}, {}
 
     def set_photo(self, rgb):
         """Find the faces (S61). The largest usable face is aligned and encoded (S62) at once, others when edited.
@@ -78,7 +78,7 @@ class AgeEditor:
             raise AgeEditError(found[0].reason_to_refuse())
         middle = time.perf_counter()
         prepared = {0: _Prepared(self.engine, rgb, faces[0])}
-        self.rgb, self.faces, self._prepared, self._read, self._views = rgb, faces, prepared, {}, {}
+        self.rgb, self.faces, self._prepared, self._views = rgb, faces, prepared, {}
         return {"find": (middle - start) * 1e3, "encode": (time.perf_counter() - middle) * 1e3}
 
     def view(self, limit=None):
@@ -161,10 +161,10 @@ class AgeEditor:
     def read(self, edit, index=0):
         """{"age_before", "age_after", "identity" (cosine), "identity_l2", "same_person"} of one face of an edit."""
         readout = self.engine.readout
-        if index not in self._read:
-            crop = self.prepare(index).crop
-            self._read[index] = readout.age(crop)[0], readout.embed(crop)
-        age, embedding = self._read[index]
+        prepared = self.prepare(index)
+        if prepared.embedding is None:
+            prepared.embedding = readout.embed(prepared.crop)
+        age, embedding = prepared.age, prepared.embedding
         after = self.crop(edit, index)
         distance, cosine = identity(embedding, readout.embed(after))
         return {"age_before": round(age, 1), "age_after": round(readout.age(after)[0], 1), "identity": round(cosine, 4),
@@ -176,11 +176,12 @@ class AgeEditor:
 
     def _run(self, prepared, years, r, c, strict=False):
         weights = self.engine.weights
-        shifted = prepared.f + weights.alpha(years) * weights.arrays["age_vector"][None]       # S63
+        alpha = weights.alpha(years, prepared.age, r, c)
+        shifted = prepared.f + np.float32(alpha) * weights.arrays["age_vector"][None]          # S63
         if strict:
-            return self.engine.generate(shifted, np.zeros((1, 3, r, r), np.float32), r, c)
+            return self.engine.generate(shifted, self.engine.inputs(None, r), r, c)
         if r not in prepared.photos:
-            prepared.photos[r] = to_network(prepared.crop, r)
+            prepared.photos[r] = self.engine.inputs(prepared.crop, r)
         return self.engine.generate(shifted, prepared.photos[r], r, c)                         # S64
 
     def _base(self, prepared, r, c):

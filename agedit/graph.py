@@ -54,8 +54,9 @@ def encoder_graph(arrays, convolutions, size):
 
 
 def generator_graph(weights, r, c):
-    """Bytes of G_{r,c}: `f` (1, 512), `photo` (1, 3, r, r) in -1..1 -> `picture` (1, 3, r, r) in about -1..1.
+    """Bytes of G_{r,c}: `f` (1, 512), `photo_8` ... `photo_{r}` in -1..1 -> `picture` (1, 3, r, r) in about -1..1.
 
+    Each block reads the photo at its own resolution (see `photo_inputs`): shrinking it is done once a photo, not once a run.
     weights: the full generator's arrays, as named by `network.generator`; sliced here (S28).
     """
     arrays, b = slice_weights(weights, r, c), Builder()
@@ -63,10 +64,6 @@ def generator_graph(weights, r, c):
     for i in range(8):
         w = b.linear(w, arrays[f"mapping.{i}.weight"], arrays[f"mapping.{i}.bias"])
         w = b.add("LeakyRelu", w, alpha=SLOPE)
-    pyramid, photo = {r: "photo"}, "photo"
-    for size, _, _ in reversed(blocks(r, c)[:-1]):
-        photo = b.add("AveragePool", photo, kernel_shape=[2, 2], strides=[2, 2])
-        pyramid[size] = photo
     twice = b.constant([1, 1, 2, 2])
     upsample = lambda v: b.add("Resize", v, "", twice, mode="linear", coordinate_transformation_mode="half_pixel")
     axes = b.constant([2, 3], np.int64)
@@ -94,10 +91,21 @@ def generator_graph(weights, r, c):
     x, scale, rgb = b.constant(arrays["start"]), None, None
     for size, _, _ in blocks(r, c):
         p = f"blocks.{size}."
-        x, scale = styled(x, scale, p + "conv1.", pyramid[size])
+        x, scale = styled(x, scale, p + "conv1.", f"photo_{size}")
         x, scale = styled(x, scale, p + "conv2.", None)
         weight = b.add("Mul", b.constant(arrays[p + "to_rgb.weight"]), spread(scale))
         new = b.add("Conv", x, weight, b.constant(arrays[p + "to_rgb.bias"]), kernel_shape=[1, 1])
         rgb = new if rgb is None else b.add("Add", upsample(rgb), new)
     b.add("Identity", rgb, output="picture")
-    return b.model({"f": [1, FEATURES], "photo": [1, 3, r, r]}, "picture", [1, 3, r, r])
+    photos = {f"photo_{size}": [1, 3, size, size] for size, _, _ in blocks(r, c)}
+    return b.model({"f": [1, FEATURES], **photos}, "picture", [1, 3, r, r])
+
+
+def photo_inputs(photo):
+    """{`photo_8`: ..., `photo_{r}`: photo} of float32 (1, 3, r, r): every block's input, shrunk by areas."""
+    result = {}
+    for size, _, _ in reversed(blocks(photo.shape[-1])):
+        if size < photo.shape[-1]:
+            photo = np.ascontiguousarray(photo.reshape(1, 3, size, 2, size, 2).mean((3, 5)))
+        result[f"photo_{size}"] = photo
+    return result

@@ -1,4 +1,7 @@
-"""ONNX Runtime sessions and the threads that they may use."""
+"""Networks as something to call, by ONNX Runtime or OpenVINO, and the threads that they may use."""
+import functools
+import importlib.metadata
+import importlib.util
 import os
 import threading
 from pathlib import Path
@@ -10,7 +13,7 @@ import onnxruntime as ort
 from agedit.align import FaceFinder
 from agedit.blend import Masker
 from agedit.errors import AgeEditError
-from agedit.graph import encoder_graph, generator_graph
+from agedit.graph import encoder_graph, generator_graph, photo_inputs
 from agedit.readout import Readout
 from agedit.weights import Weights
 
@@ -47,8 +50,51 @@ def open_session(model, threads=None):
                                 providers=["CPUExecutionProvider"])
 
 
+def uses_openvino():
+    """Whether sub-models run on OpenVINO: where it is installed, and AGEDIT_RUNTIME does not name onnxruntime.
+
+    It reads the same ONNX graphs and computes in bf16 on processors that have it: up to five times as fast.
+    """
+    wanted = os.environ.get("AGEDIT_RUNTIME", "")
+    if wanted not in ("", "openvino", "onnxruntime"):
+        raise AgeEditError(f"AGEDIT_RUNTIME is {wanted}; set it to openvino or onnxruntime, or not at all.")
+    found = importlib.util.find_spec("openvino") is not None
+    if wanted == "openvino" and not found:
+        raise AgeEditError("AGEDIT_RUNTIME asks for OpenVINO, which is not installed; run `pip install openvino`.")
+    return found and wanted != "onnxruntime"
+
+
+@functools.lru_cache(maxsize=1)
+def _core():
+    import openvino
+    return openvino.Core()
+
+
+def open_submodel(model, threads, precision=None):
+    """G_{r,c} as a function: {"f": ..., "photo_8": ..., ...} -> float32 (1, 3, r, r).
+
+    Args:
+        model: serialized ONNX graph. precision: "f32" or "bf16" for OpenVINO; default: the quickest of this processor.
+    """
+    if not uses_openvino():
+        session = open_session(model, threads)
+        return lambda feed: session.run(None, feed)[0]
+    options = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "ENABLE_CPU_PINNING": False}
+    if precision:
+        options["INFERENCE_PRECISION_HINT"] = precision
+    request, lock = _core().compile_model(_core().read_model(model), "CPU", options).create_infer_request(), threading.Lock()
+
+    def run(feed):
+        with lock:                      # one request's memory serves all callers in turn
+            return request.infer(feed)[0].copy()
+    return run
+
+
 def runtime_name():
-    """What a timing depends on, for the profile: 'onnxruntime 1.x CPUExecutionProvider'."""
+    """What a timing depends on, for the profile: 'onnxruntime 1.x CPUExecutionProvider' or 'openvino 2026.x bf16'."""
+    if uses_openvino():
+        precision = _core().get_property("CPU", "INFERENCE_PRECISION_HINT").get_type_name()
+        return f"openvino {importlib.metadata.version('openvino')} {precision}"
     return f"onnxruntime {ort.__version__} CPUExecutionProvider"
 
 
@@ -71,10 +117,10 @@ class Engine:
             return self._sessions[key]
 
     def submodel(self, r, c):
-        """The session of G_{r,c}; sliced and built on first use."""
+        """G_{r,c} as a function (see `open_submodel`); sliced and built on first use."""
         threads = self.threads
         return self._get((r, c, threads),
-                         lambda: open_session(generator_graph(self.weights.part("generator"), r, c), threads))
+                         lambda: open_submodel(generator_graph(self.weights.part("generator"), r, c), threads))
 
     def use_threads(self, threads):
         """Run sub-models with this many threads from now on; sessions of another count stay until `drop_other_threads`."""
@@ -95,9 +141,14 @@ class Engine:
             encoder_graph(self.weights.part("encoder"), convolutions, size), self.cores))
         return session.run(None, {"photo": to_network(crop, size)})[0]
 
-    def generate(self, f, photo, r, c):
-        """G_{r,c}(f, photo): float32 (r, r, 3) in about -1..1. photo: (1, 3, r, r), zeros for the strict form."""
-        return self.submodel(r, c).run(None, {"f": f, "photo": photo})[0][0].transpose(1, 2, 0)
+    def generate(self, f, photos, r, c):
+        """G_{r,c}(f, photo): float32 (r, r, 3) in about -1..1. photos: see `inputs`; of zeros in the strict form."""
+        return self.submodel(r, c)({"f": f, **photos})[0].transpose(1, 2, 0)
+
+    @staticmethod
+    def inputs(crop, r):
+        """The photo as every G_{r,c} reads it, from an aligned RGB uint8 (S, S, 3); None is the hidden photo (zeros)."""
+        return photo_inputs(np.zeros((1, 3, r, r), np.float32) if crop is None else to_network(crop, r))
 
     def find_faces(self, rgb):
         """S61: all faces, largest first (see `align.FaceFinder.find`)."""

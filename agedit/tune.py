@@ -102,7 +102,7 @@ class Tuner:
         if found is None:
             return False
         candidate = found["submodel"]["r"], found["submodel"]["c"]
-        now = Times([self._timed(candidate) for _ in range(9)][2:])
+        now = Times([self.time_once(candidate) for _ in range(9)][2:])
         return abs(math.log(now.p50 / max(found["p50_ms"], 1e-3))) <= math.log(1 + Watch.TOLERANCE)
 
     def _result(self, candidate, fits, p50, p90, budget, notes):
@@ -119,7 +119,7 @@ class Tuner:
         for turn in range(7):
             for n in counts:
                 self.engine.use_threads(n)
-                runs[n].runs.append(self._timed(middle))
+                runs[n].runs.append(self.time_once(middle))
         best = min(counts, key=lambda n: Times(runs[n].runs[2:]).p50 * (1 if n == counts[0] else 1.05))
         self.engine.use_threads(best)
         self.engine.drop_other_threads()
@@ -128,7 +128,8 @@ class Tuner:
     def _state(self):
         return {k: tuple(t.runs) for k, t in self.times.items()}
 
-    def _timed(self, submodel):
+    def time_once(self, submodel):
+        """Milliseconds of one edit as a visitor waits for it."""
         with self.lock:                     # its wait is nobody's time
             start = time.perf_counter()
             self._run(submodel)

@@ -13,7 +13,7 @@ from agedit.submodel import candidates
 
 FOLDER = Path(__file__).resolve().parent.parent / "weights"
 NETWORKS = "agedit.safetensors"
-SCHEMA = 1
+SCHEMA = 2
 
 
 def sha256(path):
@@ -87,10 +87,20 @@ class Weights:
         """Arrays below `prefix.`, the prefix removed."""
         return {k[len(prefix) + 1:]: v for k, v in self.arrays.items() if k.startswith(prefix + ".")}
 
-    def alpha(self, years):
-        """Edit strength for a change in years, by the calibration table (S63); constant beyond its ends."""
-        asked, alphas = np.array(self.manifest["calibration"]["years"]), np.array(self.manifest["calibration"]["alpha"])
-        return float(np.interp(years, asked, alphas))
+    def alpha(self, years, age, r, c):
+        """Edit strength (S63) with which G_{r,c} makes a face of an apparent `age` look `years` older.
+
+        By the calibration table; constant beyond its ends, and no face is asked to look younger or older than the
+        table's limits.
+        """
+        table = self.manifest["calibration"]
+        years = float(np.clip(years, min(0, table["youngest"] - age), max(0, table["oldest"] - age)))
+        by_age = [np.interp(years, table["years"], row) for row in self._alphas[r, c]]
+        return float(np.interp(age, table["ages"], by_age))
+
+    @cached_property
+    def _alphas(self):
+        return {(s["r"], s["c"]): s["alpha"] for s in self.manifest["calibration"]["submodels"]}
 
     @property
     def years_range(self):

@@ -2,9 +2,12 @@
 import numpy as np
 import pytest
 
-from agedit.bench import convolutions, growth, interleaved, random_generator, table, unet
-from agedit.graph import generator_graph
+from agedit.bench import convolutions, growth, interleaved, random_generator, unet
+from agedit.bench_choice import by_faces, by_visitors, choosing, judge, promise
+from agedit.bench_report import plot, table
+from agedit.graph import generator_graph, photo_inputs
 from agedit.runtime import open_session
+from agedit.selector import Times
 from agedit.submodel import slice_weights
 
 
@@ -19,7 +22,7 @@ def test_an_untrained_generator_has_the_trained_ones_shapes(engine):
     drawn, trained = random_generator(engine.weights.resolutions[-1]), engine.weights.part("generator")
     assert {k: v.shape for k, v in drawn.items()} == {k: v.shape for k, v in trained.items()}
     session = open_session(generator_graph(random_generator(256), 256, 0.25))
-    feed = {"f": np.zeros((1, 512), np.float32), "photo": np.zeros((1, 3, 256, 256), np.float32)}
+    feed = {"f": np.zeros((1, 512), np.float32), **photo_inputs(np.zeros((1, 3, 256, 256), np.float32))}
     assert session.run(None, feed)[0].shape == (1, 3, 256, 256)
     assert slice_weights(random_generator(64), 64, 0.25)["start"].shape == (1, 64, 4, 4)
 
@@ -33,9 +36,39 @@ def test_interleaved_runs_count_every_task_alike():
     assert calls == {"a": 7, "b": 7} and all(len(t.runs) == 5 for t in times.values())
 
 
-def test_growth_and_the_table(engine):
-    rows = growth(engine, (0.3, 1))["by_size"]
+def test_growth_by_size_faces_and_visitors(engine):
+    rows = growth(engine, (0.3, 1))
     assert [r["megapixels"] for r in rows] == [0.3, 1] and all(r["generate"] > 0 and r["blend"] > 0 for r in rows)
-    text = table({"threads": 2, "yardstick_gflops": 100, "submodels": [{"r": 64, "c": 1.0, "p50_ms": 5, "gmacs": 3, "share": 0.5}],
-                  "narrow": {"64": 4}, "edit": {"by_size": rows}, "load_s": 1, "first_edit_s": 1, "peak_memory_mb": 300})
-    assert "50%" in text and "300 MB" in text
+    assert [r["faces"] for r in by_faces(engine, (1, 2))] == [1, 2]
+    rows = by_visitors(engine, (1, 3), edits=3)
+    assert [(r["edits"], r["lost"]) for r in rows] == [(3, 0), (9, 0)] and all(r["uneven"] >= 1 for r in rows)
+
+
+def test_a_choice_is_judged_by_times_of_everything():
+    order = [("a", 1), ("b", 1), ("c", 1)]
+    times = {k: Times([ms] * 10) for k, ms in zip(order, (30.0, 20.0, 10.0))}
+    assert judge(order[1], times, order, 25) == "best" and judge(order[2], times, order, 5) == "best"
+    assert judge(order[0], times, order, 29.5) == "noise" and judge(order[1], times, order, 30.5) == "noise"
+    assert judge(order[2], times, order, 25) == "worse" and judge(order[0], times, order, 20.5) == "worse"
+
+
+def test_choosing_and_the_promise_say_what_they_measured(engine):
+    found = choosing(engine, budgets=3)
+    assert found["best"] + found["within_noise"] + found["worse"] == pytest.approx(1, abs=0.01) and found["share_of_exhaustive"] > 0
+    rows = promise(engine, budgets=2, edits=5)
+    assert [r["edits"] for r in rows] == [5, 5] and all(0 <= r["within_125"] <= 1 and r["p90_share"] > 0 for r in rows)
+
+
+def test_the_table_says_what_is_met(tmp_path):
+    part = {"yardstick_gflops": 100, "submodels": [{"r": 128, "c": 1.0, "p50_ms": 5, "gmacs": 3, "share": 0.5}], "narrow": {"256": 8}}
+    data = {"runtime": "some 1.0", "threads": 2, "networks": {"precisions": {"f32": part}, "extract_ms": {"128:1": 80}}, "lowered": None,
+            "light": {"page_s": 2.0, "first_edit_s": 0.5, "peak_memory_mb": 300, "torch": False},
+            "choosing": {"budgets": 40, "best": 0.9, "within_noise": 0.1, "seconds": 1, "share_of_exhaustive": 0.1},
+            "promise": [{"budget_ms": 20, "submodel": [64, 0.25], "edits": 300, "p50_ms": 10, "p90_ms": 30, "p90_share": 1.5, "within_125": 0.8}],
+            "by_size": [], "by_faces": [], "by_visitors": []}
+    lines = table(data).splitlines()
+    found = lambda words: next(line for line in lines if words in line)
+    assert found("128:1").endswith("not met") and found("256 px").endswith(" met") and found("p90").endswith("not met")
+    assert found("peak memory").endswith(" met") and "not" not in found("choice is the best")
+    plot(data, tmp_path / "p.png")
+    assert (tmp_path / "p.png").stat().st_size > 5000

@@ -4,11 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from agedit.graph import encoder_graph, generator_graph
+from agedit.graph import encoder_graph, generator_graph, photo_inputs
 from agedit.network.autoencoder import CONVOLUTIONS, Autoencoder, Encoder
 from agedit.network.discriminator import Discriminator
-from agedit.network.generator import Generator
-from agedit.runtime import open_session
+from agedit.errors import AgeEditError
+from agedit.network.generator import Generator, Twice
+from agedit.runtime import open_session, open_submodel, runtime_name, uses_openvino
 from agedit.submodel import RATIOS, WIDTHS, cost, slice_weights
 
 
@@ -53,9 +54,43 @@ def test_onnx_sub_model_equals_pytorch(generator, r, c):
     for seen in (photo, None):
         with torch.no_grad():
             expected = generator(f, seen, r, c).numpy()
-        got = session.run(None, {"f": f.numpy(), "photo": (photo if seen is not None else photo * 0).numpy()})[0]
+        got = session.run(None, {"f": f.numpy(), **photo_inputs((photo if seen is not None else photo * 0).numpy())})[0]
         assert got.shape == (1, 3, r, r)
         assert np.abs(got - expected).max() < 1e-4 * max(1, np.abs(expected).max())
+
+
+def test_a_patch_equals_that_part_of_the_whole(generator):
+    f, photo = torch.randn(2, 512), torch.rand(2, 3, 256, 256) * 2 - 1
+    whole = generator(f, photo, 256, 0.5)
+    part, below = generator(f, photo, 256, 0.5, (10, 30, 40))
+    assert torch.allclose(part[..., 8:-8, 8:-8], whole[..., 28:92, 68:132], atol=1e-4)
+    assert torch.allclose(below, generator(f, photo, 128, 0.5), atol=1e-5) and part.requires_grad and not below.requires_grad
+
+
+def test_upsampling_has_its_exact_gradient():
+    x = torch.randn(2, 3, 5, 6, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(Twice.apply, (x,))
+
+
+@pytest.mark.skipif(not uses_openvino(), reason="OpenVINO is not installed")
+@pytest.mark.parametrize("r,c", [(64, 0.25), (256, 1.0)])
+def test_openvino_equals_onnx_runtime(generator, r, c):
+    weights = {k: v.detach().numpy() for k, v in generator.state_dict().items()}
+    graph = generator_graph(weights, r, c)
+    feed = {"f": np.random.default_rng(0).standard_normal((1, 512)).astype(np.float32),
+            **photo_inputs(np.random.default_rng(1).uniform(-1, 1, (1, 3, r, r)).astype(np.float32))}
+    expected = open_session(graph).run(None, feed)[0]
+    scale = np.abs(expected).max()
+    assert np.abs(open_submodel(graph, 2, "f32")(feed) - expected).max() < 1e-4 * scale
+    assert np.abs(open_submodel(graph, 2)(feed) - expected).max() < 0.03 * scale           # bf16 where the processor has it
+
+
+def test_the_runtime_can_be_named(monkeypatch):
+    monkeypatch.setenv("AGEDIT_RUNTIME", "onnxruntime")
+    assert not uses_openvino() and runtime_name().startswith("onnxruntime")
+    monkeypatch.setenv("AGEDIT_RUNTIME", "abacus")
+    with pytest.raises(AgeEditError, match="openvino or onnxruntime"):
+        uses_openvino()
 
 
 def test_every_layer_keeps_its_first_kernels(generator):

@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 import torch
 
-from agedit import AgeEditError, AgeEditor, Engine, load_photo, save_photo
+from agedit import AgeEditError, AgeEditor, Engine, blend, load_photo, save_photo
 from agedit.training.autoencoder import train_autoencoder
 from agedit.training.age_vector import train_age_vector
 from agedit.training.batches import keep_tone
 from agedit.training.data import Crops, is_held_out, prepare
-from agedit.training.export import THIRD_PARTY, export
+from agedit.training.calibrate import STRONGEST, invert, surface
+from agedit.training.export import THIRD_PARTY, export, unpack
+from agedit.training.optimizer import orthogonal
 from agedit.network.generator import Generator
 from agedit.training.generator import ALPHA_PER_YEAR, Settings, Trainer, train_generator, widen
 from agedit.training.losses import Judges, Perceptual
@@ -124,14 +126,53 @@ def test_a_widened_network_starts_with_the_same_pictures():
 
 
 def test_the_tone_of_the_skin_is_kept():
-    """A darker target of the same skin comes back nearly to its tone; what differs locally stays different."""
-    x = torch.full((1, 3, 128, 128), 0.2)
-    target = (x + 1) * 0.8 - 1
-    target[:, :, 70:74, 60:64] = -0.9
-    kept = keep_tone(x, target)
-    assert (kept[0, :, 90, 64] - 0.2).abs().max() < 0.1 and kept[0, 0, 72, 62] < -0.8
-    assert torch.allclose(kept[0, :, 5, 5], target[0, :, 5, 5], atol=1e-3)        # away from the face nothing changes
-    assert torch.allclose(keep_tone(x, x), x, atol=1e-5)
+    """A darker change of the same skin is mostly taken back; what differs locally stays different."""
+    change = torch.full((1, 3, 128, 128), -0.2)
+    change[:, :, 70:74, 60:64] = -0.9
+    kept = keep_tone(change)
+    assert kept[0, :, 90, 64].abs().max() < 0.08 and kept[0, 0, 72, 62] < -0.5
+    assert torch.allclose(kept[0, :, 5, 5], change[0, :, 5, 5], atol=1e-2)        # away from the face nothing changes
+    assert keep_tone(change * 0).abs().max() == 0
+
+
+@pytest.mark.parametrize("r", [64, 128, 256])
+def test_tone_is_kept_alike_in_training_and_in_the_app(r):
+    change = torch.from_numpy(np.random.default_rng(0).standard_normal((1, 3, r, r)).astype(np.float32).cumsum(-1))
+    shown = blend.keep_tone(np.ascontiguousarray(change[0].permute(1, 2, 0).numpy()))
+    assert np.abs(keep_tone(change)[0].permute(1, 2, 0).numpy() - shown).max() < 1e-3
+
+
+def test_an_update_of_a_kernel_is_orthogonal_and_leaves_unused_kernels():
+    gradient = torch.randn(16, 40)
+    gradient[8:] = 0
+    update = orthogonal(gradient)
+    values = torch.linalg.svdvals(update[:8])
+    assert values.min() > 0.5 and values.max() < 1.4 and update[8:].abs().max() == 0
+
+
+def test_released_weights_unpack_to_where_they_came_from(tmp_path):
+    """unpack, then export: the same networks up to fp16's rounding."""
+    run, out, weights = tmp_path / "run", tmp_path / "out", Weights()
+    unpack(weights, run)
+    out.mkdir()
+    for name in THIRD_PARTY:
+        shutil.copy(FOLDER / name, out)
+    export(run, out, weights.resolutions[-1])
+    again = Weights(out)
+    assert again.manifest["provenance"]["started_from"] == weights.hash and again.resolutions == weights.resolutions
+    assert again.arrays.keys() == weights.arrays.keys()
+    assert all(np.allclose(again.arrays[k], v, rtol=2e-3, atol=1e-4) for k, v in weights.arrays.items())
+
+
+def test_years_are_inverted_to_the_alpha_that_gives_them():
+    rng = np.random.default_rng(0)
+    samples = [(a, age, 2 * a - 0.01 * a * (age - 40)) for a, age in zip(rng.uniform(-15, 15, 400), rng.uniform(15, 70, 400))]
+    weights = surface(samples)
+    for age in (20, 40, 60):
+        alphas = invert(weights, age, [-20, 0, 10, 25])
+        assert alphas == sorted(alphas) and alphas[1] == 0
+        assert [2 * a - 0.01 * a * (age - 40) for a in alphas] == pytest.approx([-20, 0, 10, 25], abs=0.6)
+    assert invert(weights, 30, [500]) == [STRONGEST]
 
 
 def test_what_is_trained_is_what_is_shown(data, wheel, tmp_path):

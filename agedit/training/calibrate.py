@@ -1,5 +1,5 @@
-"""Stage `calibrate`: years -> alpha, and the quality of each (r, c), both measured on held-out photos with the app's
-own runtime; the results go into the manifest."""
+"""Stage `calibrate`: years -> alpha for each (r, c) and apparent age, and the quality of each (r, c), measured on
+held-out photos with the app's own runtime; the results go into the manifest."""
 import numpy as np
 import torch
 from tqdm import tqdm
@@ -13,9 +13,12 @@ from agedit.training.generator import ALPHA_PER_YEAR
 from agedit.training.losses import Perceptual
 from agedit.weights import Weights
 
-YEARS = (-60, -50, -40, -30, -20, -10, 10, 20, 30, 40, 50, 60)      # by the scale of training
+ASKED = (-50, -35, -20, -10, 10, 20, 30, 40, 50, 60)    # years by the scale of training
+STRONGEST = 60 * ALPHA_PER_YEAR                         # |alpha|: further out was never trained
+YEARS = list(range(-30, 41, 5))
+AGES = (10, 20, 30, 40, 50, 60, 70)
+YOUNGEST, OLDEST = 5, 85                                # apparent ages that are asked for at most
 QUALITY_YEARS = (-20, 30)
-STRONGEST = 15.0            # |alpha|
 
 
 class Shown:
@@ -23,71 +26,89 @@ class Shown:
 
     def __init__(self, engine, image):
         self.engine, self.crop, self.mask = engine, np.ascontiguousarray(image[:, :, :3]), image[:, :, 3] / np.float32(255)
-        self.f = engine.encode(self.crop)
+        self.f, self.age = engine.encode(self.crop), engine.readout.age(self.crop)[0]
+        self.base = {}
+
+    def run(self, alpha, r, c):
+        n = self.engine.weights.arrays["age_vector"]
+        return self.engine.generate(self.f + np.float32(alpha) * n, self.engine.inputs(self.crop, r), r, c)
 
     def edit(self, alpha, r, c):
-        photo, n = to_network(self.crop, r), self.engine.weights.arrays["age_vector"]
-        run = lambda a: self.engine.generate(self.f + np.float32(a) * n, photo, r, c)
-        return add_change_to_crop(self.crop, keep_tone((run(alpha) - run(0)) * 127.5), self.mask)
+        if (r, c) not in self.base:
+            self.base[r, c] = self.run(0, r, c)
+        return add_change_to_crop(self.crop, keep_tone((self.run(alpha, r, c) - self.base[r, c]) * 127.5), self.mask)
+
+    def change(self, alpha, r, c):
+        """Judged years."""
+        return self.engine.readout.age(self.edit(alpha, r, c))[0] - self.age
 
 
-def calibrate(data, out, wheel, photos=48, lowest=5, highest=88):
+def terms(alpha, age):
+    """A smooth surface through (0 alpha, 0 years): powers of alpha, each free to vary with the age."""
+    a, b = np.asarray(alpha, float)[..., None] / STRONGEST, (np.asarray(age, float)[..., None] - 40) / 25
+    return np.concatenate([a ** k * b ** j for k in (1, 2, 3) for j in (0, 1, 2)], -1)
+
+
+def surface(samples):
+    """Ridge fit of the judged change to `samples` (alpha, apparent age before, judged change): the terms' weights."""
+    alpha, age, change = np.array(samples, float).T
+    x = terms(alpha, age)
+    return np.linalg.solve(x.T @ x + 0.02 * len(x) / 100 * np.eye(x.shape[1]), x.T @ change)
+
+
+def invert(weights, age, years=YEARS):
+    """alpha for each of `years` at an apparent age: where the surface first reaches that change, STRONGEST at most."""
+    grid = np.linspace(0, STRONGEST, 241)
+    result = []
+    for y in years:
+        sign = np.sign(y)
+        judged = np.maximum.accumulate(terms(sign * grid, np.full(len(grid), age)) @ weights * sign)
+        reached = np.flatnonzero(judged >= abs(y))
+        result.append(round(float(sign * (grid[reached[0]] if len(reached) else STRONGEST)), 4))
+    return result
+
+
+def calibrate(data, out, wheel, photos=48):
     """Measure and write `calibration` and `quality` into the manifest of `out`.
 
-    The calibration inverts the mean judged change over photos whose goal lies between `lowest` and `highest` years.
-    Quality of (r, c): mean LPIPS and squared error between its shown picture and the full network's, 256 px.
+    Every sub-model gets its own alpha by years and apparent age, so that all of them give the change that was asked.
+    Quality of (r, c): mean LPIPS and squared error between its shown picture and the full network's, 256 px, and how far
+    apart the two are judged.
     """
     engine = Engine(Weights(out))
     full = engine.weights.candidates[-1]
     crops = Crops(data)
     index = crops.photos(True)[::2]                      # the other half is for `evaluate`
-    ages = crops.judged[index]
-    chosen = [index[np.argmin(np.abs(ages - a))] for a in np.linspace(12, 75, photos)]
-    chosen = list(dict.fromkeys(chosen))
-    changes = {y * ALPHA_PER_YEAR: [] for y in YEARS}
+    chosen = [index[np.argmin(np.abs(crops.judged[index] - a))] for a in np.linspace(8, 75, photos)]
+    faces = [Shown(engine, crops.images[i]) for i in dict.fromkeys(chosen)]
+    table, judged = {}, []
+    for rc in tqdm(engine.weights.candidates, desc="calibrate", unit="sub-model"):
+        samples = [(y * ALPHA_PER_YEAR, s.age, s.change(y * ALPHA_PER_YEAR, *rc)) for s in faces for y in ASKED
+                   if YOUNGEST <= s.age + y <= OLDEST + 20]
+        weights = surface(samples)
+        table[rc] = [invert(weights, age) for age in AGES]
+        if rc == full:
+            judged = [[y, round(float(np.mean([d for a, _, d in samples if a == y * ALPHA_PER_YEAR])), 1)] for y in ASKED]
+    manifest = engine.weights.manifest
+    manifest["calibration"] = {
+        "years": YEARS, "ages": list(AGES), "youngest": YOUNGEST, "oldest": OLDEST, "photos": len(faces), "judged": judged,
+        "submodels": [{"r": r, "c": c, "alpha": table[r, c]} for r, c in engine.weights.candidates]}
     perceptual, tensor = Perceptual(wheel), lambda p: torch.from_numpy(to_network(p, 256))
     rows = {rc: [] for rc in engine.weights.candidates}
-    for number, i in enumerate(tqdm(chosen, desc="calibrate", unit="photo")):
-        shown = Shown(engine, crops.images[i])
-        before = engine.readout.age(shown.crop)[0]
-        for alpha in changes:
-            changes[alpha].append((before, engine.readout.age(shown.edit(alpha, *full))[0] - before))
-        if number % 4:
-            continue
-        for alpha in (y * ALPHA_PER_YEAR for y in QUALITY_YEARS):
-            best = shown.edit(alpha, *full)
+    for shown in tqdm(faces[::3], desc="quality", unit="photo"):
+        for years in QUALITY_YEARS:
+            best = shown.edit(engine.weights.alpha(years, shown.age, *full), *full)
             age = engine.readout.age(best)[0]
             for rc in rows:
-                picture = shown.edit(alpha, *rc)
+                picture = shown.edit(engine.weights.alpha(years, shown.age, *rc), *rc)
                 with torch.no_grad():
                     distance = perceptual(tensor(picture), tensor(best)).item()
-                rows[rc].append((distance, np.mean((picture / 255.0 - best / 255.0) ** 2),
-                                 abs(engine.readout.age(picture)[0] - age)))
-    curve = [(0.0, 0.0)]
-    for alpha, values in changes.items():
-        inside = [d for b, d in values if lowest <= b + d <= highest and lowest < b + alpha / ALPHA_PER_YEAR < highest]
-        if len(inside) >= 8:
-            curve.append((alpha, float(np.mean(inside))))
-    curve.sort()
-    alphas, judged = np.array(curve).T
-    # monotone outward from 0, which must stay 0; a hair of slope keeps the inverse unique
-    zero = int(np.flatnonzero(alphas == 0)[0])
-    judged[zero:] = np.maximum.accumulate(np.maximum(judged[zero:], 0))
-    judged[:zero + 1] = np.minimum.accumulate(np.minimum(judged[:zero + 1], 0)[::-1])[::-1]
-    judged = judged + 1e-6 * alphas
-    print("judged change by alpha:", [(a, round(j, 1)) for a, j in curve])
-    manifest = engine.weights.manifest
-    # beyond what was measured by the mean slope to that end, up to STRONGEST: further out the pictures break
-    years = list(range(-30, 41, 5))
-    inverse = np.array([y * alphas[0] / judged[0] if y < judged[0] else y * alphas[-1] / judged[-1] if y > judged[-1]
-                        else np.interp(y, judged, alphas) for y in years]).clip(-STRONGEST, STRONGEST)
-    inverse[years.index(0)] = 0.0
-    manifest["calibration"] = {"years": years, "alpha": [round(float(a), 4) for a in inverse], "photos": len(chosen),
-                               "judged": [[a, round(j, 2)] for a, j in curve]}
+                rows[rc].append((distance, np.mean((picture / 255.0 - best / 255.0) ** 2), abs(engine.readout.age(picture)[0] - age)))
     quality = {rc: np.mean(v, 0) for rc, v in rows.items()}
     order = sorted(rows, key=lambda rc: (quality[rc][0], -cost(*rc)["macs"]))
     manifest["quality_order"] = [list(rc) for rc in order]
     manifest["quality"] = [{"r": r, "c": c, "lpips": round(float(quality[r, c][0]), 4), "mse": round(float(quality[r, c][1]), 6),
                             "age_difference": round(float(quality[r, c][2]), 2)} for r, c in order]
     write_manifest(out, manifest)
+    print("judged change by asked years, training's scale:", judged)
     print("quality:", manifest["quality"])

@@ -36,7 +36,7 @@ class Settings:
     batch: int = 16
     photos: int = 4            # rows of the batch that are labelled photos without a second age
     strict: float = 0.08       # share of pair rows whose photo is hidden
-    rate: float = 4e-3
+    rate: float = 3e-3
     pixel: float = 2.5
     raw: float = 0.2           # G(f') itself against the target, so that the strict form is a face
     perceptual: float = 4.0

@@ -4,6 +4,7 @@ import math
 import torch
 
 BETAS = (0.9, 0.99)         # Adam's
+SMALLER = {"mapping.": 0.6, "to_rgb.weight": 0.2, "style_weight": 0.3}       # layers that start smaller than 1 / root of fan-in
 SHARE = 0.1                 # Muon's rate over Adam's: its updates then have the size of Adam's
 
 
@@ -18,7 +19,7 @@ def equalised(parameters):
     groups = {}
     for name, p in parameters:
         share = 1 / math.sqrt(p[0].numel()) if p.ndim > 1 and name != "start" else 0.2
-        share *= 0.6 if name.startswith("mapping.") else 1.0
+        share *= next((v for k, v in SMALLER.items() if k in name), 1.0)
         groups.setdefault(share, []).append(p)
     return [{"params": params, "share": share} for share, params in groups.items()]
 
