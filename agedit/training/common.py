@@ -1,5 +1,6 @@
 """What every training stage shares: device, data-parallel set-up, checkpoints, EMA, sheets."""
 import contextlib
+import ctypes
 import os
 import signal
 from pathlib import Path
@@ -8,6 +9,15 @@ import cv2
 import numpy as np
 import torch
 import torch.distributed as dist
+
+
+def keep_memory():
+    """Let glibc keep freed memory instead of handing every large block back to the kernel: a CPU step then takes less
+    than half the time, which else goes into fresh pages."""
+    with contextlib.suppress(OSError, AttributeError):          # no glibc
+        mallopt = ctypes.CDLL(None).mallopt
+        for option, value in ((-8, 1), (-4, 0), (-1, 2 ** 31 - 1)):       # M_ARENA_MAX, M_MMAP_MAX, M_TRIM_THRESHOLD
+            mallopt(option, value)
 
 
 class Device:
@@ -21,6 +31,7 @@ class Device:
         if self.world > 1 and not dist.is_initialized():
             dist.init_process_group("nccl" if self.torch.type == "cuda" else "gloo")
         if self.torch.type == "cpu":
+            keep_memory()
             torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // self.world))
 
     def autocast(self):
