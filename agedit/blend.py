@@ -41,9 +41,9 @@ class Masker:
         points = cv2.transform(face.points[None, list(OVAL)], face.matrix)[0] * s
         head = np.zeros((s, s), np.float32)
         cv2.fillConvexPoly(head, np.round(points).astype(np.int32), 1.0)
-        head = cv2.dilate(head, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (int(s * 0.1) | 1,) * 2))
+        head = cv2.dilate(head, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (int(s * 0.05) | 1,) * 2))
         hair = cv2.resize(self.hair(crop), (s, s), interpolation=cv2.INTER_LINEAR)
-        hair = cv2.dilate(np.clip(hair * 1.6 - 0.3, 0, 1), np.ones((5, 5), np.uint8))
+        hair = np.clip(hair * 1.6 - 0.3, 0, 1)
         mask = np.maximum(head, hair)
         # the forehead's rim lies between the landmarks' oval and the hair: close it, above the eyes only
         pad = int(s * RIM) | 1
@@ -51,7 +51,7 @@ class Masker:
                                   cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (pad, pad)))[pad:-pad, pad:-pad]
         left, right = (int(np.clip(v, 0, s)) for v in (points[:, 0].min(), points[:, 0].max()))
         mask[:s // 2, left:right] = closed[:s // 2, left:right]
-        mask = cv2.GaussianBlur(mask, (0, 0), s * 0.022)
+        mask = cv2.GaussianBlur(mask, (0, 0), s * 0.014)
         ramp = np.clip((np.minimum(np.arange(s), np.arange(s)[::-1]) + 0.5) / (s * 0.07), 0, 1)
         ramp = ramp * ramp * (3 - 2 * ramp)
         inside = warp_inside(face, shape, s)
@@ -86,6 +86,23 @@ def keep_tone(change, strength=TONE):
     grey = patches @ np.array(LUMA, np.float32)
     tone = patches - (grey - cv2.GaussianBlur(grey, (0, 0), FACE_BLUR))[:, :, None]
     return change - strength * skin(r) * cv2.resize(tone, (r, r), interpolation=cv2.INTER_LINEAR)
+
+
+def keep_warm(change, crop):
+    """The change without blue or green casts: skin, lips and hair lie on the warm side of grey, and grey hair is grey.
+
+    No pixel becomes bluer or greener than grey, or than it was.
+
+    Args:
+        change: float32 (r, r, 3) in units of 0..255. crop: RGB uint8 (S, S, 3), the aligned photo.
+    """
+    photo = cv2.resize(crop, change.shape[:2], interpolation=cv2.INTER_AREA).astype(np.float32)
+    before, after = (cv2.cvtColor(v / np.float32(255), cv2.COLOR_RGB2YCrCb) for v in (photo, photo + change))
+    cast = np.zeros_like(after)                     # how far red-green and blue-yellow go beyond the limit; grey is 0.5
+    cast[:, :, 1] = np.minimum(after[:, :, 1] - np.minimum(before[:, :, 1], 0.5), 0)
+    cast[:, :, 2] = np.maximum(after[:, :, 2] - np.maximum(before[:, :, 2], 0.5), 0)
+    cr, cb = cast[:, :, 1], cast[:, :, 2]
+    return change - np.float32(255) * np.stack([1.403 * cr, -0.714 * cr - 0.344 * cb, 1.773 * cb], -1)
 
 
 def add_change(photo, change, mask, face):

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from agedit.align import align
-from agedit.blend import add_change, add_change_to_crop, keep_tone
+from agedit.blend import add_change, add_change_to_crop, keep_tone, keep_warm
 from agedit.errors import AgeEditError
 from agedit.readout import SAME_PERSON, identity
 from agedit.runtime import Engine
@@ -137,7 +137,7 @@ class AgeEditor:
     def change(self, years, face=0, submodel=None):
         """G(f') - G(f), the skin's colour kept (`blend.keep_tone`): float32 (r, r, 3) in units of 0..255, in the reference position (see `blend.add_change`)."""
         prepared, (r, c) = self.prepare(face), submodel or self.submodel
-        return keep_tone((self._run(prepared, years, r, c) - self._base(prepared, r, c)) * 127.5)
+        return keep_warm(keep_tone((self._run(prepared, years, r, c) - self._base(prepared, r, c)) * 127.5), prepared.crop)
 
     def prepare(self, index, submodel=None):
         """Align and encode a face now, and with `submodel` run G_{r,c}(f), so that its first edit is quick."""

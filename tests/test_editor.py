@@ -170,3 +170,16 @@ def test_one_weight_file_serves_every_sub_model(engine):
     for r, c in engine.weights.candidates:
         picture = fresh.generate(f, fresh.inputs(None, r), r, c)
         assert picture.shape == (r, r, 3) and np.isfinite(picture).all()
+
+
+def test_no_change_makes_a_cast_of_blue_or_green():
+    from agedit.blend import keep_warm
+    crop = np.full((128, 128, 3), (150, 110, 90), np.uint8)             # skin
+    blue = np.broadcast_to(np.float32((-60, 0, 60)), (64, 64, 3)).copy()
+    shown = crop[0, 0] + keep_warm(blue, crop)[32, 32]
+    assert np.ptp(shown) < 2                                           # grey at the most
+    wrinkle = np.full((64, 64, 3), -12, np.float32)
+    assert np.abs(keep_warm(wrinkle, crop) - wrinkle).max() < 0.1         # light and dark stay as drawn
+    sky = np.full((128, 128, 3), (90, 120, 200), np.uint8)
+    assert np.abs(keep_warm(wrinkle, sky) - wrinkle).max() < 0.1          # what was blue may stay blue
+    assert np.abs(keep_warm(wrinkle * 0, crop)).max() < 1e-3

@@ -29,14 +29,14 @@ def build(service, visit):
     Returns {"years", "who"}: what the other tabs read, and {"load"}: what to do when the page opens.
     """
     portraits = [str(PORTRAITS / row["file"]) for row in credits()]
+    gallery = gr.Gallery(portraits, show_label=False, columns=len(portraits), height="auto", object_fit="cover",
+                         allow_preview=False, elem_id="examples", interactive=False, buttons=[])
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=260):
             photo = gr.Image(label=t("photo"), type="filepath", image_mode=None, sources=["upload", "webcam", "clipboard"],
                              height=300, elem_id="photo", buttons=[])
             photo.preprocess = untouched(PORTRAITS)
             gr.Markdown(t("examples"), elem_id="hint")
-            gallery = gr.Gallery(portraits, show_label=False, columns=3, height="auto", object_fit="cover",
-                                 allow_preview=False, elem_id="examples", interactive=False, buttons=[])
         with gr.Column(scale=3, min_width=300):
             result = gr.ImageSlider(label=t("result"), format="png", interactive=False, elem_id="result",
                                     max_height=560, buttons=["fullscreen"])

@@ -5,7 +5,7 @@ WORDS = {
     "en": {
         "tagline": "Your photo, older or younger. It never leaves this machine.",
         "tab_edit": "Edit", "tab_compare": "Compare", "tab_device": "Device", "tab_about": "About",
-        "photo": "Your photo", "examples": "Or try one of these:", "result": "Before | after",
+        "photo": "Your photo", "examples": "Or click a face above.", "result": "Before | after",
         "years": "Years younger or older", "who": "Who", "view": "View", "hold": "Hold to see the photo",
         "view_photo": "Whole photo", "view_face": "Face", "view_beside": "Side by side",
         "budget": "How long may an edit take? (milliseconds)", "download": "Download at full size",
@@ -46,7 +46,7 @@ edited, in a corner and in their metadata; leave that in. The networks were trai
     "zh": {
         "tagline": "让照片里的你变老或变年轻。照片不会离开这台设备。",
         "tab_edit": "编辑", "tab_compare": "比较", "tab_device": "设备", "tab_about": "关于",
-        "photo": "你的照片", "examples": "或者点一张试试：", "result": "之前 | 之后",
+        "photo": "你的照片", "examples": "也可以点上面的一张脸试试。", "result": "之前 | 之后",
         "years": "变年轻或变老多少岁", "who": "编辑谁", "view": "视图", "hold": "按住查看原图",
         "view_photo": "整张照片", "view_face": "面部", "view_beside": "并排",
         "budget": "一次编辑最多等多久？（毫秒）", "download": "下载原尺寸图片",

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from agedit.blend import add_change_to_crop, keep_tone
+from agedit.blend import add_change_to_crop, keep_tone, keep_warm
 from agedit.runtime import Engine, to_network
 from agedit.submodel import cost
 from agedit.training.data import Crops
@@ -36,7 +36,8 @@ class Shown:
     def edit(self, alpha, r, c):
         if (r, c) not in self.base:
             self.base[r, c] = self.run(0, r, c)
-        return add_change_to_crop(self.crop, keep_tone((self.run(alpha, r, c) - self.base[r, c]) * 127.5), self.mask)
+        change = keep_tone((self.run(alpha, r, c) - self.base[r, c]) * 127.5)
+        return add_change_to_crop(self.crop, keep_warm(change, self.crop), self.mask)
 
     def change(self, alpha, r, c):
         """Judged years."""

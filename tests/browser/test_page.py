@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from agedit import load_photo
+from agedit.weights import Weights
 
 ROOT = Path(__file__).resolve().parents[2]
 PORTRAIT = ROOT / "assets/portraits/london_021.jpg"
@@ -105,7 +106,7 @@ def test_every_tab_and_nothing_wider_than_the_page(page):
     assert fits(page)
     open_tab(page, 1, "#grid img")
     page.wait_for_function("document.querySelector('#whatif').innerText.includes('ms')", timeout=60_000)
-    assert page.locator("#grid img").count() == 8 and fits(page)
+    assert page.locator("#grid img").count() == len(Weights().candidates) and fits(page)
     page.locator("#grid button").nth(1).click()
     page.wait_for_selector("#large img", timeout=60_000)
     page.wait_for_selector("#difference img", timeout=60_000)
