@@ -13,7 +13,7 @@ import threading
 import gradio as gr
 
 from agedit import AgeEditError
-from ui.edit_tab import BUDGETS
+from ui.common import BUDGETS
 from ui.page import CSS, JS, build
 from ui.service import Service
 from ui.words import t

@@ -8,7 +8,9 @@ from gradio import processing_utils
 from gradio.utils import get_upload_folder
 
 from agedit import AgeEditError
+from ui.words import t
 
+BUDGETS = (10, 1000, 150)                                       # ms: lowest, highest, default
 ONE = {"concurrency_id": "edit", "concurrency_limit": 1}        # edits must not spoil each other's times
 QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 
@@ -31,6 +33,11 @@ class Slider(gr.Slider):
     def preprocess(self, payload):
         value = self.value if payload is None else payload
         return super().preprocess(min(max(value, self.minimum), self.maximum))
+
+
+def budget_slider(name, **layout):
+    """How long an edit may take; one on each tab that needs it. name: elem_id."""
+    return Slider(*BUDGETS, step=5, label=t("budget"), elem_id=name, buttons=[], **layout)
 
 
 def untouched(*folders):

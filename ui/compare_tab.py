@@ -10,7 +10,7 @@ from agedit.photo import encode_photo
 from agedit.profile import load_folder
 from agedit.selector import answer
 from agedit.submodel import RATIOS, cost
-from ui.common import ONE, QUIET, Slider, said
+from ui.common import ONE, QUIET, budget_slider, said
 from ui.plots import quality_against_latency
 from ui.words import say, t
 
@@ -44,7 +44,7 @@ def build(service, visit, edit):
     """Lay out the tab inside a gr.Tab. edit: what edit_tab.build returned."""
     with gr.Row():
         run = gr.Button(t("compare_run"), variant="primary", elem_id="compare-run", scale=2)
-        budget = Slider(20, 1000, 150, step=10, label=t("budget"), elem_id="compare-budget", buttons=[], scale=3)
+        budget = budget_slider("compare-budget", scale=3)
         device = gr.Dropdown([], label=t("device_choice"), elem_id="compare-device", scale=2, visible=False)
     whatif = gr.Markdown("", elem_id="whatif")
     with gr.Row(equal_height=False):

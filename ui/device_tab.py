@@ -6,7 +6,7 @@ from gradio.processing_utils import save_bytes_to_cache
 from PIL import Image
 
 from agedit.profile import import_profile, load, power_state
-from ui.common import QUIET, Slider, said
+from ui.common import QUIET, budget_slider, said
 from ui.plots import runs
 from ui.words import say, t
 
@@ -15,7 +15,7 @@ def build(service):
     """Lay out the tab inside a gr.Tab. Returns {"arrive": what to do when it opens}."""
     about = gr.Markdown("", elem_id="device-line")
     with gr.Row():
-        budget = Slider(20, 1000, 150, step=10, label=t("budget"), elem_id="tune-budget", buttons=[], scale=3, min_width=300)
+        budget = budget_slider("tune-budget", scale=3, min_width=300)
         again = gr.Button(t("tune"), variant="primary", elem_id="tune", scale=2, min_width=220)
     table = gr.Dataframe(label=t("tried"), interactive=False, elem_id="tried", buttons=[], wrap=True)
     plot = gr.Image(label=t("spread"), interactive=False, elem_id="runs", buttons=["download", "fullscreen"], format="png")

@@ -7,12 +7,11 @@ import gradio as gr
 from agedit import AgeEditError
 from agedit.journey import journey, strip, write_gif, write_mp4
 from agedit.photo import encode_photo
-from ui.common import ONE, QUIET, Slider, said, said_in_turns, untouched
+from ui.common import ONE, QUIET, Slider, budget_slider, said, said_in_turns, untouched
 from ui.service import Visit
 from ui.words import say, t
 
 PORTRAITS = Path(__file__).resolve().parent.parent / "assets" / "portraits"
-BUDGETS = (20, 1000, 150)        # ms: lowest, highest, default
 FIRST_YEARS = 20                 # a new photo shows an edit at once
 # on a phone the result lies below the fold: bring it into view when a photo was opened
 SHOW_RESULT = """() => { if (window.innerWidth <= 640 && document.querySelector('#result img'))
@@ -48,7 +47,7 @@ def build(service, visit):
                 view = gr.Radio([(t("view_photo"), "photo"), (t("view_face"), "face"), (t("view_beside"), "beside")], value="photo",
                                 show_label=False, container=False, elem_id="view", scale=3, min_width=300)
                 gr.Button(t("hold"), elem_id="hold", size="sm", scale=1, min_width=140)
-            budget = Slider(*BUDGETS, step=10, label=t("budget"), elem_id="budget", buttons=[])
+            budget = budget_slider("budget")
             download = gr.DownloadButton(t("download"), interactive=False, elem_id="download", variant="primary")
             with gr.Accordion(t("journey"), open=False, elem_id="journey"):
                 with gr.Row():
@@ -128,6 +127,10 @@ def build(service, visit):
         visit.done = (years, budget, who, view, strict)
         return *show(visit, budget, who, view, strict, True, request), years
 
+    def tap(visit, event: gr.SelectData):
+        """A tap on the photo picks the face there."""
+        return gr.skip() if visit is None or len(visit.editor.faces) < 2 else visit.face_at(*event.index)
+
     @said
     def renew_download(visit, budget, mark):
         return gr.skip() if visit is None else gr.update(value=visit.download(budget, mark), interactive=True)
@@ -172,6 +175,7 @@ def build(service, visit):
     gallery.select(_picked(portraits), None, photo, api_visibility="private")
     years.input(preview, inputs, outputs, trigger_mode="always_last", **QUIET, **ONE)
     who.input(switch, inputs, [*outputs, years], **QUIET, **ONE).then(**renew)
+    photo.select(tap, visit, who, **QUIET, **ONE).then(switch, inputs, [*outputs, years], **QUIET, **ONE).then(**renew)
     for event in (years.release, budget.release, view.input, strict.input):
         event(finish, inputs, [visit, *outputs, download], trigger_mode="always_last", **QUIET, **ONE).then(**renew)
     mark.input(**renew)

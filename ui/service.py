@@ -89,6 +89,10 @@ class Visit:
         """Face numbers of a choice on the page: None or -1 is everyone."""
         return list(range(len(self.editor.faces))) if who in (None, -1) else [int(who)]
 
+    def face_at(self, x, y):
+        """Number of the face nearest to a place in the photo, in its own pixels."""
+        return int(np.argmin([np.hypot(*(face.points.mean(0) - (x, y))) for face in self.editor.faces]))
+
     def choose(self, budget, strict=False):
         """The sub-model that keeps the budget for all faces that change: they run one after the other."""
         return self.service.choose(budget / (1 if strict else max(1, sum(v != 0 for v in self.years.values()))))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from agedit import load_photo
+from agedit import load_photo, save_photo
 from agedit.weights import Weights
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -140,6 +140,30 @@ def test_side_by_side_and_the_face_alone(page):
     page.locator("#view input").nth(1).check()
     page.wait_for_selector("#result img", timeout=60_000)
     page.wait_for_function("document.querySelector('#result img').src.includes('face-0')", timeout=60_000)
+
+
+def test_tapping_a_face_picks_it_and_each_keeps_its_own_age(page, tmp_path):
+    two = [load_photo(ROOT / f"assets/portraits/london_{k}.jpg")[:1100, :1000] for k in ("021", "031")]
+    save_photo(tmp_path / "two.jpg", np.hstack(two))
+    page.set_input_files("#photo input[type=file]", str(tmp_path / "two.jpg"))
+    page.wait_for_selector("#who input", timeout=60_000)
+    page.wait_for_timeout(2500)
+    photo = page.locator("#photo img").first
+    picked = lambda: page.eval_on_selector_all("#who input", "v => v.findIndex(i => i.checked)")
+    assert page.locator("#who input").count() == 3 and picked() == 0            # everyone
+    seen = []
+    for share in (0.25, 0.75):
+        photo.scroll_into_view_if_needed()
+        box = photo.bounding_box()
+        page.mouse.click(box["x"] + share * box["width"], box["y"] + 0.5 * box["height"])
+        page.wait_for_function("s => { const k = [...document.querySelectorAll('#who input')].findIndex(i => i.checked);"
+                               " return k > 0 && !s.includes(k); }", arg=seen, timeout=60_000)
+        seen.append(picked())
+    set_years(page, -20)
+    page.wait_for_function("document.querySelector('#years input[type=range]').value < 0", timeout=60_000)
+    page.wait_for_timeout(2500)
+    page.locator("#who input").nth(seen[0]).check()
+    page.wait_for_function("document.querySelector('#years input[type=range]').value == 20", timeout=60_000)
 
 
 def test_the_journey_gives_three_files(page, tmp_path):
