@@ -11,7 +11,7 @@ from agedit.journey import strip, write_gif, write_mp4
 from agedit.mark import stamp
 from agedit.photo import encode_photo
 from ui.common import ONE, said, untouched
-from ui.edit_tab import BUDGETS
+from ui.common import BUDGETS
 from ui.service import Visit
 
 
