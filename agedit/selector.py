@@ -186,6 +186,13 @@ class Selector:
         self._log(smallest, "chosen", "nothing keeps the budget; the smallest runs")
         return smallest, False
 
+    def complete(self):
+        """Time what `choose` could leave out, so that every budget's answer is measured and none only predicted."""
+        self._timed = set()
+        for candidate in self.order:
+            if not self._known(candidate):
+                self._time(candidate, math.inf)
+
     def _known(self, candidate):
         return candidate in self.times and len(self.times[candidate].runs) >= LEAST
 

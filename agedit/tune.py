@@ -71,18 +71,33 @@ class Tuner:
         known = {} if fresh else self.times
         if not known and not self.engine.threads_fixed:
             self._choose_threads()
-        selector = Selector(self.engine.weights.order, macs, self._run, times=known, tell=tell, hold=self.lock)
+        selector = self._selector(known, tell)
         candidate, fits = selector.choose(budget)
         self.times, notes, self.notes = selector.times, [] if fresh else self.notes, []
-        if self._state() != before:
-            try:
-                profile.write(self.path, self.device, self.times)
-            except AgeEditError as error:
-                notes.append(str(error))
+        notes += self._keep(before)
         self.tried = [e | {"submodel": dict(zip("rc", e["submodel"]))} for e in selector.tried]
         chosen = self.times[candidate]
         return self._result(candidate, fits, chosen.p50, chosen.p90, budget, notes) | {
             "seconds": round(time.perf_counter() - start, 3), "tried": self.tried}
+
+    def complete(self):
+        """Time what no choice has asked for yet, for a quiet moment: budgets to come are then answered by measurement."""
+        before, selector = self._state(), self._selector(self.times)
+        selector.complete()
+        self.times = selector.times
+        self.notes += self._keep(before)
+
+    def _selector(self, known, tell=None):
+        return Selector(self.engine.weights.order, macs, self._run, times=known, tell=tell, hold=self.lock)
+
+    def _keep(self, before):
+        """Write the profile if the times differ from `before`; returns what went wrong as sentences."""
+        if self._state() != before:
+            try:
+                profile.write(self.path, self.device, self.times)
+            except AgeEditError as error:
+                return [str(error)]
+        return []
 
     def answer(self, budget, slow=1.0):
         """The same from what is known already, at once; None before anything was timed.

@@ -10,8 +10,7 @@ from agedit.journey import journey as every_age
 from agedit.journey import strip, write_gif, write_mp4
 from agedit.mark import stamp
 from agedit.photo import encode_photo
-from ui.common import ONE, said, untouched
-from ui.common import BUDGETS
+from ui.common import BUDGETS, ONE, said, untouched
 from ui.service import Visit
 
 

@@ -44,10 +44,12 @@ class Service:
             return self.tuner.choose(budget, fresh=fresh, tell=tell)
 
     def start(self, budget):
-        """Check the profile with a few runs, or make one; for a thread of its own."""
+        """Check the profile with a few runs, or make one; then time the rest. For a thread of its own."""
         try:
             if not self.tuner.verify(budget):
                 self.tune(budget)
+            with self._tuning:
+                self.tuner.complete()
         except AgeEditError as error:
             self.tuner.notes.append(str(error))
 
