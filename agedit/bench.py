@@ -17,7 +17,7 @@ from agedit.blend import add_change, add_change_to_crop, keep_tone, keep_warm
 from agedit.editor import AgeEditor
 from agedit.graph import Builder, generator_graph, photo_inputs
 from agedit.photo import encode_photo, load_photo
-from agedit.runtime import Engine, open_session, open_submodel, runtime_name, uses_openvino, usable_cores
+from agedit.runtime import Engine, open_session, open_submodel, openvino_core, runtime_name, uses_openvino, usable_cores
 from agedit.selector import Times
 from agedit.submodel import FEATURES, START, STYLE, blocks, cost
 from agedit.tune import REFERENCE, SHOWN, Tuner
@@ -95,12 +95,11 @@ def stylegan(wheel, threads):
     import tempfile
     import zipfile
 
-    import openvino
     with tempfile.TemporaryDirectory(prefix="agedit-") as folder:
         with zipfile.ZipFile(wheel) as z:
             for end in ("xml", "bin"):
                 z.extract(f"random_face/data/SynthesisNetwork.{end}", folder)
-        network = openvino.Core().compile_model(f"{folder}/random_face/data/SynthesisNetwork.xml", "CPU", {"INFERENCE_NUM_THREADS": threads})
+        network = openvino_core().compile_model(f"{folder}/random_face/data/SynthesisNetwork.xml", "CPU", {"INFERENCE_NUM_THREADS": threads})
     w = np.random.default_rng(0).standard_normal((1, 512)).astype(np.float32)
     return lambda: network([w])
 

@@ -3,6 +3,7 @@ import functools
 import importlib.metadata
 import importlib.util
 import os
+import sys
 import threading
 from pathlib import Path
 
@@ -65,7 +66,10 @@ def uses_openvino():
 
 
 @functools.lru_cache(maxsize=1)
-def _core():
+def openvino_core():
+    """OpenVINO's entry point, imported without its telemetry, which reports every import to an analytics server."""
+    if sys.modules.setdefault("openvino_telemetry", None) is not None:
+        raise AgeEditError("OpenVINO's telemetry was imported before agedit; import agedit first, or set AGEDIT_RUNTIME=onnxruntime.")
     import openvino
     return openvino.Core()
 
@@ -82,7 +86,7 @@ def open_submodel(model, threads, precision=None):
     options = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "ENABLE_CPU_PINNING": False}
     if precision:
         options["INFERENCE_PRECISION_HINT"] = precision
-    request, lock = _core().compile_model(_core().read_model(model), "CPU", options).create_infer_request(), threading.Lock()
+    request, lock = openvino_core().compile_model(openvino_core().read_model(model), "CPU", options).create_infer_request(), threading.Lock()
 
     def run(feed):
         with lock:                      # one request's memory serves all callers in turn
@@ -93,7 +97,7 @@ def open_submodel(model, threads, precision=None):
 def runtime_name():
     """What a timing depends on, for the profile: 'onnxruntime 1.x CPUExecutionProvider' or 'openvino 2026.x bf16'."""
     if uses_openvino():
-        precision = _core().get_property("CPU", "INFERENCE_PRECISION_HINT").get_type_name()
+        precision = openvino_core().get_property("CPU", "INFERENCE_PRECISION_HINT").get_type_name()
         return f"openvino {importlib.metadata.version('openvino')} {precision}"
     return f"onnxruntime {ort.__version__} CPUExecutionProvider"
 

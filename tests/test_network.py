@@ -1,4 +1,7 @@
 """The patent's counts (S21, S25), and the elastic rule: slicing equals the PyTorch sub-network, ONNX equals both."""
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -83,6 +86,14 @@ def test_openvino_equals_onnx_runtime(generator, r, c):
     scale = np.abs(expected).max()
     assert np.abs(open_submodel(graph, 2, "f32")(feed) - expected).max() < 1e-4 * scale
     assert np.abs(open_submodel(graph, 2)(feed) - expected).max() < 0.03 * scale           # bf16 where the processor has it
+
+
+@pytest.mark.skipif(not uses_openvino(), reason="OpenVINO is not installed")
+def test_openvino_comes_without_its_telemetry():
+    """It would report every import to an analytics server."""
+    code = ("import sys; from agedit.runtime import runtime_name; runtime_name(); "
+            "assert 'openvino' in sys.modules and not [m for m in sys.modules if m.startswith('openvino_telemetry') and sys.modules[m]]")
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_the_runtime_can_be_named(monkeypatch):

@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from agedit.runtime import openvino_core
+
 FIRST_AGED_LAYER = 6      # of 23 modulated layers; earlier ones move pose, head shape and glasses
 STEPS = ((-3.5, -1.8), (-1.8, -0.7), (1.0, 2.6), (2.6, 4.8))   # ranges of beta beside the person's own 0
 
@@ -24,13 +26,14 @@ class Teacher:
     """
 
     def __init__(self, wheel, cache):
+        core = openvino_core()              # first: without its telemetry
         import openvino as ov
         cache = Path(cache)
         with zipfile.ZipFile(wheel) as z:
             for name in ("MappingNetwork", "SynthesisNetwork"):
                 for ext in ("xml", "bin"):
                     z.extract(f"random_face/data/{name}.{ext}", cache)
-        core, folder = ov.Core(), cache / "random_face/data"
+        folder = cache / "random_face/data"
         self.mapping = core.compile_model(folder / "MappingNetwork.xml", "CPU")
         model = core.read_model(folder / "SynthesisNetwork.xml")
         # As shipped all 23 layers read one w; give the late layers an input of their own.
