@@ -85,9 +85,9 @@ def unet(threads, edge=512):
         x = conv(conv(b.add("Concat", x, skip, axis=1), n + w, w, size), w, w, size)
         n = w
     b.add("Conv", x, b.constant(rng.standard_normal((3, n, 1, 1))), kernel_shape=[1, 1], output="y")
-    session = open_session(b.model({"x": [1, 5, edge, edge]}, "y", [1, 3, edge, edge]), threads)
+    run = open_submodel(b.model({"x": [1, 5, edge, edge]}, "y", [1, 3, edge, edge]), threads)       # as ours runs
     feed = {"x": rng.standard_normal((1, 5, edge, edge)).astype(np.float32)}
-    return (lambda: session.run(None, feed)), total[0]
+    return (lambda: run(feed)), total[0]
 
 
 def stylegan(wheel, threads):
@@ -256,17 +256,17 @@ def growth(engine, megapixels=(0.3, 1, 3, 12, 50)):
 
 def light():
     """A fresh process: seconds to load and warm up as the page does at its start, then to the first edit after a photo
-    arrives; peak memory; whether torch came along.
+    arrives; peak memory, the page's own packages among it; whether torch came along.
 
     "page_s": from `python app.py` to the page's first answer, where the page is beside this package.
     """
     code = ("import sys, time; start = time.perf_counter(); from agedit import AgeEditor, load_photo; from agedit.tune import Tuner; e = AgeEditor(); "
-            "Tuner(e.engine).time_once(e.submodel); loaded = time.perf_counter(); e.set_photo(load_photo(sys.argv[1])); e.edit(20); "
+            "exec('import app' if sys.argv[2] else ''); Tuner(e.engine).time_once(e.submodel); loaded = time.perf_counter(); e.set_photo(load_photo(sys.argv[1])); e.edit(20); "
             "done = time.perf_counter(); [e.edit(20 + k) for k in range(5)]; peak = float('nan')\n"
             "try:\n import resource; peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 if sys.platform == 'darwin' else 1024)\n"
             "except ImportError: pass\n"
             "print(loaded - start, done - loaded, peak / (1024 * 1024 if sys.platform == 'darwin' else 1), 'torch' in sys.modules)")
-    out = subprocess.run([sys.executable, "-c", code, str(REFERENCE)], capture_output=True, text=True, check=True,
+    out = subprocess.run([sys.executable, "-c", code, str(REFERENCE), "app" * (ROOT / "app.py").exists()], capture_output=True, text=True, check=True,
                          cwd=ROOT).stdout.split()
     return {"load_s": round(float(out[0]), 2), "first_edit_s": round(float(out[1]), 2), "peak_memory_mb": round(float(out[2])) if out[2] != "nan" else None,
             "torch": out[3] == "True", "page_s": page() if (ROOT / "app.py").exists() else None}

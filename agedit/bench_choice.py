@@ -8,34 +8,43 @@ import numpy as np
 
 from agedit.editor import AgeEditor
 from agedit.photo import encode_photo, load_photo
-from agedit.selector import LEAST, MOST, Times, frontier
-from agedit.submodel import cost
-from agedit.tune import REFERENCE, SHOWN, Tuner, macs
-
-NOISE = 0.06          # a p90 this close to a budget may fall on either side of it in the next run
-
+from agedit.selector import MARGIN, MOST, Times
+from agedit.tune import REFERENCE, SHOWN, Tuner, thread_counts
+from agedit.turns import Turns
 
 def exhaustive(tuner, runs=MOST):
-    """{(r, c): Times} of everything that could be chosen, in random turns, and the seconds that it took."""
-    candidates = frontier(tuner.engine.weights.order, macs)
-    times, rng, start = {rc: Times() for rc in candidates}, np.random.default_rng(0), time.perf_counter()
+    """Everything that S4 could choose, every sub-model with every number of threads, in random turns.
+
+    Returns:
+        {(r, c): Times} with the number of threads that `tuner` runs with, the seconds that it all took, and the noise: by how
+        much the p90s of two halves of the runs differ at the most.
+    """
+    engine, rng = tuner.engine, np.random.default_rng(0)
+    chosen = engine.threads
+    keys = [(n, rc) for n in thread_counts(engine.cores) for rc in engine.weights.order]
+    times, start = {k: Times() for k in keys}, time.perf_counter()
     for turn in range(-3, runs):
-        for k in rng.permutation(len(candidates)):
-            took = tuner.time_once(candidates[k])
+        for k in rng.permutation(len(keys)):
+            engine.use_threads(keys[k][0])
+            took = tuner.time_once(keys[k][1])
             if turn >= 0:
-                times[candidates[k]].runs.append(took)
-    return times, time.perf_counter() - start
+                times[keys[k]].runs.append(took)
+    engine.use_threads(chosen)
+    times = {rc: t for (n, rc), t in times.items() if n == chosen}
+    noise = max(abs(Times(t.runs[::2]).p90 / Times(t.runs[1::2]).p90 - 1) for t in times.values())
+    return times, time.perf_counter() - start, noise
 
 
-def judge(chosen, times, order, budget):
-    """Whether `chosen` is the best that fits by exhaustive `times`: "best", "noise" (a p90 at the budget's edge), "worse"."""
+def judge(chosen, times, order, budget, noise):
+    """Whether `chosen` is the best that fits by exhaustive `times`: "best", "noise" (p90s at the budget's edge), "worse"."""
     p90 = {rc: t.p90 for rc, t in times.items()}
-    fits = [rc for rc in order if rc in p90 and p90[rc] <= budget]
+    fits = [rc for rc in order if p90[rc] <= budget]
     best = fits[0] if fits else min(p90, key=p90.get)
     if chosen == best:
         return "best"
-    better, worse = sorted((chosen, best), key=order.index)         # one was thought to fit, the other is the safe one
-    near = all(abs(p90[rc] / budget - 1) <= NOISE for rc in order[order.index(better):order.index(worse)] if rc in p90)
+    better, worse = sorted((chosen, best), key=order.index)
+    passed_over = order[order.index(better):order.index(worse)]      # none of these may clearly fit, nor the chosen clearly not
+    near = all(p90[rc] >= budget * (1 - noise) for rc in passed_over) and p90[chosen] <= budget * (1 + noise)
     return "noise" if near else "worse"
 
 
@@ -43,42 +52,62 @@ def choosing(engine, budgets=40, seed=0):
     """The choice for random budgets against exhaustive timing in the same run, and what choosing costs beside it.
 
     Returns:
-        {"budgets", "best", "within_noise", "worse" (shares), "seconds", "exhaustive_seconds", "share_of_exhaustive"}.
+        {"budgets", "best", "within_noise", "worse" (shares), "noise", "seconds", "exhaustive_seconds", "share_of_exhaustive",
+        "answer_ms" (another budget), "verify_s" (at the next start), "threads"}.
     """
-    rng, verdicts = np.random.default_rng(seed), []
+    rng = np.random.default_rng(seed)
     with tempfile.TemporaryDirectory(prefix="agedit-") as folder:
         tuner = Tuner(engine, folder)
-        times, seconds = exhaustive(tuner)
+        first = tuner.choose(100.0, fresh=True)["seconds"]
+        tuner.complete()
+        times, seconds, noise = exhaustive(tuner)
         low, high = min(t.p90 for t in times.values()), max(t.p90 for t in times.values())
-        middle = float(np.sqrt(low * high))
-        first = tuner.choose(middle, fresh=True)["seconds"]
-        for budget in np.exp(rng.uniform(np.log(low * 0.9), np.log(high * 1.2), budgets)):
-            chosen = tuner.choose(float(budget))["submodel"]
-            verdicts.append(judge((chosen["r"], chosen["c"]), times, engine.weights.order, budget))
+        drawn = [float(b) for b in np.exp(rng.uniform(np.log(low * 0.9), np.log(high * 1.2), budgets))]
+        start = time.perf_counter()
+        found = [tuner.answer(b)["submodel"] for b in drawn]
+        answered = (time.perf_counter() - start) * 1e3 / budgets
+        start = time.perf_counter()
+        Tuner(engine, folder).verify(100.0)
+        verified = time.perf_counter() - start
+    noise = max(noise, MARGIN - 1)
+    verdicts = [judge((f["r"], f["c"]), times, engine.weights.order, b, noise) for f, b in zip(found, drawn)]
     share = lambda word: round(verdicts.count(word) / budgets, 3)
-    return {"budgets": budgets, "best": share("best"), "within_noise": share("noise"), "worse": share("worse"),
-            "seconds": round(first, 2), "exhaustive_seconds": round(seconds, 2), "share_of_exhaustive": round(first / seconds, 3)}
+    return {"budgets": budgets, "best": share("best"), "within_noise": share("noise"), "worse": share("worse"), "noise": round(noise, 3),
+            "seconds": round(first, 2), "exhaustive_seconds": round(seconds, 2), "share_of_exhaustive": round(first / seconds, 3),
+            "answer_ms": round(answered, 2), "verify_s": round(verified, 2), "threads": engine.threads}
 
 
 def promise(engine, budgets=6, edits=300):
-    """Edits after tuning, at budgets from "only the smallest fits" to "everything fits", in turns.
+    """Edits of all portraits after tuning on one of them, at budgets from "only the smallest fits" to "everything fits".
 
     Returns:
         [{"budget_ms", "submodel", "edits", "p50_ms", "p90_ms", "p90_share" (of the budget), "within_125"}].
     """
-    rows = []
+    editors = []
+    for path in sorted(REFERENCE.parent.glob("*.jpg")):
+        editors.append(AgeEditor(engine))
+        editors[-1].set_photo(load_photo(path))
+
+    def once(k, submodel):
+        editor = editors[k % len(editors)]
+        editor.prepare(0, submodel)
+        start = time.perf_counter()
+        encode_photo(editor.edit(10 + k % 20, submodel=submodel, limit=SHOWN).picture, "JPEG", synthetic=True)
+        return (time.perf_counter() - start) * 1e3
     with tempfile.TemporaryDirectory(prefix="agedit-") as folder:
         tuner = Tuner(engine, folder)
-        times, _ = exhaustive(tuner, LEAST)
-        low, high = min(t.p90 for t in times.values()) * 1.15, max(t.p90 for t in times.values()) * 1.25
+        tuner.choose(100.0, fresh=True)
+        tuner.complete()
+        low, high = min(t.p90 for t in tuner.times.values()) * 1.06, max(t.p90 for t in tuner.times.values()) * 1.25
+        rows = []
         for budget in np.geomspace(low, high, budgets):
-            chosen = tuner.choose(float(budget))["submodel"]
+            chosen = tuner.answer(float(budget))["submodel"]
             rows.append((float(budget), (chosen["r"], chosen["c"]), Times()))
-        for _, submodel, _ in rows:
-            tuner.time_once(submodel)
-        for _ in range(edits):
-            for _, submodel, seen in rows:
-                seen.runs.append(tuner.time_once(submodel))
+    for k in range(-len(editors), edits):
+        for _, submodel, seen in rows:
+            took = once(k, submodel)
+            if k >= 0:
+                seen.runs.append(took)
     return [{"budget_ms": round(b, 1), "submodel": list(rc), "edits": edits, "p50_ms": round(t.p50, 1), "p90_ms": round(t.p90, 1),
              "p90_share": round(t.p90 / b, 3), "within_125": round(float(np.mean(np.array(t.runs) <= 1.25 * b)), 4)} for b, rc, t in rows]
 
@@ -105,7 +134,7 @@ def by_visitors(engine, counts=(1, 2, 4, 8), edits=12):
 
     "uneven" is the last visitor's time to finish over the first one's: near 1 when the order is fair.
     """
-    lock, submodel, photo, rows = threading.Lock(), engine.weights.candidates[-1], load_photo(REFERENCE), []
+    lock, submodel, photo, rows = Turns(), engine.weights.candidates[-1], load_photo(REFERENCE), []
     for n in counts:
         waits, ends = [], []
 
@@ -115,7 +144,6 @@ def by_visitors(engine, counts=(1, 2, 4, 8), edits=12):
                 with lock:
                     encode_photo(editor.edit(10 + k, limit=SHOWN).picture, "JPEG")
                 waits.append((time.perf_counter() - start) * 1e3)
-                time.sleep(0.001)               # the next slider move comes later than the next visitor in line
             ends.append(time.perf_counter())
         editors = [AgeEditor(engine, submodel) for _ in range(n)]
         for editor in editors:

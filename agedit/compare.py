@@ -7,8 +7,8 @@ import numpy as np
 
 from agedit.align import align
 from agedit.blend import add_change_to_crop
-from agedit.selector import answer, estimate, frontier
-from agedit.submodel import cost
+from agedit.selector import MARGIN, answer, estimate, frontier
+from agedit.submodel import cost, work
 
 
 def compare(editor, years, face=0, size=384):
@@ -38,13 +38,12 @@ def with_times(rows, times, order, budget):
 
     A sub-model without times is predicted by the fit; None where there is nothing to predict from.
     """
-    macs = lambda rc: cost(*rc)["macs"]
-    found, best = answer(order, macs, times, budget), set(frontier(order, macs))
+    found, best = answer(order, work, times, budget / MARGIN), set(frontier(order, work))
     result = []
     for row in rows:
         rc = row["r"], row["c"]
-        p50, p90, measured = estimate(rc, macs, times) or (None, None, False)
-        result.append(row | {"p50_ms": p50, "p90_ms": p90, "measured": measured, "fits": p90 is not None and p90 <= budget,
+        p50, p90, measured = estimate(rc, work, times) or (None, None, False)
+        result.append(row | {"p50_ms": p50, "p90_ms": p90, "measured": measured, "fits": p90 is not None and p90 * MARGIN <= budget,
                              "chosen": bool(found) and found["candidate"] == rc, "frontier": rc in best})
     return result
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from agedit.errors import AgeEditError
 from agedit.runtime import runtime_name, usable_cores
 from agedit.selector import Times, fit
-from agedit.submodel import RATIOS, WIDTHS, cost
+from agedit.submodel import RATIOS, WIDTHS, work
 
 FOLDER = Path(__file__).resolve().parent.parent / "profiles"
 SCHEMA = 1
@@ -58,7 +58,7 @@ def path_for(device, folder=FOLDER):
 
 def write(path, device, times):
     """Write times as a profile, whole or not at all. times: {(r, c): Times}. Raises AgeEditError."""
-    line = fit(times, lambda rc: cost(*rc)["macs"])
+    line = fit(times, work)
     text = json.dumps({
         "schema": SCHEMA, "device": device, "power": power_state(),
         "fit": None if line is None else {"ms": line[0], "ms_per_gmac": line[1] * 1e9},

@@ -41,6 +41,16 @@ def cost(resolution, ratio=1.0):
     return {"macs": macs, "parameters": parameters}
 
 
+def work(submodel):
+    """What a run of (r, c) costs in time, in multiply-adds: those really done, and 500 for each value that a layer moves.
+
+    Large narrow networks are bound by moving values (measured on two processors and two runtimes, fp32 and bf16).
+    """
+    r, c = submodel
+    moved = sum(size * size * (cin + 2 * cout) for size, cin, cout in blocks(r, c))
+    return cost(r, c)["macs"] + 500 * moved
+
+
 def candidates(resolutions):
     """Every (r, c) on offer, cheapest first."""
     return sorted(((r, c) for r in resolutions for c in RATIOS), key=lambda rc: cost(*rc)["macs"])

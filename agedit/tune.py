@@ -1,7 +1,6 @@
 """S4 on this device: times real edits of a reference photo, and keeps what it learns in the device's profile."""
 import math
 import os
-import threading
 import time
 from pathlib import Path
 
@@ -9,15 +8,12 @@ from agedit import profile
 from agedit.editor import AgeEditor
 from agedit.errors import AgeEditError
 from agedit.photo import encode_photo, load_photo
-from agedit.selector import Selector, Times, Watch, answer
-from agedit.submodel import cost
+from agedit.selector import MARGIN, Selector, Times, Watch, answer, frontier
+from agedit.submodel import work
+from agedit.turns import Turns
 
 REFERENCE = Path(__file__).resolve().parent.parent / "assets/portraits/london_001.jpg"
 SHOWN = 1024                # longer side, in pixels, of what a visitor waits for; the download may take longer
-
-
-def macs(submodel):
-    return cost(*submodel)["macs"]
 
 
 def profiles_folder():
@@ -40,7 +36,7 @@ class Tuner:
     """
 
     def __init__(self, engine, folder=None, lock=None):
-        self.engine, self.lock = engine, lock or threading.RLock()
+        self.engine, self.lock = engine, lock or Turns()
         self.times, self.tried, self.notes = {}, [], []
         self._editor, self._turn = None, 0
         self.device = profile.identity(engine.threads, engine.weights.hash)
@@ -72,7 +68,7 @@ class Tuner:
         if not known and not self.engine.threads_fixed:
             self._choose_threads()
         selector = self._selector(known, tell)
-        candidate, fits = selector.choose(budget)
+        candidate, fits = selector.choose(budget / MARGIN)
         self.times, notes, self.notes = selector.times, [] if fresh else self.notes, []
         notes += self._keep(before)
         self.tried = [e | {"submodel": dict(zip("rc", e["submodel"]))} for e in selector.tried]
@@ -88,7 +84,7 @@ class Tuner:
         self.notes += self._keep(before)
 
     def _selector(self, known, tell=None):
-        return Selector(self.engine.weights.order, macs, self._run, times=known, tell=tell, hold=self.lock)
+        return Selector(self.engine.weights.order, work, self._run, times=known, tell=tell, hold=self.lock)
 
     def _keep(self, before):
         """Write the profile if the times differ from `before`; returns what went wrong as sentences."""
@@ -105,20 +101,27 @@ class Tuner:
         slow: how much slower than its profile the device is now (`selector.Watch.drift`).
         """
         check_budget(budget)
-        found = answer(self.engine.weights.order, macs, self.times, budget, slow)
+        found = answer(self.engine.weights.order, work, self.times, budget / MARGIN, slow)
         if found is None:
             return None
         return self._result(found["candidate"], found["fits"], found["p50"], found["p90"], budget, []) | {
             "measured": found["measured"]}
 
     def verify(self, budget):
-        """A few runs of the answer to `budget`: True when what the profile says of it still holds."""
+        """A few runs of the answer to `budget`, of the best and of the smallest: True when what the profile says still holds.
+
+        They stay loaded, so the first edit of a visitor opens nothing.
+        """
         found = self.answer(budget)
         if found is None:
             return False
-        candidate = found["submodel"]["r"], found["submodel"]["c"]
-        now = Times([self.time_once(candidate) for _ in range(9)][2:])
-        return abs(math.log(now.p50 / max(found["p50_ms"], 1e-3))) <= math.log(1 + Watch.TOLERANCE)
+        order = frontier(self.engine.weights.order, work)
+        for candidate in dict.fromkeys([(found["submodel"]["r"], found["submodel"]["c"]), order[0], order[-1]]):
+            if candidate in self.times:
+                now = Times([self.time_once(candidate) for _ in range(9)][2:])
+                if abs(math.log(now.p50 / max(self.times[candidate].p50, 1e-3))) > math.log(1 + Watch.TOLERANCE):
+                    return False
+        return True
 
     def _result(self, candidate, fits, p50, p90, budget, notes):
         if not fits:
@@ -133,8 +136,13 @@ class Tuner:
         runs = {n: Times() for n in counts}
         for turn in range(7):
             for n in counts:
-                self.engine.use_threads(n)
-                runs[n].runs.append(self.time_once(middle))
+                with self.lock:                     # edits in between run as they did
+                    live = self.engine.threads
+                    self.engine.use_threads(n)
+                    try:
+                        runs[n].runs.append(self.time_once(middle))
+                    finally:
+                        self.engine.use_threads(live)
         best = min(counts, key=lambda n: Times(runs[n].runs[2:]).p50 * (1 if n == counts[0] else 1.05))
         self.engine.use_threads(best)
         self.engine.drop_other_threads()

@@ -1,5 +1,6 @@
 """The page's parts without a browser: words, the service, a visit, marks, the journey, the comparison."""
 import io
+import time
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from agedit.journey import journey, strip, write_gif, write_mp4
 from agedit.mark import stamp
 from agedit.photo import encode_photo
 from agedit.selector import Times
+from agedit.turns import Turns
 from ui.plots import quality_against_latency, runs
 from ui.words import WORDS
 
@@ -112,6 +114,7 @@ def test_drift_is_the_photos_own_cost_or_a_reason_to_time_again(service, monkeyp
     watch, timed = Watch(), []
     monkeypatch.setattr(service.tuner, "verify", lambda budget: holds)
     monkeypatch.setattr(service.tuner, "choose", lambda budget, fresh=False, tell=None: timed.append(fresh))
+    monkeypatch.setattr(service.tuner, "complete", lambda: None)
     for _ in range(20):
         watch.observe(50, 80)
     before = service.generation
@@ -123,7 +126,7 @@ def test_drift_is_the_photos_own_cost_or_a_reason_to_time_again(service, monkeyp
 def test_several_faces_share_the_budget(service, monkeypatch):
     from ui.service import Visit
     visit, asked = Visit(service, PORTRAITS[0]), []
-    monkeypatch.setattr(service, "choose", lambda budget: asked.append(budget))
+    monkeypatch.setattr(service, "choose", lambda budget, slow=1.0: asked.append(budget))
     visit.years = {0: 20, 1: -5, 2: 0}
     visit.choose(100)
     visit.choose(100, strict=True)
@@ -134,3 +137,46 @@ def test_sliders_bring_typed_values_into_their_range():
     from ui.common import Slider
     slider = Slider(20, 1000, 150, step=10)
     assert [slider.preprocess(v) for v in (1, 5000, 330, None)] == [20, 1000, 330, 150]
+
+
+def test_a_lying_profile_is_found_out_at_the_start(service, monkeypatch):
+    """Its times are a tenth of the truth: a few runs tell, and the device is timed again."""
+    truth = {rc: Times([100.0 + k] * 12) for k, rc in enumerate(service.engine.weights.candidates)}
+    monkeypatch.setattr(service.tuner, "times", {rc: Times([v / 10 for v in t.runs]) for rc, t in truth.items()})
+    monkeypatch.setattr(service.tuner, "time_once", lambda rc: truth[rc].p50)
+    assert service.tuner.verify(5000) is False
+    timed = []
+    monkeypatch.setattr(service.tuner, "choose", lambda budget, fresh=False, tell=None: timed.append(fresh))
+    monkeypatch.setattr(service.tuner, "complete", lambda: None)
+    service.start(5000)
+    assert timed == [True]
+    monkeypatch.setattr(service.tuner, "times", truth)
+    assert service.tuner.verify(5000) is True
+
+
+def test_turns_are_first_come_first_served_and_reentrant():
+    import threading
+    turns, order = Turns(), []
+
+    def take(k):
+        with turns, turns:
+            order.append(k)
+    with turns:
+        threads = []
+        for k in range(5):
+            threads.append(threading.Thread(target=take, args=(k,)))
+            threads[-1].start()
+            while turns.waiting <= k:
+                time.sleep(0.001)
+    for thread in threads:
+        thread.join(5)
+    assert order == [0, 1, 2, 3, 4] and turns.waiting == 0
+
+
+def test_a_photo_that_costs_more_gets_a_smaller_sub_model():
+    from agedit.selector import Watch
+    watch = Watch()
+    assert watch.pace == 1.0
+    for took in (12, 12.2, 11.9, 12, 12.1):
+        watch.observe(10, took)
+    assert watch.pace == pytest.approx(1.2)

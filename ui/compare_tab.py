@@ -8,8 +8,8 @@ import numpy as np
 from agedit.compare import compare, to_csv, with_times
 from agedit.photo import encode_photo
 from agedit.profile import load_folder
-from agedit.selector import answer
-from agedit.submodel import RATIOS, cost
+from agedit.selector import MARGIN, answer
+from agedit.submodel import RATIOS, work
 from ui.common import ONE, QUIET, budget_slider, said
 from ui.plots import quality_against_latency
 from ui.words import say, t
@@ -66,7 +66,7 @@ def build(service, visit, edit):
         chosen = next(((n, times) for n, times in every if n == device), every[0])
         rows = with_times(visit.rows, chosen[1], order, budget)
         name = chosen[0] or say(request, "this_device")
-        found = answer(order, lambda rc: cost(*rc)["macs"], chosen[1], budget)
+        found = answer(order, work, chosen[1], budget / MARGIN)
         if found is None:
             text = say(request, "not_measured")
         else:

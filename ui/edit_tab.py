@@ -72,6 +72,8 @@ def build(service, visit):
             text = say(request, "looks", before=reading["age_before"], after=reading["age_after"], identity=reading["identity"], ran=text)
         if not choice["fits"]:
             text += " " + say(request, "nothing_fits", budget=budget)
+        if shown["waiting"] > 0:
+            text += " " + say(request, "busy", others=shown["waiting"])
         if shown["drift"] != 1.0:
             slower = shown["drift"] > 1
             text += " " + say(request, "drifted", times=shown["drift"] if slower else 1 / shown["drift"],

@@ -5,7 +5,7 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib.figure import Figure
 
-from agedit.submodel import cost
+from agedit.submodel import work
 from agedit.selector import frontier
 
 INK, QUIET, CHOSEN, OTHERS = "#27272a", "#a1a1aa", "#4f46e5", ("#0891b2", "#d97706", "#be185d", "#15803d")
@@ -67,8 +67,8 @@ def quality_against_latency(devices, order, budget):
 
 def runs(times, order, budget):
     """One row of dots a sub-model, a tick at p50 and p90; the budget a line. times: {(r, c): Times}."""
-    best = set(frontier(order, lambda rc: cost(*rc)["macs"]))
-    names = sorted(times, key=lambda rc: cost(*rc)["macs"])
+    best = set(frontier(order, work))
+    names = sorted(times, key=work)
     figure, axes = _axes(8, 0.42 * max(3, len(names)) + 1.1)
     for y, rc in enumerate(names):
         colour = CHOSEN if rc in best else QUIET

@@ -12,6 +12,7 @@ from agedit.mark import stamp
 from agedit.photo import encode_photo
 from agedit.selector import Watch
 from agedit.tune import SHOWN, Tuner
+from agedit.turns import Turns
 
 GAP = 8                  # pixels between two pictures side by side
 
@@ -24,32 +25,40 @@ class Service:
     """
 
     def __init__(self):
-        self.lock = threading.RLock()
+        self.lock = Turns()
         self.engine = Engine()
         self.tuner = Tuner(self.engine, lock=self.lock)
         self._tuning, self.generation = threading.Lock(), 0        # how often this device was timed
 
-    def choose(self, budget):
-        """The sub-model for a budget: at once when anything is known of this device, else after timing it."""
-        found = self.tuner.answer(budget)
+    def choose(self, budget, slow=1.0):
+        """The sub-model for a budget: at once when anything is known of this device, else after timing it.
+
+        slow: how much slower than timed this visitor's edits are (`selector.Watch.pace`).
+        """
+        found = self.tuner.answer(budget, slow)
         if found is None:
             with self._tuning:
-                found = self.tuner.answer(budget) or self.tuner.choose(budget)
+                found = self.tuner.answer(budget, slow) or self.tuner.choose(budget)
         return found
 
     def tune(self, budget, fresh=True, tell=None):
-        """Time this device again; one at a time."""
+        """Time this device again, one at a time: the choice first, then the rest, so that no budget's answer is a guess."""
         with self._tuning:
-            self.generation += 1
-            return self.tuner.choose(budget, fresh=fresh, tell=tell)
+            return self._retune(budget, fresh, tell)
+
+    def _retune(self, budget, fresh=True, tell=None):
+        found = self.tuner.choose(budget, fresh=fresh, tell=tell)
+        self.tuner.complete()
+        self.generation += 1                # only now: what visits saw until here belongs to the old times
+        return found
 
     def start(self, budget):
-        """Check the profile with a few runs, or make one; then time the rest. For a thread of its own."""
+        """Check the profile with a few runs (the page is still opening: thrice), or make one; for a thread of its own."""
         try:
-            if not self.tuner.verify(budget):
+            if not any(self.tuner.verify(budget) for _ in range(3 if self.tuner.times else 1)):
                 self.tune(budget)
             with self._tuning:
-                self.tuner.complete()
+                self.tuner.complete()       # a profile that the command line wrote may know little
         except AgeEditError as error:
             self.tuner.notes.append(str(error))
 
@@ -60,8 +69,7 @@ class Service:
                 if self.tuner.verify(budget):
                     watch.accept()
                 else:
-                    self.generation += 1
-                    self.tuner.choose(budget, fresh=True)
+                    self._retune(budget)
             except AgeEditError as error:
                 self.tuner.notes.append(str(error))
             finally:
@@ -97,13 +105,20 @@ class Visit:
 
     def choose(self, budget, strict=False):
         """The sub-model that keeps the budget for all faces that change: they run one after the other."""
-        return self.service.choose(budget / (1 if strict else max(1, sum(v != 0 for v in self.years.values()))))
+        return self.service.choose(budget / (1 if strict else max(1, sum(v != 0 for v in self.years.values()))), self.watch.pace)
 
     def ask(self, years, who):
         self.years |= dict.fromkeys(self.faces(who), years)
 
     def edit(self, budget, view="photo", strict=False, who=None):
-        """{"before", "after": paths, "submodel", "ms", "choice", "result", "drift"} at the shown size."""
+        """{"before", "after": paths, "submodel", "ms", "choice", "result", "drift", "waiting"} at the shown size.
+
+        waiting: how many other edits stood in line before this one.
+        """
+        if self.generation != self.service.generation:      # timed again since: what was seen is out of date
+            self.generation = self.service.generation
+            self.watch.clear()
+        pace, waiting = self.watch.pace, self.service.lock.waiting
         choice = self.choose(budget, strict)
         submodel = choice["submodel"]["r"], choice["submodel"]["c"]
         face = self.faces(who)[0]
@@ -130,15 +145,12 @@ class Visit:
             data = encode_photo((np.vstack if wide else np.hstack)([photo, np.full(shape, 255, np.uint8), after]), "JPEG", True)
         drift = 1.0
         if len(wanted) == 1 and not strict and self.count > 1 and any(wanted.values()):
-            if self.generation != self.service.generation:      # timed again since: what was seen is out of date
-                self.generation = self.service.generation
-                self.watch.clear()
-            self.watch.observe(choice["p50_ms"], ms)
+            self.watch.observe(choice["p50_ms"] / pace, ms)
             drift = self.watch.drift
             if drift != 1.0:
                 threading.Thread(target=self.service.check, args=(self.watch, budget), daemon=True).start()
         return {"before": before, "after": self.write(data, f"after-{self.count % 20}.jpeg"), "submodel": submodel, "ms": ms,
-                "choice": choice, "result": result, "drift": drift}
+                "choice": choice, "result": result, "drift": drift, "waiting": waiting}
 
     def download(self, budget, mark=True):
         """Path of the edit at the photo's own resolution: PNG without EXIF, marked as synthetic."""
