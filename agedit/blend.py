@@ -9,7 +9,7 @@ from agedit.align import MODELS, OVAL, region
 from agedit.errors import AgeEditError
 
 MASK_SIZE, HAIR_SIZE = 256, 160
-TONE = 0.8           # share of the colour change of large patches of skin that is taken back
+TONE = 0.95           # share of the colour change of patches of skin, and of the brightness of the whole face, that is taken back
 PATCHES, PATCH_BLUR, FACE_BLUR = 32, 1.0, 3.2     # a grid over the crop; sigmas in its cells: a patch of skin, the whole face
 LUMA = (0.299, 0.587, 0.114)
 RIM = 0.16           # widest gap between forehead and hair that is still skin, in crops

@@ -166,13 +166,15 @@ def test_released_weights_unpack_to_where_they_came_from(tmp_path):
 
 def test_years_are_inverted_to_the_alpha_that_gives_them():
     rng = np.random.default_rng(0)
-    samples = [(a, age, 2 * a - 0.01 * a * (age - 40)) for a, age in zip(rng.uniform(-15, 15, 400), rng.uniform(15, 70, 400))]
+    samples = [(a, age, 4 * a - 0.02 * a * (age - 40)) for a, age in zip(rng.uniform(-15, 15, 400), rng.uniform(15, 70, 400))]
     weights = surface(samples)
     for age in (20, 40, 60):
-        alphas = invert(weights, age, [-20, 0, 10, 25])
+        alphas = invert(weights, age, [-6, 0, 10, 20])
         assert alphas == sorted(alphas) and alphas[1] == 0
-        assert [2 * a - 0.01 * a * (age - 40) for a in alphas] == pytest.approx([-20, 0, 10, 25], abs=0.6)
-    assert invert(weights, 30, [500]) == [STRONGEST]
+        assert [4 * a - 0.02 * a * (age - 40) for a in alphas] == pytest.approx([-6, 0, 10, 20], abs=0.6)
+    blind = surface([(a, 40, 0.01 * a) for a in np.linspace(-15, 15, 50)])           # a judge that sees nothing
+    assert all(np.diff(invert(blind, 40)) > 0)
+    assert invert(weights, 30, [500, -500]) == [STRONGEST[1], -STRONGEST[-1]]
 
 
 def test_what_is_trained_is_what_is_shown(data, wheel, tmp_path):

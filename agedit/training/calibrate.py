@@ -14,7 +14,7 @@ from agedit.training.losses import Perceptual
 from agedit.weights import Weights
 
 ASKED = (-50, -35, -20, -10, 10, 20, 30, 40, 50, 60)    # years by the scale of training
-STRONGEST = 60 * ALPHA_PER_YEAR                         # |alpha|: further out was never trained
+STRONGEST = {1: 60 * ALPHA_PER_YEAR, -1: 32 * ALPHA_PER_YEAR}    # |alpha| for older and younger: further out pictures break
 YEARS = list(range(-30, 41, 5))
 AGES = (10, 20, 30, 40, 50, 60, 70)
 YOUNGEST, OLDEST = 5, 85                                # apparent ages that are asked for at most
@@ -46,7 +46,7 @@ class Shown:
 
 def terms(alpha, age):
     """A smooth surface through (0 alpha, 0 years): powers of alpha, each free to vary with the age."""
-    a, b = np.asarray(alpha, float)[..., None] / STRONGEST, (np.asarray(age, float)[..., None] - 40) / 25
+    a, b = np.asarray(alpha, float)[..., None] / STRONGEST[1], (np.asarray(age, float)[..., None] - 40) / 25
     return np.concatenate([a ** k * b ** j for k in (1, 2, 3) for j in (0, 1, 2)], -1)
 
 
@@ -58,15 +58,22 @@ def surface(samples):
 
 
 def invert(weights, age, years=YEARS):
-    """alpha for each of `years` at an apparent age: where the surface first reaches that change, STRONGEST at most."""
-    grid = np.linspace(0, STRONGEST, 241)
+    """alpha for each of `years` at an apparent age: where the surface first reaches that change, STRONGEST at the most."""
     result = []
     for y in years:
-        sign = np.sign(y)
+        sign = int(np.sign(y)) or 1
+        grid = np.linspace(0, STRONGEST[sign], 241)
         judged = np.maximum.accumulate(terms(sign * grid, np.full(len(grid), age)) @ weights * sign)
         reached = np.flatnonzero(judged >= abs(y))
-        result.append(round(float(sign * (grid[reached[0]] if len(reached) else STRONGEST)), 4))
+        # where the judge stops seeing a change the slider must still do something at every year, up to its end
+        most = STRONGEST[sign] * min(1, abs(y) / (max(YEARS) if y > 0 else -min(YEARS))) ** 0.75
+        result.append(round(float(sign * min(most, grid[reached[0]] if len(reached) else most)), 4))
     return result
+
+
+def spread(crops, index, ages, n):
+    """`n` of the crops `index`, their judged ages spread evenly over `ages` (lowest, highest)."""
+    return list(dict.fromkeys(int(index[np.argmin(np.abs(crops.judged[index] - a))]) for a in np.linspace(*ages, n)))
 
 
 def calibrate(data, out, wheel, photos=48):
@@ -79,9 +86,12 @@ def calibrate(data, out, wheel, photos=48):
     engine = Engine(Weights(out))
     full = engine.weights.candidates[-1]
     crops = Crops(data)
-    index = crops.photos(True)[::2]                      # the other half is for `evaluate`
-    chosen = [index[np.argmin(np.abs(crops.judged[index] - a))] for a in np.linspace(8, 75, photos)]
-    faces = [Shown(engine, crops.images[i]) for i in dict.fromkeys(chosen)]
+    # real photos (the other half of them is for `evaluate`), and invented people, who are as sharp as today's cameras
+    chosen = spread(crops, crops.photos(True)[::2], (10, 75), photos // 2)
+    invented = np.array([i for g in crops.people(True) for i in g if crops.beta[i] == 0], int)
+    if len(invented):
+        chosen += spread(crops, invented, (15, 60), photos // 2)
+    faces = [Shown(engine, crops.images[i]) for i in chosen]
     table, judged = {}, []
     for rc in tqdm(engine.weights.candidates, desc="calibrate", unit="sub-model"):
         samples = [(y * ALPHA_PER_YEAR, s.age, s.change(y * ALPHA_PER_YEAR, *rc)) for s in faces for y in ASKED
