@@ -273,12 +273,19 @@ def light():
 
 
 def page(timeout=60):
-    """Seconds from `python app.py` to the first answer of the page, or None."""
+    """Seconds from `python app.py`, with a valid profile, to the first answer of the page, or None."""
+    with tempfile.TemporaryDirectory(prefix="agedit-") as folder:
+        env = os.environ | {"AGEDIT_PROFILES": folder}
+        subprocess.run([sys.executable, "-m", "agedit", "tune", "--budget", "150"], cwd=ROOT, env=env, capture_output=True, check=True)
+        return _first_answer(env, timeout)
+
+
+def _first_answer(env, timeout):
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
     start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=os.environ | {"GRADIO_SERVER_PORT": str(port)},
+    process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=env | {"GRADIO_SERVER_PORT": str(port)},
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         while time.perf_counter() - start < timeout and process.poll() is None:

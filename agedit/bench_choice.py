@@ -98,7 +98,7 @@ def promise(engine, budgets=6, edits=300):
         tuner = Tuner(engine, folder)
         tuner.choose(100.0, fresh=True)
         tuner.complete()
-        low, high = min(t.p90 for t in tuner.times.values()) * 1.06, max(t.p90 for t in tuner.times.values()) * 1.25
+        low, high = min(t.p90 for t in tuner.times.values()) * MARGIN * 1.01, max(t.p90 for t in tuner.times.values()) * 1.25
         rows = []
         for budget in np.geomspace(low, high, budgets):
             chosen = tuner.answer(float(budget))["submodel"]

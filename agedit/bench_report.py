@@ -60,8 +60,6 @@ def table(data):
 
 def plot(data, path):
     """PNG: how near each network comes to the rate of plain convolutions, and whether budgets are kept."""
-    import matplotlib
-    matplotlib.use("Agg")
     from matplotlib.figure import Figure
     figure = Figure((10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)

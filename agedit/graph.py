@@ -59,7 +59,7 @@ def generator_graph(weights, r, c):
     Each block reads the photo at its own resolution (see `photo_inputs`): shrinking it is done once a photo, not once a run.
     weights: the full generator's arrays, as named by `network.generator`; sliced here (S28).
     """
-    arrays, b = slice_weights(weights, r, c), Builder()
+    arrays, b = {k: np.asarray(v, np.float32) for k, v in slice_weights(weights, r, c).items()}, Builder()
     w = "f"
     for i in range(8):
         w = b.linear(w, arrays[f"mapping.{i}.weight"], arrays[f"mapping.{i}.bias"])

@@ -14,7 +14,7 @@ WARM_UP = 3          # runs that are not counted: the first compiles and allocat
 LEAST, MOST = 10, 30  # counted runs of a candidate
 NEAR = 0.12          # a p90 this close to the budget asks for all runs
 FAR = 1.6            # predicted over this many budgets: not worth a run
-MARGIN = 1.04        # a p90 of so few runs lies below that of many more often than not: what is asked of it is a bit less
+MARGIN = 1.04        # a p90 of few runs lies below that of many more often than not, and other photos cost a bit more
 
 
 def percentile(values, share):

@@ -77,9 +77,9 @@ class Weights:
 
     @cached_property
     def arrays(self):
-        """{name: float32 array} of generator, encoder (batch norms folded) and age vector."""
+        """{name: array} of generator, encoder (batch norms folded), both float16 as in the file, and age vector, float32."""
         try:
-            return {k: v.astype(np.float32) for k, v in load_file(self.folder / NETWORKS).items()}
+            return load_file(self.folder / NETWORKS)
         except SafetensorError:
             raise AgeEditError(f"{NETWORKS} is damaged; fetch the weights folder again.") from None
 

@@ -1,10 +1,6 @@
 """Plots for a meeting: quality against waiting, and the runs that were timed. PNG bytes, drawn without a display."""
 import io
 
-import matplotlib
-matplotlib.use("Agg")
-from matplotlib.figure import Figure
-
 from agedit.submodel import work
 from agedit.selector import frontier
 
@@ -18,6 +14,7 @@ def _png(figure):
 
 
 def _axes(width, height):
+    from matplotlib.figure import Figure           # here: the page opens a quarter of a second sooner
     figure = Figure((width, height), layout="constrained")
     axes = figure.add_subplot()
     for side in ("top", "right"):

@@ -40,7 +40,7 @@ def unpack(weights, run):
     """
     run, manifest = Path(run), weights.manifest
     run.mkdir(parents=True, exist_ok=True)
-    arrays = {k: torch.from_numpy(v) for k, v in weights.arrays.items()}
+    arrays = {k: torch.from_numpy(v).float() for k, v in weights.arrays.items()}
     model, generator = Autoencoder(), Generator(256)
     convolutions, norms = ([m for m in model.encoder.body if isinstance(m, kind)] for kind in (nn.Conv2d, nn.BatchNorm2d))
     for i, (conv, norm) in enumerate(zip(convolutions, norms)):
