@@ -39,7 +39,10 @@ def quality_against_latency(devices, order, budget):
     for k, (name, rows) in enumerate(devices):
         rows = [r for r in rows if r["p90_ms"] and r["lpips"] is not None]
         colour = CHOSEN if k == 0 else OTHERS[(k - 1) % len(OTHERS)]
-        line = sorted((r["p90_ms"], r["lpips"]) for r in rows if r["frontier"])
+        line = []                                       # what nothing both better and quicker undercuts on that device
+        for point in sorted((r["p90_ms"], r["lpips"]) for r in rows):
+            if not line or point[1] < line[-1][1]:
+                line.append(point)
         axes.plot(*zip(*line), color=colour, linewidth=1.2, alpha=0.6) if line else None
         for measured in (True, False):
             points = [(r["p90_ms"], r["lpips"]) for r in rows if r["measured"] == measured]

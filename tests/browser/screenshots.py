@@ -12,7 +12,7 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from conftest import CHROMIUM, FLAGS, free_port  # noqa: E402
 
 PORTRAIT = ROOT / "assets/portraits/london_031.jpg"
