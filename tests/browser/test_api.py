@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from agedit import load_photo
+from agedit.weights import Weights
 
 from conftest import PORTRAITS, ROOT
 
@@ -40,7 +41,7 @@ def test_tune_compare_and_journey(client):
     tuned = client.predict(5000, False, api_name="/tune")
     assert tuned["fits"] and tuned["tried"] and tuned["threads"] >= 1
     rows = client.predict(photo(), 20, 5000, "0", api_name="/compare")["submodels"]
-    assert len(rows) == 8 and rows[0]["difference"] == 0 and sum(r["chosen"] for r in rows) == 1
+    assert len(rows) == len(Weights().candidates) and rows[0]["difference"] == 0 and sum(r["chosen"] for r in rows) == 1
     strip, gif, mp4 = client.predict(photo(), 5000, "0", api_name="/journey")
     assert load_photo(strip).shape[1] > 5 * 384 and Image.open(gif).n_frames > 40
     assert open(mp4, "rb").read(8)[4:] == b"ftyp"
