@@ -14,8 +14,8 @@ CSS = """
 #photo, #result, #beside, #large, #difference {border-radius: 14px; overflow: hidden}
 #examples {border-width: 0 !important; background: none; padding: 0; min-height: 0 !important; height: auto !important}
 #examples .grid-wrap, #grid .grid-wrap {padding: 0; max-height: none; overflow: visible}
-#examples {flex: none !important; min-width: 0 !important; width: 100%} #examples .thumbnail-item {aspect-ratio: 1}
-#examples .grid-wrap {overflow-x: auto; min-height: 0 !important; max-width: calc(min(100vw, 1080px) - 48px)}
+#examples {flex: none !important; min-width: 0 !important; width: 100%; contain: inline-size} #examples .thumbnail-item {aspect-ratio: 1}
+#examples .grid-wrap {overflow-x: auto; min-height: 0 !important}
 #examples .grid-container {gap: 6px; grid-template-columns: repeat(9, minmax(72px, 1fr)) !important}
 #grid .grid-container {gap: 6px; grid-template-columns: repeat(4, 1fr) !important} #grid .caption-label {display: none}
 #grid {min-height: 0 !important; height: auto !important} #grid .thumbnail-item {aspect-ratio: 288 / 372}
