@@ -14,7 +14,7 @@ CSS = """
 #photo, #result, #beside, #large, #difference {border-radius: 14px; overflow: hidden}
 #examples {border-width: 0 !important; background: none; padding: 0; min-height: 0 !important; height: auto !important}
 #examples .grid-wrap, #grid .grid-wrap {padding: 0; max-height: none; overflow: visible}
-#examples {flex: none !important; min-width: 0 !important; width: 100%; contain: inline-size} #examples .thumbnail-item {aspect-ratio: 1}
+#examples {flex: none !important; min-width: 0 !important; width: 100%} #examples .thumbnail-item {aspect-ratio: 1}
 #examples .grid-wrap {overflow-x: auto; min-height: 0 !important}
 #examples .grid-container {gap: 6px; grid-template-columns: repeat(9, minmax(72px, 1fr)) !important}
 #grid .grid-container {gap: 6px; grid-template-columns: repeat(4, 1fr) !important} #grid .caption-label {display: none}
@@ -22,6 +22,7 @@ CSS = """
 #grid .grid-wrap {padding-top: 2.2rem !important}
 #result.held img.fixed {visibility: hidden}
 @media (max-width: 640px) {#grid .grid-container {grid-template-columns: repeat(2, 1fr) !important}}
+@media (max-width: 800px) {#examples {contain: inline-size}}
 #whatif p {font-size: 1.05rem}
 #table, #tried, #method {max-width: calc(min(100vw, 1080px) - 66px); overflow-x: auto}
 #views {align-items: center} #hold {touch-action: none; user-select: none}
