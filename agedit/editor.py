@@ -158,6 +158,10 @@ class AgeEditor:
             return prepared.crop
         return add_change_to_crop(prepared.crop, edit.changes[index], prepared.mask)
 
+    def age(self, edit, index=0):
+        """Judged age of one face after an edit, in years."""
+        return self.engine.readout.age(self.crop(edit, index))[0]
+
     def read(self, edit, index=0):
         """{"age_before", "age_after", "identity" (cosine), "identity_l2", "same_person"} of one face of an edit."""
         readout = self.engine.readout

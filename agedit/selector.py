@@ -14,6 +14,13 @@ WARM_UP = 3          # runs that are not counted: the first compiles and allocat
 LEAST, MOST = 10, 30  # counted runs of a candidate
 NEAR = 0.12          # a p90 this close to the budget asks for all runs
 FAR = 1.6            # predicted over this many budgets: not worth a run
+REASONS = {           # why a candidate got its verdict, in the order in which S4 may come to it
+    "fallback": "the smallest, timed first: the fallback",
+    "none": "even the smallest exceeds the budget; it runs all the same",
+    "far": "predicted {predicted_ms:.0f} ms, far over the budget",
+    "over": "p90 {p90_ms:.1f} ms exceeds {budget_ms:.4g} ms",
+    "again": "timed again in turns with its rival: p90 {p90_ms:.1f} ms",
+    "best": "the best whose p90 is within {budget_ms:.4g} ms"}
 MARGIN = 1.04        # a p90 of few runs lies below that of many more often than not, and other photos cost a bit more
 
 
@@ -168,22 +175,22 @@ class Selector:
 
         When nothing fits the cheapest candidate is returned with False.
         """
-        self.tried, self._timed = [], set()
+        self.tried, self._timed, self._budget = [], set(), budget
         smallest = self.order[-1]
         if not self._known(smallest):
             self._time(smallest, budget)
             if self.times[smallest].p90 > budget:
-                self._log(smallest, "too slow", "even the smallest exceeds the budget; it runs all the same")
+                self._log(smallest, "too slow", "none")
                 if not self._known(self.order[0]):          # a second point, so that other budgets are answered at once
                     self._time(self.order[0], budget)
                 return smallest, False
-            self._log(smallest, "fits", "the smallest, timed first: the fallback")
+            self._log(smallest, "fits", "fallback")
         rejected = None
         for candidate in self.order:
             predicted = self.predict(candidate)
             if not self._known(candidate):
                 if predicted is not None and predicted > FAR * budget:
-                    self._log(candidate, "skipped", f"predicted {predicted:.0f} ms, far over the budget", predicted)
+                    self._log(candidate, "skipped", "far", predicted)
                     continue
                 self._time(candidate, budget)
             if self.times[candidate].p90 <= budget:
@@ -193,11 +200,11 @@ class Selector:
                         rejected = candidate
                         continue
                     candidate = winner
-                self._log(candidate, "chosen", f"the best whose p90 is within {budget:.4g} ms", predicted)
+                self._log(candidate, "chosen", "best", predicted)
                 return candidate, True
-            self._log(candidate, "too slow", f"p90 {self.times[candidate].p90:.1f} ms exceeds {budget:.4g} ms", predicted)
+            self._log(candidate, "too slow", "over", predicted)
             rejected = candidate
-        self._log(smallest, "chosen", "nothing keeps the budget; the smallest runs")
+        self._log(smallest, "chosen", "none")
         return smallest, False
 
     def complete(self):
@@ -244,18 +251,17 @@ class Selector:
         for candidate in (better, worse):
             self.times[candidate] = fresh[candidate]
             fits = fresh[candidate].p90 <= budget
-            self._log(candidate, "fits" if fits else "too slow",
-                      f"timed again in turns with its rival: p90 {fresh[candidate].p90:.1f} ms")
+            self._log(candidate, "fits" if fits else "too slow", "again")
             if fits:
                 return candidate
         return None
 
-    def _log(self, candidate, verdict, reason, predicted=None):
-        entry = {"submodel": candidate, "verdict": verdict, "reason": reason}
+    def _log(self, candidate, verdict, why, predicted=None):
+        entry = {"submodel": candidate, "verdict": verdict, "why": why, "budget_ms": self._budget}
         times = self.times.get(candidate)
         if times and times.runs:
             entry |= {"p50_ms": round(times.p50, 2), "p90_ms": round(times.p90, 2), "n": len(times.runs)}
         if predicted is not None:
             entry["predicted_ms"] = round(predicted, 2)
-        self.tried.append(entry)
-        self.tell(entry)
+        self.tried.append(entry | {"reason": REASONS[why].format(**entry)})
+        self.tell(self.tried[-1])

@@ -41,9 +41,15 @@ def free_port():
 
 
 @pytest.fixture(scope="session")
-def url(tmp_path_factory):
+def app_folder(tmp_path_factory):
+    """Where the app under test keeps its profiles and its visitors' files."""
+    return tmp_path_factory.mktemp("app")
+
+
+@pytest.fixture(scope="session")
+def url(app_folder):
     """The app in a process whose sockets refuse every address but loopback."""
-    folder = tmp_path_factory.mktemp("app")
+    folder = app_folder
     guard = folder / "sitecustomize.py"
     guard.write_text(
         "import socket\n"

@@ -5,24 +5,29 @@ from pathlib import Path
 
 import gradio as gr
 from gradio import processing_utils
+from gradio.context import LocalContext
 from gradio.utils import get_upload_folder
 
 from agedit import AgeEditError
-from ui.words import t
+from ui.words import plainly, t
 
 BUDGETS = (10, 1000, 150)                                       # ms: lowest, highest, default
 ONE = {"concurrency_id": "edit", "concurrency_limit": 1}        # edits must not spoil each other's times
 QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 
 
+def _message(error):
+    return gr.Error(plainly(LocalContext.request.get(None), str(error)), duration=12, print_exception=False)
+
+
 def said(function):
-    """AgeEditErrors become a message on the page; what was there stays."""
+    """AgeEditErrors become a message on the page, in the visitor's language; what was there stays."""
     @functools.wraps(function)
     def wrapped(*args, **kwargs):
         try:
             return function(*args, **kwargs)
         except AgeEditError as error:
-            raise gr.Error(str(error), duration=12, print_exception=False) from None
+            raise _message(error) from None
     return wrapped
 
 
@@ -67,5 +72,5 @@ def said_in_turns(function):
         try:
             yield from function(*args, **kwargs)
         except AgeEditError as error:
-            raise gr.Error(str(error), duration=12, print_exception=False) from None
+            raise _message(error) from None
     return wrapped

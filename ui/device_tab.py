@@ -8,7 +8,7 @@ from PIL import Image
 from agedit.profile import import_profile, load, power_state
 from ui.common import QUIET, budget_slider, said
 from ui.plots import runs
-from ui.words import say, t
+from ui.words import plainly, say, t
 
 
 def build(service):
@@ -27,13 +27,13 @@ def build(service):
         tuner = service().tuner
         device = tuner.device
         line = say(request, "device_line", processor=device["processor"], cores=device["cores"], threads=tuner.engine.threads,
-                   runtime=device["runtime"], power=power_state(), note=" ".join(tuner.notes))
+                   runtime=device["runtime"], power=say(request, f"power_{power_state()}"), note=" ".join(plainly(request, n) for n in tuner.notes))
         head = [say(request, k) for k in ("h_submodel", "h_verdict", "h_p50", "h_p90", "h_predicted", "h_runs", "h_reason")]
         name = lambda s: f"{s['r']}:{s['c']:g}" if isinstance(s, dict) else f"{s[0]}:{s[1]:g}"
-        body = [[name(e["submodel"]), e["verdict"], e.get("p50_ms", ""), e.get("p90_ms", ""), e.get("predicted_ms", ""), e.get("n", ""),
-                 e["reason"]] for e in tuner.tried]
+        body = [[name(e["submodel"]), say(request, e["verdict"].replace(" ", "_")), e.get("p50_ms", ""), e.get("p90_ms", ""), e.get("predicted_ms", ""), e.get("n", ""),
+                 say(request, f"why_{e['why']}", **e)] for e in tuner.tried]
         if not body:             # known from the profile: nothing was tried in this run of the program
-            body = [[name(k), "", round(v.p50, 1), round(v.p90, 1), "", len(v.runs), "profile"] for k, v in sorted(tuner.times.items())]
+            body = [[name(k), "", round(v.p50, 1), round(v.p90, 1), "", len(v.runs), say(request, "known")] for k, v in sorted(tuner.times.items())]
         shown = Image.open(io.BytesIO(runs(tuner.times, tuner.engine.weights.order, budget))) if tuner.times else None
         return line, {"headers": head, "data": body}, shown, \
             gr.update(value=copy_of(tuner.path), interactive=True) if tuner.path.exists() else gr.skip()

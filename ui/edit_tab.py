@@ -8,8 +8,8 @@ from agedit import AgeEditError
 from agedit.journey import journey, strip, write_gif, write_mp4
 from agedit.photo import encode_photo
 from ui.common import ONE, QUIET, Slider, budget_slider, said, said_in_turns, untouched
-from ui.service import Visit
-from ui.words import say, t
+from ui.service import PATIENCE, Visit
+from ui.words import plainly, say, t
 
 PORTRAITS = Path(__file__).resolve().parent.parent / "assets" / "portraits"
 FIRST_YEARS = 20                 # a new photo shows an edit at once
@@ -61,27 +61,33 @@ def build(service, visit):
                 mark = gr.Checkbox(True, label=t("mark"), elem_id="mark")
 
     def show(visit, budget, who, view, strict, full, request):
-        """(result, beside, line): what an edit puts on the page."""
+        """(result, beside, line, years): what an edit puts on the page; the slider says which age it shows."""
         view = "face" if strict else view
-        shown = visit.edit(budget, view, strict, who)
+        shown, face = visit.edit(budget, view, strict, who), visit.faces(who)[0]
         (r, c), choice = shown["submodel"], shown["choice"]
         text = say(request, "ran", r=r, c=c, ms=shown["ms"])
-        if full:
-            with visit.service.lock:
-                reading = visit.editor.read(shown["result"], visit.faces(who)[0])
-            text = say(request, "looks", before=reading["age_before"], after=reading["age_after"], identity=reading["identity"], ran=text)
+        notes = ""
         if not choice["fits"]:
-            text += " " + say(request, "nothing_fits", budget=budget)
+            notes += " " + say(request, "nothing_fits", budget=budget)
         if shown["waiting"] > 0:
-            text += " " + say(request, "busy", others=shown["waiting"])
+            notes += " " + say(request, "busy", others=shown["waiting"])
         if shown["drift"] != 1.0:
             slower = shown["drift"] > 1
-            text += " " + say(request, "drifted", times=shown["drift"] if slower else 1 / shown["drift"],
-                              direction=say(request, "slower" if slower else "faster"))
-        pair = shown["before"], shown["after"]
+            notes += " " + say(request, "drifted", times=shown["drift"] if slower else 1 / shown["drift"],
+                               direction=say(request, "slower" if slower else "faster"))
+        if budget >= PATIENCE:
+            text, notes = say(request, "ran_best", ran=visit.ran, best=text), visit.notes or notes
+        else:
+            visit.ran, visit.notes, visit.submodel = text, notes, (r, c)
+        with visit.service.lock:
+            before, after = visit.editor.prepare(face).age, visit.editor.age(shown["result"], face)
+            if full:
+                text = say(request, "identity", identity=visit.editor.read(shown["result"], face)["identity"], ran=text)
+        text += notes
+        ages = gr.update(info=say(request, "looks", before=before, after=after))
         if view == "beside":
-            return gr.update(visible=False), gr.update(value=shown["after"], visible=True), text
-        return gr.update(value=pair, visible=True), gr.update(visible=False), text
+            return gr.update(visible=False), gr.update(value=shown["after"], visible=True), text, ages
+        return gr.update(value=(shown["before"], shown["after"]), visible=True), gr.update(visible=False), text, ages
 
     @said
     def limits():
@@ -92,9 +98,10 @@ def build(service, visit):
     @said
     def open_photo(path, years, budget, view, strict, request: gr.Request):
         if path is None:
-            return (None, None, gr.update(visible=False), "", gr.update(choices=[], value=None, visible=False),
+            return (None, None, gr.update(visible=False), "", gr.update(info=""), gr.update(choices=[], value=None, visible=False),
                     gr.update(interactive=False))
         visit = Visit(service(), path)
+        visit.service.enter(request.session_hash, visit)
         visit.ask(years, None)
         count = len(visit.editor.faces)
         people = [(say(request, "everyone"), -1)] + [(say(request, "face", number=k + 1), k) for k in range(count)]
@@ -107,18 +114,26 @@ def build(service, visit):
     def preview(visit, years, budget, who, view, strict, request: gr.Request):
         # a preview that waited while the slider was let go must not replace the full result
         if visit is None or visit.done == (years, budget, who, view, strict):
-            return gr.skip(), gr.skip(), gr.skip()
+            return [gr.skip()] * 4
         visit.ask(years, who)
         return show(visit, budget, who, view, strict, False, request)
 
     @said
     def finish(visit, years, budget, who, view, strict, request: gr.Request):
         if visit is None:
-            return gr.skip(), gr.skip(), gr.skip(), say(request, "choose_first"), gr.skip()
+            return gr.skip(), gr.skip(), gr.skip(), say(request, "choose_first"), gr.skip(), gr.skip()
         visit.ask(years, who)
         visit.done = (years, budget, who, view, strict)
         # giving the visit back renews its time to live; the download waits for its own picture
         return visit, *show(visit, budget, who, view, strict, True, request), gr.update(interactive=False)
+
+    @said
+    def refine(visit, years, budget, who, view, strict, request: gr.Request):
+        """The budget is for dragging; at rest the best picture follows, unless the slider has moved on."""
+        moved = visit is None or visit.done != (years, budget, who, view, strict)
+        if moved or (lambda best: (best["r"], best["c"]))(visit.choose(PATIENCE, strict)["submodel"]) == visit.submodel:
+            return [gr.skip()] * 4
+        return show(visit, PATIENCE, who, view, strict, True, request)
 
     @said
     def switch(visit, years, budget, who, view, strict, request: gr.Request):
@@ -127,7 +142,8 @@ def build(service, visit):
             return [gr.skip()] * 4
         years = visit.years.get(visit.faces(who)[0], years)
         visit.done = (years, budget, who, view, strict)
-        return *show(visit, budget, who, view, strict, True, request), years
+        *shown, ages = show(visit, budget, who, view, strict, True, request)
+        return *shown, ages | {"value": years}
 
     def tap(visit, event: gr.SelectData):
         """A tap on the photo picks the face there."""
@@ -160,7 +176,7 @@ def build(service, visit):
         try:
             write_mp4(paths[2], pictures)
         except AgeEditError as error:
-            gr.Warning(str(error))
+            gr.Warning(plainly(request, str(error)))
             paths[2] = None
         yield gr.update(value=paths[0], visible=True), *[gr.update(value=p, interactive=p is not None) for p in paths], \
             gr.update(interactive=False)
@@ -169,17 +185,18 @@ def build(service, visit):
         """Another photo: the strip of the one before goes."""
         return gr.update(value=None, visible=False), *[gr.update(interactive=False)] * 3
 
-    inputs, outputs = [visit, years, budget, who, view, strict], [result, beside, line]
+    inputs, outputs = [visit, years, budget, who, view, strict], [result, beside, line, years]
+    better = dict(fn=refine, inputs=inputs, outputs=outputs, **QUIET, **ONE)
     renew = dict(fn=renew_download, inputs=[visit, budget, mark], outputs=download, **QUIET, **ONE)
     photo.change(open_photo, [photo, years, budget, view, strict], [visit, *outputs, who, download], show_progress="minimal",
                  show_progress_on=[result], api_visibility="private", **ONE).then(None, js=SHOW_RESULT) \
-        .then(**renew).then(forget_journey, None, [film, *files], **QUIET)
+        .then(**better).then(**renew).then(forget_journey, None, [film, *files], **QUIET)
     gallery.select(_picked(portraits), None, photo, api_visibility="private")
     years.input(preview, inputs, outputs, trigger_mode="always_last", **QUIET, **ONE)
-    who.input(switch, inputs, [*outputs, years], **QUIET, **ONE).then(**renew)
-    photo.select(tap, visit, who, **QUIET, **ONE).then(switch, inputs, [*outputs, years], **QUIET, **ONE).then(**renew)
+    who.input(switch, inputs, outputs, **QUIET, **ONE).then(**better).then(**renew)
+    photo.select(tap, visit, who, **QUIET, **ONE).then(switch, inputs, outputs, **QUIET, **ONE).then(**better).then(**renew)
     for event in (years.release, budget.release, view.input, strict.input):
-        event(finish, inputs, [visit, *outputs, download], trigger_mode="always_last", **QUIET, **ONE).then(**renew)
+        event(finish, inputs, [visit, *outputs, download], trigger_mode="always_last", **QUIET, **ONE).then(**better).then(**renew)
     mark.input(**renew)
     trip = make.click(travel, [visit, budget, who], [film, *files, cancel], show_progress_on=[film], api_visibility="private")
     cancel.click(lambda: gr.update(interactive=False), None, cancel, cancels=[trip], **QUIET)

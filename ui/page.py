@@ -10,6 +10,7 @@ CSS = """
 .gradio-container {max-width: 1080px !important; margin: 0 auto !important}
 #title h1 {font-size: 1.7rem; margin: .2rem 0 0} #title p, #tagline p {opacity: .75; margin: 0}
 #hint p, #hint2 p {opacity: .75; margin: 0; font-size: .92rem}
+#years .info-text {font-size: 1.05rem; color: var(--body-text-color)}
 #line {min-height: 1.6rem; text-align: center} #line p {opacity: .85; font-size: .95rem; margin: 0}
 #photo, #result, #beside, #large, #difference {border-radius: 14px; overflow: hidden}
 #examples {border-width: 0 !important; background: none; padding: 0; min-height: 0 !important; height: auto !important}
@@ -26,13 +27,25 @@ CSS = """
 #whatif p {font-size: 1.05rem}
 #table, #tried, #method {max-width: calc(min(100vw, 1080px) - 66px); overflow-x: auto}
 #views {align-items: center} #hold {touch-action: none; user-select: none}
+.dark #plot img, .dark #runs img {filter: invert(.91) hue-rotate(180deg)}
 footer {display: none !important}
 """
 # Arrow keys move a slider without a pointer ever being let go: tell the listeners when the key is.
+# A screen reader hears what a picture is, which age the slider shows, and the line under it.
 # The hold button slides the divider away while it is pressed, by mouse, finger or space bar.
 JS = """() => {
   document.addEventListener('keyup', e => e.target.matches && e.target.matches('input[type=range]')
     && e.target.dispatchEvent(new PointerEvent('pointerup', {bubbles: true})));
+  const name = () => {
+    for (const img of document.querySelectorAll('img:not([alt]), img[alt=""]')) {
+      const label = img.closest('.block')?.querySelector('[data-testid="block-label"]')?.innerText.trim();
+      if (label) img.alt = label;
+    }
+    const range = document.querySelector('#years input[type=range]'), ages = document.querySelector('#years .info-text');
+    if (range && ages) range.setAttribute('aria-valuetext', `${range.value}. ${ages.innerText}`);
+    document.querySelector('#line')?.setAttribute('aria-live', 'polite');
+  };
+  new MutationObserver(name).observe(document.body, {childList: true, subtree: true, characterData: true});
   const held = on => document.querySelector('#result')?.classList.toggle('held', on);
   const within = e => e.target.closest && e.target.closest('#hold');
   document.addEventListener('pointerdown', e => within(e) && held(true));
@@ -51,9 +64,13 @@ def build(service=None):
             box[0] = Service()
         return box[0]
 
+    def leave(request: gr.Request):
+        if box[0] is not None:
+            box[0].leave(request.session_hash)
+
     fetch_nothing()
     gr.set_static_paths([edit_tab.PORTRAITS])       # found wherever the app is started from
-    with gr.Blocks(title="AgeEdit", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
+    with gr.Blocks(title="AgeEdit", analytics_enabled=False, delete_cache=(600, 3600)) as page:
         visit = gr.State(None, time_to_live=3600)
         gr.Markdown("# AgeEdit", elem_id="title")
         gr.Markdown(t("tagline"), elem_id="tagline")
@@ -70,4 +87,5 @@ def build(service=None):
         third.select(*device["arrive"], **QUIET)
         api.build(get_service)
         page.load(*edit["load"], api_visibility="private")
+        page.unload(leave)
     return page

@@ -2,10 +2,13 @@
 import tempfile
 import threading
 import time
+import weakref
+from collections import deque
 from pathlib import Path
 
 import cv2
 import numpy as np
+from gradio.utils import get_upload_folder
 
 from agedit import AgeEditError, AgeEditor, Engine, load_photo
 from agedit.mark import stamp
@@ -15,6 +18,8 @@ from agedit.tune import SHOWN, Tuner
 from agedit.turns import Turns
 
 GAP = 8                  # pixels between two pictures side by side
+KEPT = 8                 # versions of a picture that a slow browser may still fetch
+PATIENCE = 2000          # ms: a slider that was let go, and a saved picture, get the best that takes no longer
 
 
 class Service:
@@ -29,6 +34,20 @@ class Service:
         self.engine = Engine()
         self.tuner = Tuner(self.engine, lock=self.lock)
         self._tuning, self.generation = threading.Lock(), 0        # how often this device was timed
+        self.visits = {}                    # {session: its Visits}
+
+    def enter(self, session, visit):
+        """Remember whose visit it is, so that `leave` can end it."""
+        self.visits.setdefault(session, weakref.WeakSet()).add(visit)
+
+    def leave(self, session):
+        """The page was closed: its uploads, and what was made of them, are deleted."""
+        gone = self.visits.pop(session, ())
+        used = {v.source for others in list(self.visits.values()) for v in others}
+        for visit in gone:
+            visit.folder.cleanup()
+            if visit.source not in used and visit.source.is_relative_to(Path(get_upload_folder()).resolve()):
+                visit.source.unlink(missing_ok=True)
 
     def choose(self, budget, slow=1.0):
         """The sub-model for a budget: at once when anything is known of this device, else after timing it.
@@ -81,19 +100,34 @@ class Visit:
 
     def __init__(self, service, path):
         self.service, self.editor = service, AgeEditor(service.engine)
-        self.folder = tempfile.TemporaryDirectory(prefix="agedit-")
+        # in the folder that Gradio serves from, so that it makes no copies of its own
+        Path(get_upload_folder()).mkdir(parents=True, exist_ok=True)
+        self.folder = tempfile.TemporaryDirectory(prefix="visit-", dir=get_upload_folder(), ignore_cleanup_errors=True)
+        self.source, self.files, self.crops = Path(path).resolve(), {}, {}
         with service.lock:
             self.editor.set_photo(load_photo(path))
         self.years = {}                     # {face: years}, each face keeps its own
         self.rows, self.compared = [], None  # the Compare tab's pictures, and which edit they are of
         self.watch, self.generation = Watch(), service.generation
-        self.done = None                    # what the shown full result is of
+        self.done = None                    # what was asked for when the slider was let go
+        self.ran, self.notes, self.submodel = "", "", None      # the last edit within the budget, in words
         self.count, self.before = 0, self.write(encode_photo(self.editor.view(SHOWN), "JPEG"), "before.jpeg")
 
     def write(self, data, name):
-        path = Path(self.folder.name) / name
+        """A file for the page at an address of its own, so that no browser shows an older one; the last KEPT of a name stay."""
+        versions = self.files.setdefault(name, deque())
+        path = Path(tempfile.mkdtemp(dir=self.folder.name)) / name
         path.write_bytes(data)
+        versions.append(path)
+        while len(versions) > KEPT:
+            versions.popleft().unlink(missing_ok=True)
         return str(path)
+
+    def original(self, face):
+        """Path of the photo's own crop of a face."""
+        if face not in self.crops:
+            self.crops[face] = self.write(encode_photo(self.editor.prepare(face).crop, "JPEG"), f"face-{face}.jpeg")
+        return self.crops[face]
 
     def faces(self, who):
         """Face numbers of a choice on the page: None or -1 is everyone."""
@@ -134,11 +168,10 @@ class Visit:
             data = encode_photo(after, "JPEG", synthetic=True)
             ms = (time.perf_counter() - start) * 1e3
         if view == "face" or strict:
-            crop = self.editor.prepare(face).crop
             if strict:                       # the same pixels on both sides of the divider
-                after = cv2.resize(after, crop.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+                after = cv2.resize(after, self.editor.prepare(face).crop.shape[1::-1], interpolation=cv2.INTER_CUBIC)
                 data = encode_photo(after, "JPEG", synthetic=True)
-            before = self.write(encode_photo(crop, "JPEG"), f"face-{face}.jpeg")
+            before = self.original(face)
         elif view == "beside":
             photo, wide = self.editor.view(SHOWN), after.shape[1] > 1.3 * after.shape[0]
             shape = (GAP, photo.shape[1], 3) if wide else (photo.shape[0], GAP, 3)
@@ -149,13 +182,13 @@ class Visit:
             drift = self.watch.drift
             if drift != 1.0:
                 threading.Thread(target=self.service.check, args=(self.watch, budget), daemon=True).start()
-        return {"before": before, "after": self.write(data, f"after-{self.count % 20}.jpeg"), "submodel": submodel, "ms": ms,
+        return {"before": before, "after": self.write(data, "after.jpeg"), "submodel": submodel, "ms": ms,
                 "choice": choice, "result": result, "drift": drift, "waiting": waiting}
 
     def download(self, budget, mark=True):
         """Path of the edit at the photo's own resolution: PNG without EXIF, marked as synthetic."""
-        choice = self.choose(budget)
-        for old in Path(self.folder.name).glob("agedit_*_years.png"):
+        choice = self.choose(max(budget, PATIENCE))
+        for old in Path(self.folder.name).glob("*/agedit_*_years.png"):
             old.unlink()
         with self.service.lock:
             result = self.editor.edit(dict(self.years), submodel=(choice["submodel"]["r"], choice["submodel"]["c"]))

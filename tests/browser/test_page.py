@@ -34,7 +34,12 @@ def line(page):
 
 def wait_for_result(page):
     page.wait_for_selector("#result img", timeout=60_000)
-    page.wait_for_function("document.querySelector('#line').innerText.includes('Looks about')", timeout=60_000)
+    page.wait_for_function("document.querySelector('#line').innerText.includes('Identity kept')", timeout=60_000)
+
+
+def ages(page):
+    """The sentence on the slider: which age the person looks, and looks in the edit."""
+    return page.locator("#years .info-text").inner_text()
 
 
 def set_years(page, value):
@@ -59,12 +64,12 @@ def set_years(page, value):
 def test_from_upload_to_download(page, tmp_path):
     page.set_input_files("#photo input[type=file]", str(PORTRAIT))
     wait_for_result(page)
-    first = line(page)
+    first = ages(page)
+    assert first.startswith("Looks about")
     sources = lambda: page.eval_on_selector_all("#result img", "v => v.map(i => i.src)")
     before = sources()
     set_years(page, 40)
-    page.wait_for_function("t => document.querySelector('#line').innerText !== t && "
-                           "document.querySelector('#line').innerText.includes('Looks about')", arg=first, timeout=60_000)
+    page.wait_for_function("t => document.querySelector('#years .info-text').innerText !== t", arg=first, timeout=60_000)
     assert sources() != before
     page.wait_for_selector("#download:not([disabled])", timeout=60_000)
     page.wait_for_timeout(1500)
@@ -183,14 +188,23 @@ def test_the_journey_gives_three_files(page, tmp_path):
     assert (tmp_path / "mp4").read_bytes()[4:8] == b"ftyp"
 
 
-def test_chinese_browsers_get_chinese(browser, url):
+def test_chinese_browsers_get_chinese(browser, url, tmp_path):
     context = browser.new_context(locale="zh-CN")
     page = context.new_page()
     page.goto(url)
     page.wait_for_selector("#photo input[type=file]", state="attached", timeout=60_000)
     page.wait_for_selector("text=照片不会离开这台设备", timeout=60_000)
     page.set_input_files("#photo input[type=file]", str(PORTRAIT))
-    page.wait_for_function("document.querySelector('#line').innerText.includes('现在看起来')", timeout=60_000)
+    page.wait_for_function("document.querySelector('#years').innerText.includes('现在看起来')", timeout=60_000)
+    Image.new("RGB", (300, 300), "grey").save(tmp_path / "grey.png")
+    page.locator("#photo button[aria-label]").first.click()                   # clears the photo
+    page.wait_for_selector("#photo input[type=file]", state="attached", timeout=60_000)
+    page.set_input_files("#photo input[type=file]", str(tmp_path / "grey.png"))
+    page.wait_for_selector("text=没有找到人脸", timeout=60_000)
+    open_tab(page, 2, "#runs img")
+    assert "线程" in page.locator("#device-line").inner_text()
+    page.wait_for_function("/符合|选中|档案/.test(document.querySelector('#tried').innerText)", timeout=60_000)
+    open_tab(page, 3, "text=按等待预算")
     context.close()
 
 

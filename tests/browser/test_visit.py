@@ -1,0 +1,217 @@
+"""More of what visitors and product managers do on the page: keyboard, strict form, cancelling, profiles, tables, leaving."""
+import json
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import ROOT
+from test_page import PORTRAIT, ages, line, open_tab, page, wait_for_result          # noqa: F401 (page is a fixture)
+
+
+@pytest.fixture
+def opened(page):
+    page.set_input_files("#photo input[type=file]", str(PORTRAIT))
+    wait_for_result(page)
+    page.wait_for_timeout(1200)
+    return page
+
+
+def slide(page, name, value):
+    """A slider's number box, as somebody types into it."""
+    box = page.locator(f"#{name} input[type=number]")
+    box.fill(str(value))
+    box.press("Enter")
+    box.blur()
+
+
+def test_by_keyboard_alone(opened):
+    page, first = opened, ages(opened)
+    page.locator("#years input[type=range]").focus()
+    for _ in range(12):
+        page.keyboard.press("ArrowLeft")
+    page.wait_for_function("t => document.querySelector('#years .info-text').innerText !== t", arg=first, timeout=60_000)
+    page.wait_for_selector("#download:not([disabled])", timeout=60_000)
+    assert page.locator("#years input[type=range]").input_value() == "8"
+    seen = set()
+    for _ in range(60):                                  # everything can be reached with the Tab key
+        page.keyboard.press("Tab")
+        seen.add(page.evaluate("(document.activeElement.closest('[id]') || {}).id || ''"))
+        seen |= set(page.evaluate("(() => { const ids = []; for (let e = document.activeElement; e; e = e.parentElement) if (e.id) ids.push(e.id);"
+                                  " return ids; })()"))
+    assert {"hold", "budget", "download"} <= seen
+    page.locator("#hold").focus()
+    page.keyboard.down(" ")
+    assert page.evaluate("getComputedStyle(document.querySelector('#result img.fixed')).visibility") == "hidden"
+    page.keyboard.up(" ")
+    assert page.evaluate("getComputedStyle(document.querySelector('#result img.fixed')).visibility") == "visible"
+
+
+def test_a_screen_reader_hears_what_everything_is(opened):
+    page = opened
+    nameless = page.evaluate("""[...document.querySelectorAll('button, input, select, textarea, img')].filter(e => e.offsetParent !== null)
+        .filter(e => !(e.getAttribute('aria-label') || e.title || e.innerText || e.alt || [...(e.labels || [])].map(l => l.innerText).join('')
+                       || e.closest('[aria-label]')?.getAttribute('aria-label'))).map(e => e.outerHTML.slice(0, 150))""")
+    assert not nameless, nameless
+    slider = page.locator("#years input[type=range]")
+    assert "Looks about" in slider.get_attribute("aria-valuetext")
+    assert page.locator("#line").get_attribute("aria-live") == "polite"
+
+
+def test_at_rest_the_best_picture_whatever_the_budget(opened):
+    page = opened
+    slide(page, "budget", 10)
+    page.wait_for_function("document.querySelector('#line').innerText.includes('then at rest')", timeout=60_000)
+    assert line(page).count("px") == 2 and "256 px, c = 1" in line(page).split("at rest")[1]
+
+
+def test_fast_moves_end_on_the_last_one(opened):
+    """Twenty moves in a second, then let go: no older answer replaces the newest."""
+    page = opened
+    slider = page.locator("#years input[type=range]")
+    for v in [*range(-30, 41, 4), 35]:
+        slider.evaluate("(e, v) => { e.value = v; e.dispatchEvent(new Event('input', {bubbles: true})); }", v)
+        page.wait_for_timeout(40)
+    slider.evaluate("e => e.dispatchEvent(new PointerEvent('pointerup', {bubbles: true}))")
+    page.wait_for_selector("#download:not([disabled])", timeout=60_000)
+    page.wait_for_timeout(2500)
+    after = int(ages(page).split("now,")[1].split()[0])
+    before = int(ages(page).split("about")[1].split()[0])
+    assert slider.input_value() == "35" and after > before + 8
+    shown = page.locator("#result img").last.get_attribute("src")
+    page.wait_for_timeout(1500)
+    assert page.locator("#result img").last.get_attribute("src") == shown
+
+
+def test_the_strict_form_is_under_advanced(opened):
+    page = opened
+    page.get_by_text("Advanced").click()
+    page.locator("#strict input").check()
+    page.wait_for_function("document.querySelector('#result img').src.includes('face-0')", timeout=60_000)
+    assert page.locator("#mark input").is_checked()
+
+
+def test_a_journey_can_be_cancelled_and_the_page_goes_on(opened):
+    page = opened
+    page.locator("#journey button").first.click()
+    page.locator("#make").click()
+    page.wait_for_selector("#cancel:not([disabled])", timeout=60_000)
+    page.locator("#cancel").click()
+    page.wait_for_timeout(2500)
+    assert page.locator("#save-mp4").is_disabled() and not page.locator("#film").is_visible()
+    first = ages(page)
+    slide(page, "years", -15)
+    page.wait_for_function("t => document.querySelector('#years .info-text').innerText !== t", arg=first, timeout=60_000)
+
+
+def download(page, selector, to):
+    with page.expect_download(timeout=60_000) as got:
+        page.locator(selector).first.click()
+    got.value.save_as(to)
+    return to.read_bytes()
+
+
+def phone(profile, name="A phone of 2024"):
+    """A made-up slow device's profile in the format that the Device tab exports, with this program's sub-models."""
+    data = json.loads(profile)
+    data["device"] |= {"processor": name, "cores": 8}
+    data["times"] = [t | {"runs_ms": [v * 3 for v in t["runs_ms"]], "p50_ms": t["p50_ms"] * 3, "p90_ms": t["p90_ms"] * 3} for t in data["times"]]
+    return json.dumps(data)
+
+
+def take_in(page, path):
+    with page.expect_file_chooser() as chooser:
+        page.locator("#import").click()
+    chooser.value.set_files(str(path))
+
+
+def test_another_devices_profile_answers_what_if(opened, tmp_path, app_folder):
+    page = opened
+    open_tab(page, 2, "#runs img")
+    page.wait_for_selector("#export:not([disabled])", timeout=60_000)
+    mine = download(page, "#export", tmp_path / "mine.json")
+    assert {"schema", "device", "power", "fit", "times"} <= json.loads(mine).keys()
+    (tmp_path / "phone.json").write_text(phone(mine))
+    (tmp_path / "damaged.json").write_text("{")
+    take_in(page, tmp_path / "damaged.json")
+    page.wait_for_selector("text=is damaged", timeout=60_000)
+    take_in(page, tmp_path / "phone.json")
+    page.wait_for_selector("text=Imported A phone of 2024", timeout=60_000)
+    try:
+        open_tab(page, 1, "#grid img")
+        page.wait_for_selector("#compare-device input", timeout=60_000)
+        page.locator("#compare-device input").click()
+        page.get_by_role("option").nth(1).click()
+        page.wait_for_function("document.querySelector('#whatif').innerText.includes('A phone of 2024')", timeout=60_000)
+    finally:
+        for kept in (app_folder / "profiles").glob("*phone*"):
+            kept.unlink()
+
+
+def test_the_budget_repaints_and_everything_can_be_saved(opened, tmp_path):
+    page = opened
+    open_tab(page, 1, "#grid img")
+    starred = "(document.querySelector('#table').textContent.match(/★ \\d+:[\\d.]+/) || [])[0]"
+    page.wait_for_function(f"{starred} && document.querySelector('#plot img')", timeout=60_000)
+    best = page.evaluate(starred)
+    grid, plot = (page.locator(f"{k} img").first.get_attribute("src") for k in ("#grid", "#plot"))
+    slide(page, "compare-budget", 12)
+    page.wait_for_function(f"v => {starred} !== v", arg=best, timeout=60_000)
+    assert page.locator("#grid img").first.get_attribute("src") != grid and page.locator("#plot img").first.get_attribute("src") != plot
+    assert download(page, "#save-csv", tmp_path / "a.csv").startswith(b"r,c,macs")
+    table = json.loads(download(page, "#save-json", tmp_path / "a.json"))
+    assert table["budget_ms"] == 12 and sum(row["chosen"] for row in table["submodels"]) == 1
+    download(page, "#plot a[download], #plot button[aria-label*=ownload]", tmp_path / "plot.png")
+    assert Image.open(tmp_path / "plot.png").size[0] > 800
+
+
+def test_timing_again_shows_its_progress(opened):
+    page = opened
+    open_tab(page, 2, "#runs img")
+    before = page.locator("#runs img").get_attribute("src")
+    page.locator("#tune").click()
+    page.wait_for_selector("#tried .progress-level, #tried .progress-text, #tried .eta-bar, #tried .progress-bar", timeout=60_000, state="attached")
+    page.wait_for_function("v => document.querySelector('#runs img').src !== v", arg=before, timeout=120_000)
+    assert "chosen" in page.locator("#tried").inner_text()
+
+
+@pytest.mark.parametrize("theme,dark", [("light", False), ("dark", True)])
+def test_the_page_follows_the_systems_theme(browser, url, theme, dark):
+    context = browser.new_context(color_scheme=theme)
+    page = context.new_page()
+    page.goto(url)
+    page.wait_for_selector("#photo input[type=file]", state="attached", timeout=60_000)
+    colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (sum(int(v) for v in colour.strip("rgba()").split(",")[:3]) < 200) == dark
+    context.close()
+
+
+def test_too_many_pixels_get_a_plain_message(page, tmp_path):
+    Image.new("L", (9000, 6000)).save(tmp_path / "huge.png")
+    page.set_input_files("#photo input[type=file]", str(tmp_path / "huge.png"))
+    page.wait_for_selector("text=shrink it below 50 megapixels", timeout=60_000)
+
+
+def test_closing_the_page_deletes_the_photo_and_its_edits(browser, url, app_folder, tmp_path):
+    rng = np.random.default_rng(0)                      # a photo of its own, so that no other test's visit holds it
+    photo = np.array(Image.open(PORTRAIT))
+    photo[:4, :4] = rng.integers(0, 255, (4, 4, 3))
+    Image.fromarray(photo).save(tmp_path / "private-photo.jpg")
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(url)
+    page.wait_for_selector("#photo input[type=file]", state="attached", timeout=60_000)
+    page.set_input_files("#photo input[type=file]", str(tmp_path / "private-photo.jpg"))
+    wait_for_result(page)
+    cache = app_folder / "cache"
+    folder = page.locator("#result img").first.get_attribute("src").split("file=")[1].rsplit("/", 2)[0]
+    left = lambda: list(cache.rglob("private-photo*")) + list(cache.rglob(f"{folder.rsplit('/', 1)[1]}/*/*"))
+    assert len(left()) >= 3
+    page.close(run_before_unload=True)
+    context.close()
+    for _ in range(100):
+        if not left():
+            break
+        time.sleep(0.2)
+    assert not left(), left()
