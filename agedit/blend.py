@@ -123,18 +123,19 @@ def add_change(photo, change, mask, face):
         mask = cv2.resize(mask, (size, size), interpolation=cv2.INTER_LINEAR)
     layer = change * mask[:, :, None]
     result = photo.copy()
-    to_crop = face.to_crop(size)
-    x0, y0, x1, y1 = region(to_crop, size, photo.shape, margin=1)
+    x0, y0, x1, y1 = region(face.to_crop(size), size, photo.shape, margin=1)
+    if face.frame * 1.5 < size:          # a face smaller than the change: shrink by areas
+        edge = int(np.ceil(face.frame))
+        layer = cv2.resize(layer, (edge, edge), interpolation=cv2.INTER_AREA)
+    else:                                # enlarge upright, which is quick, to half the way or more; then turn
+        edge = size * 2 ** int(np.log2(max(2, face.frame / size))) if face.frame > size else size
+        layer = cv2.resize(layer, (edge, edge), interpolation=cv2.INTER_CUBIC)
+    to_crop = face.to_crop(edge)
     to_crop[:, 2] += to_crop[:, :2] @ (x0, y0)
-    if np.hypot(*to_crop[:, 0]) > 1.5:          # a face smaller than the change: shrink by areas
-        smaller = int(np.ceil(face.frame))
-        layer = cv2.resize(layer, (smaller, smaller), interpolation=cv2.INTER_AREA)
-        to_crop = face.to_crop(smaller)
-        to_crop[:, 2] += to_crop[:, :2] @ (x0, y0)
-    placed = cv2.warpAffine(layer, to_crop, (int(x1 - x0), int(y1 - y0)), flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
+    placed = cv2.warpAffine(layer, to_crop, (int(x1 - x0), int(y1 - y0)), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
                             borderMode=cv2.BORDER_CONSTANT, borderValue=0)
     part = photo[y0:y1, x0:x1]
-    result[y0:y1, x0:x1] = cv2.convertScaleAbs(cv2.max(cv2.add(placed, part, dtype=cv2.CV_32F), 0))
+    result[y0:y1, x0:x1] = cv2.add(part, placed, dtype=cv2.CV_8U)
     return result
 
 
