@@ -71,7 +71,8 @@ def edit(photo, output, years, budget, submodel, face, strict, as_json):
     editor = AgeEditor(eng, choice)
     ms |= editor.set_photo(rgb)
     if budget is not None:
-        tuned = Tuner(eng).choose(budget)
+        tuner = Tuner(eng)
+        tuned = tuner.choose(budget, fresh=bool(tuner.times) and not tuner.verify(budget))        # a profile is not believed blindly
         editor.submodel, notes = (tuned["submodel"]["r"], tuned["submodel"]["c"]), tuned["notes"]
     for index in editor.indices(face):
         editor.prepare(index, None if strict else editor.submodel)

@@ -19,19 +19,36 @@ from agedit.readout import Readout
 from agedit.weights import Weights
 
 
+def quotas(root="/sys/fs/cgroup", own="/proc/self/cgroup"):
+    """Cores by the quotas of this process's cgroups (v1 and v2) and of all above them; none where there is no quota."""
+    try:
+        lines = [line.split(":", 2) for line in Path(own).read_text().splitlines()]
+    except OSError:                             # not Linux
+        return
+    for _, controllers, path in lines:
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        for base in (Path(root) / controllers, Path(root) / "cpu") if controllers else (Path(root),):
+            inside = base / path.strip("/")         # in a container the path may lie outside: then its root holds the quota
+            for folder in [inside, *[p for p in inside.parents if p.is_relative_to(base)]]:
+                try:
+                    if controllers:
+                        quota, period = ((folder / f"cpu.cfs_{k}_us").read_text() for k in ("quota", "period"))
+                    else:
+                        quota, period = (folder / "cpu.max").read_text().split()
+                    if quota != "max" and int(quota) > 0:
+                        yield max(1, int(quota) // int(period))
+                except (OSError, ValueError):
+                    continue
+
+
 def usable_cores():
-    """Cores this process may really use: affinity, then the cgroup's quota. At least 1."""
+    """Cores this process may really use: affinity, then the cgroups' quotas. At least 1."""
     try:
         cores = len(os.sched_getaffinity(0))
     except AttributeError:                      # macOS, Windows
         cores = os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        if quota != "max":
-            cores = min(cores, max(1, int(quota) // int(period)))
-    except (OSError, ValueError):
-        pass
-    return cores
+    return min([cores, *quotas()])
 
 
 def open_session(model, threads=None):

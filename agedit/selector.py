@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 WARM_UP = 3          # runs that are not counted: the first compiles and allocates
-LEAST, MOST = 10, 30  # counted runs of a candidate
+LEAST, MOST = 15, 40  # counted runs of a candidate
 NEAR = 0.12          # a p90 this close to the budget asks for all runs
 FAR = 1.6            # predicted over this many budgets: not worth a run
 REASONS = {           # why a candidate got its verdict, in the order in which S4 may come to it

@@ -38,7 +38,7 @@ class Tuner:
     def __init__(self, engine, folder=None, lock=None):
         self.engine, self.lock = engine, lock or Turns()
         self.times, self.tried, self.notes = {}, [], []
-        self._editor, self._turn = None, 0
+        self._editor, self._last, self._turn = None, None, 0
         self.device = profile.identity(engine.threads, engine.weights.hash)
         self.path = profile.path_for(self.device, folder or profiles_folder())
         try:
@@ -84,7 +84,7 @@ class Tuner:
         self.notes += self._keep(before)
 
     def _selector(self, known, tell=None):
-        return Selector(self.engine.weights.order, work, self._run, times=known, tell=tell, hold=self.lock)
+        return Selector(self.engine.weights.order, work, self._run, times=known, tell=tell, hold=Between(self))
 
     def _keep(self, before):
         """Write the profile if the times differ from `before`; returns what went wrong as sentences."""
@@ -153,7 +153,7 @@ class Tuner:
 
     def time_once(self, submodel):
         """Milliseconds of one edit as a visitor waits for it."""
-        with self.lock:                     # its wait is nobody's time
+        with Between(self):                 # its wait is nobody's time
             start = time.perf_counter()
             self._run(submodel)
             return (time.perf_counter() - start) * 1e3
@@ -167,6 +167,30 @@ class Tuner:
             self._turn += 1
             edit = self._editor.edit(10 + self._turn % 20, submodel=submodel, limit=SHOWN)
             encode_photo(edit.picture, "JPEG")
+            self._last = edit
+
+    def read_last(self):
+        """What the page does between two edits: the age network reads the face."""
+        if self._last is not None:
+            self._editor.age(self._last)
+
+
+class Between:
+    """Entered before each timed run: takes the lock, and leaves the processor's caches as a visitor's edit finds them."""
+
+    def __init__(self, tuner):
+        self.tuner = tuner
+
+    def __enter__(self):
+        self.tuner.lock.__enter__()
+        try:
+            self.tuner.read_last()
+        except BaseException:
+            self.tuner.lock.__exit__(None, None, None)
+            raise
+
+    def __exit__(self, *error):
+        self.tuner.lock.__exit__(*error)
 
 
 def check_budget(budget):

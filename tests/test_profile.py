@@ -5,7 +5,7 @@ import os
 import pytest
 
 from agedit import AgeEditError, Engine, profile
-from agedit.runtime import usable_cores
+from agedit.runtime import quotas, usable_cores
 from agedit.selector import Times
 from agedit.tune import Tuner, thread_counts
 
@@ -127,9 +127,35 @@ def test_the_number_of_threads_is_tuned_kept_and_taken_up_again(tmp_path):
 
 def test_answers_allow_for_drift(engine, tmp_path):
     tuner = Tuner(engine, tmp_path)
-    tuner.times = {rc: Times([10.0 + 5 * k] * 10) for k, rc in enumerate(engine.weights.candidates)}
+    tuner.times = {rc: Times([10.0 + 5 * k] * 20) for k, rc in enumerate(engine.weights.candidates)}
     best = engine.weights.order[0]
     slowest = 10.0 + 5 * engine.weights.candidates.index(best)
     assert tuner.answer(slowest * 1.1)["submodel"] == dict(zip("rc", best))
     found = tuner.answer(slowest * 1.1, slow=1.6)
     assert found["submodel"] != dict(zip("rc", best)) and found["p90_ms"] <= slowest * 1.1
+
+
+@pytest.mark.parametrize("own,files,wanted", [
+    ("0::/", {"cpu.max": "300000 100000"}, [3]),
+    ("0::/", {"cpu.max": "max 100000"}, []),
+    ("0::/a/b", {"a/cpu.max": "150000 100000", "a/b/cpu.max": "max 100000"}, [1]),          # the slice above limits it
+    ("0::/not/here", {"cpu.max": "50000 100000"}, [1]),                                     # a container that sees only its root
+    ("4:cpu,cpuacct:/x\n2:memory:/x", {"cpu,cpuacct/x/cpu.cfs_quota_us": "200000", "cpu,cpuacct/x/cpu.cfs_period_us": "100000"}, [2]),
+    ("4:cpu,cpuacct:/x", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, []),
+    ("", {}, [])])
+def test_quotas_of_nested_and_older_cgroups(tmp_path, own, files, wanted):
+    (tmp_path / "own").write_text(own)
+    for name, text in files.items():
+        (tmp_path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "root" / name).write_text(text + "\n")
+    assert list(quotas(tmp_path / "root", tmp_path / "own")) == wanted
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity")
+def test_affinity_limits_the_threads():
+    mine = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(mine)})
+        assert usable_cores() == 1 and thread_counts(usable_cores()) == [1]
+    finally:
+        os.sched_setaffinity(0, mine)

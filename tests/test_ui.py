@@ -54,7 +54,7 @@ def test_rows_of_the_comparison(editor):
     rows = list(compare(editor, 20, size=128))
     assert [(r["r"], r["c"]) for r in rows] == list(reversed(editor.engine.weights.candidates))
     assert rows[0]["difference"] == 0 and all(r["difference"] > 0 for r in rows[1:])
-    times = {(64, 0.25): Times([10.0] * 10), tuple(editor.engine.weights.candidates[-1]): Times([80.0] * 10)}
+    times = {(64, 0.25): Times([10.0] * 20), tuple(editor.engine.weights.candidates[-1]): Times([80.0] * 20)}
     told = with_times(rows, times, editor.engine.weights.order, 40)
     assert sum(r["chosen"] for r in told) == 1 and next(r for r in told if r["chosen"])["fits"]
     assert [r["measured"] for r in told].count(True) == 2 and not told[0]["fits"]

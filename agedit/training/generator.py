@@ -22,7 +22,7 @@ from agedit.submodel import RATIOS, SMALLEST, START, WIDTHS, kept
 from agedit.training.age_vector import load_encoder
 from agedit.training.batches import Batches, keep_tone, shrink
 from agedit.training.common import (Device, Ema, batch_of, load_checkpoint, save_checkpoint, save_sheet, stop_on_signal)
-from agedit.training.losses import Judges, Perceptual
+from agedit.training.losses import Judges, Perceptual, texture
 from agedit.training.optimizer import Optimizer
 
 ALPHA_PER_YEAR = 0.25       # scale of alpha in training; the calibrate stage corrects what is left
@@ -37,11 +37,14 @@ class Settings:
     photos: int = 4            # rows of the batch that are labelled photos without a second age
     strict: float = 0.08       # share of pair rows whose photo is hidden
     rate: float = 3e-3
-    pixel: float = 2.5
+    pixel: float = 2.5         # L1 at three scales
+    fine: float = 0.3          # share of the finest: a guess at where a wrinkle lies costs twice, so L1 there erases wrinkles
+    texture: float = 40.0      # strength of the change, by octaves and places
     raw: float = 0.2           # G(f') itself against the target, so that the strict form is a face
-    perceptual: float = 4.0
-    adversarial: float = 0.2
-    features: float = 0.3      # D's features of an edit against those of its target (pix2pixHD, Wang et al., 2018)
+    perceptual: float = 5.0
+    look: float = 0.3          # the age network's features of an edit against those of its target, and its years
+    adversarial: float = 0.25
+    features: float = 0.6      # D's features of an edit against those of its target (pix2pixHD, Wang et al., 2018)
     consistency: float = 20.0  # S29
     age: float = 0.05
     tint: float = 4.0
@@ -170,14 +173,14 @@ class Trainer:
         full = Seen(b, r, patch)
         loss_d = self._train_discriminator(full, y.detach())
         self.discriminator.requires_grad_(False)
-        loss, log = self._losses(full, y, new, base, judged=patch is None and r >= 128, sharp=True)
+        loss, log = self._losses(full, y, new, base, patch is None, judged=patch is None and r >= 128, sharp=True)
         self.opt_g.zero_grad()
         loss.backward()
         # one sub-model: the smallest every other step (the sandwich rule), else any
         q, c = self._draw_submodel(r, width)
         if (q, c) != (r, width):
             y2, new2, base2 = self.edit(self.generator, x, f, shifted, mask, hidden, q, c, patch)
-            loss, _ = self._losses(Seen(b, q, patch), y2, new2, base2, sharp=c == RATIOS[0])
+            loss, _ = self._losses(Seen(b, q, patch), y2, new2, base2, patch is None, sharp=c == RATIOS[0])
             same = F.mse_loss(new2, shrink(new, new2.shape[-1]).detach()) + \
                 F.mse_loss(base2, shrink(base, new2.shape[-1]).detach()) + 4 * F.mse_loss(y2, shrink(y, y2.shape[-1]).detach())
             (loss + s.consistency * same).backward()
@@ -219,11 +222,14 @@ class Trainer:
         self.opt_d.step()
         return loss.item()
 
-    def _losses(self, seen, y, new, base, judged=False, sharp=False):
-        """Sum and log of the losses of one network. sharp: the perceptual terms too. judged: age and identity too."""
+    def _losses(self, seen, y, new, base, whole, judged=False, sharp=False):
+        """Sum and log of the losses of one network. whole: no patch. sharp: the perceptual terms too. judged: age and identity too."""
         s, log, pair, mask = self.settings, {}, seen.pair, seen.mask
         target, x, r = seen.target, seen.x, y.shape[-1]
-        terms = {"pixel": s.pixel * sum((shrink(y, q) - shrink(target, q))[pair].abs().mean() for q in (r, r // 4, 8)),
+        terms = {"pixel": s.pixel * sum(k * (shrink(y, q) - shrink(target, q))[pair].abs().mean()
+                                        for k, q in ((s.fine, r), (1, r // 4), (1, 8))),
+                 "texture": s.texture * sum((a - b)[pair].abs().mean()
+                                            for a, b in zip(texture(seen.change(y)), texture(seen.change(target)))),
                  "raw": s.raw * ((new - target)[pair].abs().mean() + ((base - x) * mask.clamp_min(0.1)).abs().mean())}
         if judged and (~pair).any():       # a photo without a target keeps its tint: large patches may not change colour
             face = shrink(torch.from_numpy(skin(r)).to(y).permute(2, 0, 1)[None], 8)
@@ -236,6 +242,12 @@ class Trainer:
                 terms["lpips"] = s.perceptual * self.perceptual(y[pair], target[pair]).mean()
                 with torch.no_grad():
                     _, wanted = self.discriminator(target, seen.goal, seen.change(target))
+                if whole:
+                    with torch.no_grad():
+                        age, wanted_look = self.judges.look(target[pair])
+                    years, look = self.judges.look(y[pair].clamp(-1, 1))
+                    terms["look"] = s.look * (sum((a - b).square().sum(1).mean() for a, b in zip(look, wanted_look))
+                                              + 0.2 * F.smooth_l1_loss(years / 20, age / 20, beta=0.3))
                 terms["features"] = s.features * sum((a - b)[pair].float().abs().mean() for a, b in zip(features, wanted))
             if judged and (~pair).any():
                 shown = y[~pair].clamp(-1, 1)

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from agedit.blend import LUMA
 from agedit.readout import AGE_CROP, IDENTITY_CROP
 
 # ST-LPIPS AlexNet (Ghildyal & Liu, ECCV 2022): (state-dict name, padding) of each convolution; its pools are blurred.
@@ -63,6 +64,23 @@ class Perceptual(nn.Module):
         return total
 
 
+AGE_TAPS = ("relu", "relu_2", "relu_4", "relu_7", "relu_12")       # of the age network: 56, 28, 14, 14 and 7 pixels
+
+
+def texture(change, octaves=3):
+    """How strong a change (B, 3, s, s) is in each of its finest octaves, by places of 8 pixels: [(B, 1, s / 8, s / 8), ...].
+
+    Where a wrinkle lies can only be guessed, and a mean over guesses is smooth; that there are wrinkles is certain.
+    """
+    grey, result = (change * torch.tensor(LUMA).to(change)[:, None, None]).sum(1, keepdim=True), []
+    for _ in range(octaves):
+        low = F.avg_pool2d(grey, 2)
+        band = grey - F.interpolate(low, scale_factor=2, mode="bilinear")
+        result.append((F.avg_pool2d(band.square(), min(8, band.shape[-1])) + 1e-5).sqrt())
+        grey = low
+    return result
+
+
 class OnnxModule(nn.Module):
     """The few ONNX operators of the shipped judges, differentiable; every number stays as in the file."""
 
@@ -80,13 +98,14 @@ class OnnxModule(nn.Module):
             self.names[tensor.name] = f"t{k}"
             self.register_buffer(f"t{k}", torch.from_numpy(np.array(numpy_helper.to_array(tensor))))
 
-    def forward(self, x):
+    def forward(self, x, taps=None):
+        """The outputs, or the values named in `taps`."""
         values = {self.input: x}
         get = lambda name: values[name] if name in values else getattr(self, self.names[name])
         for op, inputs, outputs, a in self.nodes:
             args = [get(i) for i in inputs if i]
             values[outputs[0]] = self._run(op, args, a)
-        return [values[o] for o in self.outputs]
+        return [values[o] for o in taps or self.outputs]
 
     @staticmethod
     def _run(op, args, a):
@@ -134,6 +153,11 @@ class Judges(nn.Module):
     def age(self, x):
         """(B,) years."""
         return self.age_network(self._crop(x, self.age_crop, 112))[0].reshape(-1)
+
+    def look(self, x):
+        """What the age network sees: years (B,), and features, each with unit length at every place."""
+        years, *features = self.age_network(self._crop(x, self.age_crop, 112), [self.age_network.outputs[0], *AGE_TAPS])
+        return years.reshape(-1).float(), [v.float() / (v.float().square().sum(1, keepdim=True).sqrt() + 1e-4) for v in features]
 
     def embed(self, x):
         """(B, 128) identity embeddings."""
