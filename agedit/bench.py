@@ -123,9 +123,9 @@ def networks(tell=None):
 
     Returns:
         {"precisions": {name: {"yardstick_gflops", "submodels": [{r, c, p50_ms, p90_ms, gmacs, "share" of that rate}],
-        "narrow": {r: time of c = 1 over c = 1/4}}}, "extract_ms": {"r:c": ms}}. The fp32 yardstick is the best of the runtimes'.
+        "narrow": {r: time of c = 1 over c = 1/4}}}, "extract_ms", "open_ms": {"r:c": ms}}. The fp32 yardstick is the best of the runtimes'.
     """
-    threads, arrays, rng, extract = usable_cores(), random_generator(), np.random.default_rng(1), {}
+    threads, arrays, rng, extract, opened = usable_cores(), random_generator(), np.random.default_rng(1), {}, {}
     names = ["f32"] + (["bf16"] if runtime_name().endswith("bf16") else [])
     yards = {("f32", "onnxruntime"): convolutions(threads)}
     if uses_openvino():
@@ -134,8 +134,11 @@ def networks(tell=None):
     for name in names:
         for r, c in SHAPES:
             start = time.perf_counter()
-            run = open_submodel(generator_graph(arrays, r, c), threads, name)
-            extract[f"{r}:{c:g}"] = round((time.perf_counter() - start) * 1e3, 1)
+            graph = generator_graph(arrays, r, c)
+            middle = time.perf_counter()
+            run = open_submodel(graph, threads, name)
+            extract[f"{r}:{c:g}"] = round((middle - start) * 1e3, 1)
+            opened[f"{r}:{c:g}"] = round((time.perf_counter() - middle) * 1e3, 1)
             feed = {"f": rng.standard_normal((1, FEATURES)).astype(np.float32)} | photo_inputs(
                 rng.uniform(-1, 1, (1, 3, r, r)).astype(np.float32))
             tasks[name, r, c] = lambda run=run, feed=feed: run(feed)
@@ -147,7 +150,7 @@ def networks(tell=None):
             {"r": r, "c": c, "p50_ms": round(times[name, r, c].p50, 2), "p90_ms": round(times[name, r, c].p90, 2),
              "gmacs": round(gmacs(r, c) / 1e9, 2), "share": round(gmacs(r, c) / times[name, r, c].p50 / rate, 3)} for r, c in SHAPES],
             "narrow": {str(r): round(times[name, r, 1.0].p50 / times[name, r, 0.25].p50, 2) for r in sorted({r for r, _ in SHAPES})}}
-    return {"precisions": result, "extract_ms": extract}
+    return {"precisions": result, "extract_ms": extract, "open_ms": opened}
 
 
 def peers(engine, wheel=None, tell=None):
@@ -219,7 +222,7 @@ def lowered(engine):
 
 
 def bench(wheel=None, with_peers=True, tell=None):
-    """Everything in one run: {"runtime", "threads", "light", "networks", "lowered", "by_size", "by_faces", "by_visitors",
+    """Everything in one run: {"runtime", "threads", "light", "networks", "lowered", "moves", "by_size", "by_faces", "by_visitors",
     "choosing", "promise", "peers"}; see the functions of these names.
 
     wheel: path of the `random-face` wheel, for the first peer. tell: (words) -> None, called before each part.
@@ -230,7 +233,7 @@ def bench(wheel=None, with_peers=True, tell=None):
     tell("networks and the yardstick")
     result["networks"] = networks()
     engine = Engine()
-    for name, part in (("lowered", lowered), ("by_size", growth), ("by_faces", by_faces), ("by_visitors", by_visitors),
+    for name, part in (("lowered", lowered), ("moves", moves), ("by_size", growth), ("by_faces", by_faces), ("by_visitors", by_visitors),
                        ("choosing", choosing), ("promise", promise)):
         tell(name.replace("_", " "))
         result[name] = part(engine)
@@ -238,6 +241,31 @@ def bench(wheel=None, with_peers=True, tell=None):
         tell("peers")
         result["peers"] = peers(engine, wheel)
     return result
+
+
+def moves(engine, runs=40):
+    """A slider's move: {"ms" from years to encoded picture, "share" of it that is generate + blend + encode, "switch_ratio": a move
+    right after another sub-model's over one after its own}."""
+    editor, (one, other) = AgeEditor(engine), (engine.weights.candidates[-1], engine.weights.candidates[0])
+    editor.set_photo(load_photo(REFERENCE))
+    for rc in (one, other):
+        editor.prepare(0, rc)
+    whole, parts, after = [], [], {one: [], other: []}
+    last = one
+    for k, swap in enumerate(np.random.default_rng(0).random(runs * 2) < 0.5):
+        if swap:                                    # the other sub-model gets a move in between
+            editor.edit(10 + k % 20, submodel=other, limit=SHOWN)
+        last = other if swap else one
+        start = time.perf_counter()
+        edit = editor.edit(10 + k % 20, submodel=one, limit=SHOWN)
+        middle = time.perf_counter()
+        encode_photo(edit.picture, "JPEG")
+        end = time.perf_counter()
+        whole.append((end - start) * 1e3)
+        parts.append(edit.ms["generate"] + edit.ms["blend"] + (end - middle) * 1e3)
+        after[last].append(whole[-1])
+    median = lambda v: float(np.median(v[3:]))
+    return {"ms": round(median(whole), 2), "share": round(median(parts) / median(whole), 3), "switch_ratio": round(median(after[other]) / median(after[one]), 2)}
 
 
 def growth(engine, megapixels=(0.3, 1, 3, 12, 50)):

@@ -109,3 +109,28 @@ def test_a_hostile_client_gets_clean_errors_and_the_next_visitor_is_served(clien
         assert b"root:" not in answer and b"Traceback" not in answer
     _, data = client.predict(photo(), 10, 5000, "0", True, api_name="/edit")
     assert data["fits"]
+
+
+def test_uploads_over_the_limit_are_refused(client, url):
+    body = b"--x\r\nContent-Disposition: form-data; name=\"files\"; filename=\"a.jpg\"\r\nContent-Type: image/jpeg\r\n\r\n" + \
+        b"\xff" * (61 << 20) + b"\r\n--x--\r\n"
+    try:
+        status, answer = call(url, "/gradio_api/upload", body, {"Content-Type": "multipart/form-data; boundary=x"})
+    except urllib.error.URLError:           # hung up on before all of it was sent
+        status, answer = 413, b""
+    assert status == 413 and b"Traceback" not in answer
+    assert client.predict(photo(), 10, 5000, "0", True, api_name="/edit")[1]["fits"]
+
+
+def test_many_at_once_good_and_bad_and_nobody_is_lost(client, tmp_path):
+    from gradio_client import handle_file
+    Image.new("RGB", (300, 300), "grey").save(tmp_path / "grey.png")
+    (tmp_path / "broken.jpg").write_bytes(PORTRAITS[0].read_bytes()[:5000])
+    jobs = [client.submit(photo() if k % 3 == 0 else handle_file(str(tmp_path / ("grey.png", "broken.jpg")[k % 3 - 1])), 5 + k, 5000, "0", True,
+                          api_name="/edit") for k in range(12)]
+    for k, job in enumerate(jobs):
+        if k % 3 == 0:
+            assert job.result(timeout=120)[1]["years"] == 5 + k
+        else:
+            with pytest.raises(Exception, match="No face|damaged"):
+                job.result(timeout=120)
