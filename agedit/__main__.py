@@ -72,7 +72,8 @@ def edit(photo, output, years, budget, submodel, face, strict, as_json):
     ms |= editor.set_photo(rgb)
     if budget is not None:
         tuner = Tuner(eng)
-        tuned = tuner.choose(budget, fresh=bool(tuner.times) and not tuner.verify(budget))        # a profile is not believed blindly
+        known = tuner.answer(budget) is not None        # a profile is not believed blindly, nor dropped for one busy moment
+        tuned = tuner.choose(budget, fresh=known and not any(tuner.verify(budget) for _ in range(3)))
         editor.submodel, notes = (tuned["submodel"]["r"], tuned["submodel"]["c"]), tuned["notes"]
     for index in editor.indices(face):
         editor.prepare(index, None if strict else editor.submodel)

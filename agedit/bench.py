@@ -245,12 +245,12 @@ def bench(wheel=None, with_peers=True, tell=None):
 
 def moves(engine, runs=40):
     """A slider's move: {"ms" from years to encoded picture, "share" of it that is generate + blend + encode, "switch_ratio": a move
-    right after another sub-model's over one after its own}."""
+    right after another sub-model's over one after its own, "read_ms": the age on the slider, which the page reads after each}."""
     editor, (one, other) = AgeEditor(engine), (engine.weights.candidates[-1], engine.weights.candidates[0])
     editor.set_photo(load_photo(REFERENCE))
     for rc in (one, other):
         editor.prepare(0, rc)
-    whole, parts, after = [], [], {one: [], other: []}
+    whole, parts, reads, after = [], [], [], {one: [], other: []}
     last = one
     for k, swap in enumerate(np.random.default_rng(0).random(runs * 2) < 0.5):
         if swap:                                    # the other sub-model gets a move in between
@@ -261,11 +261,14 @@ def moves(engine, runs=40):
         middle = time.perf_counter()
         encode_photo(edit.picture, "JPEG")
         end = time.perf_counter()
+        editor.age(edit)
+        reads.append((time.perf_counter() - end) * 1e3)
         whole.append((end - start) * 1e3)
         parts.append(edit.ms["generate"] + edit.ms["blend"] + (end - middle) * 1e3)
         after[last].append(whole[-1])
     median = lambda v: float(np.median(v[3:]))
-    return {"ms": round(median(whole), 2), "share": round(median(parts) / median(whole), 3), "switch_ratio": round(median(after[other]) / median(after[one]), 2)}
+    return {"ms": round(median(whole), 2), "share": round(median(parts) / median(whole), 3), "switch_ratio": round(median(after[other]) / median(after[one]), 2),
+            "read_ms": round(median(reads), 2)}
 
 
 def growth(engine, megapixels=(0.3, 1, 3, 12, 50)):

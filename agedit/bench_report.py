@@ -24,6 +24,7 @@ def table(data):
         lines.append(_line(f"{words} ({name}, the slowest)", f"{ms:.0f} ms", *bound))
     m = data["moves"]
     lines.append(_line(f"a slider's move, {m['ms']} ms: generate + blend + encode", f"{m['share']:.0%}", ">= 95%", m["share"] >= 0.95))
+    lines.append(_line("  reading the age in it, for the slider", f"{m['read_ms']} ms"))
     lines.append(_line("  right after another warm sub-model's, over its own", f"{m['switch_ratio']} times", "<= 1.1", m["switch_ratio"] <= 1.1))
     if data["lowered"]:
         v = data["lowered"]

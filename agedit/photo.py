@@ -71,13 +71,15 @@ def _to_rgb(image):
     return image.convert("RGB")
 
 
-def encode_photo(rgb, format="PNG", synthetic=False):
+def encode_photo(rgb, format="PNG", synthetic=False, lasting=False):
     """RGB uint8 (H, W, 3) to file bytes without EXIF; quick rather than small, because the visitor waits.
+
+    lasting: a JPEG to keep, not to look at in passing: every pixel its own colour.
 
     synthetic: also write metadata that says so (PNG, JPEG and WebP; see `agedit.mark`). No pixel changes.
     """
     buffer = io.BytesIO()
-    options = {"PNG": {"compress_level": 1}, "JPEG": {"quality": 93, "subsampling": "4:2:0"}, "WEBP": {"quality": 95}}.get(format, {})
+    options = {"PNG": {"compress_level": 1}, "JPEG": {"quality": 95, "subsampling": "4:4:4"} if lasting else {"quality": 93, "subsampling": "4:2:0"}, "WEBP": {"quality": 95}}.get(format, {})
     if synthetic and format == "PNG":
         info = PngInfo()
         info.add_itxt("XML:com.adobe.xmp", XMP.decode())
@@ -104,7 +106,7 @@ def save_photo(path, rgb, synthetic=False):
     path = check_output(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(encode_photo(rgb, FORMATS[path.suffix.lower()], synthetic))
+        temporary.write_bytes(encode_photo(rgb, FORMATS[path.suffix.lower()], synthetic, lasting=True))
         os.replace(temporary, path)       # whole or not at all: the old picture is never lost
     except (OSError, ValueError) as error:
         temporary.unlink(missing_ok=True)

@@ -24,7 +24,7 @@ from agedit.training.export import THIRD_PARTY, export, unpack
 from agedit.training.optimizer import orthogonal
 from agedit.network.generator import Generator
 from agedit.training.generator import ALPHA_PER_YEAR, Settings, Trainer, train_generator, widen
-from agedit.training.losses import Judges, Perceptual
+from agedit.training.losses import Judges, Perceptual, texture
 from agedit.weights import FOLDER, Weights
 
 from conftest import PORTRAITS
@@ -205,6 +205,25 @@ def test_judges_in_torch_equal_the_shipped_ones(engine, portrait):
     assert judges.age(x).item() == pytest.approx(engine.readout.age(crop)[0], abs=1.5)
     cosine = torch.nn.functional.cosine_similarity(judges.embed(x), torch.from_numpy(engine.readout.embed(crop))[None])
     assert cosine.item() > 0.99
+
+
+def test_texture_is_strength_not_place():
+    lines = torch.zeros(1, 3, 64, 64)
+    lines[..., ::8] = 0.4
+    apart = lambda a, b: sum((x - y).abs().mean().item() for x, y in zip(texture(a), texture(b)))
+    moved, nothing = lines.roll(2, -1), torch.zeros_like(lines)
+    assert apart(lines, lines) == 0 and apart(lines, moved) < 0.25 * apart(lines, nothing)
+    assert (lines - moved).abs().mean() > (lines - nothing).abs().mean()        # which L1 sees the other way round
+    assert [v.shape[-1] for v in texture(lines)] == [8, 4, 2]
+
+
+def test_the_look_of_an_age_is_the_age_networks_own(portrait):
+    judges = Judges(FOLDER)
+    x = torch.from_numpy(cv2.resize(portrait[:1024], (128, 128))).permute(2, 0, 1)[None].float() / 127.5 - 1
+    with torch.no_grad():
+        years, features = judges.look(x)
+        assert years.item() == pytest.approx(judges.age(x).item(), abs=1e-3)
+    assert all((v.square().sum(1).sqrt() <= 1.001).all() for v in features) and len(features) == 5
 
 
 def test_perceptual_distance(wheel):

@@ -76,7 +76,7 @@ def build(service, visit):
             notes += " " + say(request, "drifted", times=shown["drift"] if slower else 1 / shown["drift"],
                                direction=say(request, "slower" if slower else "faster"))
         if budget >= PATIENCE:
-            text, notes = say(request, "ran_best", ran=visit.ran, best=text), visit.notes or notes
+            text, notes = say(request, "ran_best", ran=visit.ran, best=text), visit.notes + (notes if notes not in visit.notes else "")
         else:
             visit.ran, visit.notes, visit.submodel = text, notes, (r, c)
         with visit.service.lock:
@@ -100,8 +100,9 @@ def build(service, visit):
         if path is None:
             return (None, None, gr.update(visible=False), "", gr.update(info=""), gr.update(choices=[], value=None, visible=False),
                     gr.update(interactive=False))
+        service().sessions.uploaded(request.session_hash, path)
         visit = Visit(service(), path)
-        visit.service.enter(request.session_hash, visit)
+        service().sessions.shows(request.session_hash, visit.files)
         visit.ask(years, None)
         count = len(visit.editor.faces)
         people = [(say(request, "everyone"), -1)] + [(say(request, "face", number=k + 1), k) for k in range(count)]
@@ -116,6 +117,7 @@ def build(service, visit):
         if visit is None or visit.done == (years, budget, who, view, strict):
             return [gr.skip()] * 4
         visit.ask(years, who)
+        visit.done = None
         return show(visit, budget, who, view, strict, False, request)
 
     @said
@@ -139,11 +141,11 @@ def build(service, visit):
     def switch(visit, years, budget, who, view, strict, request: gr.Request):
         """Each face keeps its own age: the slider goes to that of the face that was picked, and nothing else changes."""
         if visit is None:
-            return [gr.skip()] * 4
+            return [gr.skip()] * 5
         years = visit.years.get(visit.faces(who)[0], years)
         visit.done = (years, budget, who, view, strict)
         *shown, ages = show(visit, budget, who, view, strict, True, request)
-        return *shown, ages | {"value": years}
+        return *shown, ages | {"value": years}, gr.update(interactive=False)
 
     def tap(visit, event: gr.SelectData):
         """A tap on the photo picks the face there."""
@@ -193,11 +195,11 @@ def build(service, visit):
         .then(**better).then(**renew).then(forget_journey, None, [film, *files], **QUIET)
     gallery.select(_picked(portraits), None, photo, api_visibility="private")
     years.input(preview, inputs, outputs, trigger_mode="always_last", **QUIET, **ONE)
-    who.input(switch, inputs, outputs, **QUIET, **ONE).then(**better).then(**renew)
-    photo.select(tap, visit, who, **QUIET, **ONE).then(switch, inputs, outputs, **QUIET, **ONE).then(**better).then(**renew)
+    who.input(switch, inputs, [*outputs, download], **QUIET, **ONE).then(**better).then(**renew)
+    photo.select(tap, visit, who, **QUIET, **ONE).then(switch, inputs, [*outputs, download], **QUIET, **ONE).then(**better).then(**renew)
     for event in (years.release, budget.release, view.input, strict.input):
         event(finish, inputs, [visit, *outputs, download], trigger_mode="always_last", **QUIET, **ONE).then(**better).then(**renew)
-    mark.input(**renew)
+    mark.input(lambda: gr.update(interactive=False), None, download, **QUIET).then(**renew)
     trip = make.click(travel, [visit, budget, who], [film, *files, cancel], show_progress_on=[film], api_visibility="private")
     cancel.click(lambda: gr.update(interactive=False), None, cancel, cancels=[trip], **QUIET)
     return {"years": years, "who": who, "load": (limits, None, years)}

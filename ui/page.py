@@ -42,9 +42,11 @@ JS = """() => {
       if (label) img.alt = label;
     }
     const range = document.querySelector('#years input[type=range]'), ages = document.querySelector('#years .info-text');
+    if (range && !ages) range.removeAttribute('aria-valuetext');
     if (range && ages) range.setAttribute('aria-valuetext', `${range.value}. ${ages.innerText}`);
     document.querySelector('#line')?.setAttribute('aria-live', 'polite');
   };
+  document.addEventListener('input', name);
   new MutationObserver(name).observe(document.body, {childList: true, subtree: true, characterData: true});
   const held = on => document.querySelector('#result')?.classList.toggle('held', on);
   const within = e => e.target.closest && e.target.closest('#hold');
@@ -66,7 +68,7 @@ def build(service=None):
 
     def leave(request: gr.Request):
         if box[0] is not None:
-            box[0].leave(request.session_hash)
+            box[0].sessions.leave(request.session_hash)
 
     fetch_nothing()
     gr.set_static_paths([edit_tab.PORTRAITS])       # found wherever the app is started from

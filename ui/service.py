@@ -1,14 +1,9 @@
 """What the page talks to: one engine and one tuner for all visitors, and each visitor's own photo."""
-import tempfile
 import threading
 import time
-import weakref
-from collections import deque
-from pathlib import Path
 
 import cv2
 import numpy as np
-from gradio.utils import get_upload_folder
 
 from agedit import AgeEditError, AgeEditor, Engine, load_photo
 from agedit.mark import stamp
@@ -16,10 +11,10 @@ from agedit.photo import encode_photo
 from agedit.selector import Watch
 from agedit.tune import SHOWN, Tuner
 from agedit.turns import Turns
+from ui.files import Files, Sessions
 
 GAP = 8                  # pixels between two pictures side by side
-KEPT = 8                 # versions of a picture that a slow browser may still fetch
-PATIENCE = 2000          # ms: a slider that was let go, and a saved picture, get the best that takes no longer
+PATIENCE = 2000          # ms: a slider that was let go, and the download, get the best that takes no longer
 
 
 class Service:
@@ -34,20 +29,7 @@ class Service:
         self.engine = Engine()
         self.tuner = Tuner(self.engine, lock=self.lock)
         self._tuning, self.generation = threading.Lock(), 0        # how often this device was timed
-        self.visits = {}                    # {session: its Visits}
-
-    def enter(self, session, visit):
-        """Remember whose visit it is, so that `leave` can end it."""
-        self.visits.setdefault(session, weakref.WeakSet()).add(visit)
-
-    def leave(self, session):
-        """The page was closed: its uploads, and what was made of them, are deleted."""
-        gone = self.visits.pop(session, ())
-        used = {v.source for others in list(self.visits.values()) for v in others}
-        for visit in gone:
-            visit.folder.cleanup()
-            if visit.source not in used and visit.source.is_relative_to(Path(get_upload_folder()).resolve()):
-                visit.source.unlink(missing_ok=True)
+        self.sessions = Sessions()
 
     def choose(self, budget, slow=1.0):
         """The sub-model for a budget: at once when anything is known of this device, else after timing it.
@@ -100,10 +82,8 @@ class Visit:
 
     def __init__(self, service, path):
         self.service, self.editor = service, AgeEditor(service.engine)
-        # in the folder that Gradio serves from, so that it makes no copies of its own
-        Path(get_upload_folder()).mkdir(parents=True, exist_ok=True)
-        self.folder = tempfile.TemporaryDirectory(prefix="visit-", dir=get_upload_folder(), ignore_cleanup_errors=True)
-        self.source, self.files, self.crops = Path(path).resolve(), {}, {}
+        self.files = Files()
+        self.write = self.files.write
         with service.lock:
             self.editor.set_photo(load_photo(path))
         self.years = {}                     # {face: years}, each face keeps its own
@@ -111,23 +91,15 @@ class Visit:
         self.watch, self.generation = Watch(), service.generation
         self.done = None                    # what was asked for when the slider was let go
         self.ran, self.notes, self.submodel = "", "", None      # the last edit within the budget, in words
-        self.count, self.before = 0, self.write(encode_photo(self.editor.view(SHOWN), "JPEG"), "before.jpeg")
+        self.count, self.budget = 0, PATIENCE
 
-    def write(self, data, name):
-        """A file for the page at an address of its own, so that no browser shows an older one; the last KEPT of a name stay."""
-        versions = self.files.setdefault(name, deque())
-        path = Path(tempfile.mkdtemp(dir=self.folder.name)) / name
-        path.write_bytes(data)
-        versions.append(path)
-        while len(versions) > KEPT:
-            versions.popleft().unlink(missing_ok=True)
-        return str(path)
+    def before(self):
+        """Path of the photo as it is shown."""
+        return self.files.once("before.jpeg", lambda: encode_photo(self.editor.view(SHOWN), "JPEG"))
 
     def original(self, face):
         """Path of the photo's own crop of a face."""
-        if face not in self.crops:
-            self.crops[face] = self.write(encode_photo(self.editor.prepare(face).crop, "JPEG"), f"face-{face}.jpeg")
-        return self.crops[face]
+        return self.files.once(f"face-{face}.jpeg", lambda: encode_photo(self.editor.prepare(face).crop, "JPEG"))
 
     def faces(self, who):
         """Face numbers of a choice on the page: None or -1 is everyone."""
@@ -161,7 +133,7 @@ class Visit:
             start = time.perf_counter()
             wanted = {face: self.years.get(face, 0)} if strict else dict(self.years)
             result = self.editor.edit(wanted, submodel=submodel, strict=strict, limit=SHOWN)
-            before, after = self.before, result.picture
+            after = result.picture
             if view == "face" or strict:
                 after = self.editor.crop(result, face)
             self.count += 1
@@ -171,27 +143,25 @@ class Visit:
             if strict:                       # the same pixels on both sides of the divider
                 after = cv2.resize(after, self.editor.prepare(face).crop.shape[1::-1], interpolation=cv2.INTER_CUBIC)
                 data = encode_photo(after, "JPEG", synthetic=True)
-            before = self.original(face)
         elif view == "beside":
             photo, wide = self.editor.view(SHOWN), after.shape[1] > 1.3 * after.shape[0]
             shape = (GAP, photo.shape[1], 3) if wide else (photo.shape[0], GAP, 3)
             data = encode_photo((np.vstack if wide else np.hstack)([photo, np.full(shape, 255, np.uint8), after]), "JPEG", True)
-        drift = 1.0
+        before = self.original(face) if view == "face" or strict else self.before()
+        drift, self.budget = 1.0, budget if budget < PATIENCE else self.budget
         if len(wanted) == 1 and not strict and self.count > 1 and any(wanted.values()):
             self.watch.observe(choice["p50_ms"] / pace, ms)
             drift = self.watch.drift
             if drift != 1.0:
-                threading.Thread(target=self.service.check, args=(self.watch, budget), daemon=True).start()
+                threading.Thread(target=self.service.check, args=(self.watch, self.budget), daemon=True).start()
         return {"before": before, "after": self.write(data, "after.jpeg"), "submodel": submodel, "ms": ms,
                 "choice": choice, "result": result, "drift": drift, "waiting": waiting}
 
     def download(self, budget, mark=True):
         """Path of the edit at the photo's own resolution: PNG without EXIF, marked as synthetic."""
         choice = self.choose(max(budget, PATIENCE))
-        for old in Path(self.folder.name).glob("*/agedit_*_years.png"):
-            old.unlink()
         with self.service.lock:
             result = self.editor.edit(dict(self.years), submodel=(choice["submodel"]["r"], choice["submodel"]["c"]))
         picture = stamp(result.picture) if mark and result.changes else result.picture
         years = next(iter(self.years.values()), 0)
-        return self.write(encode_photo(picture, "PNG", synthetic=bool(result.changes)), f"agedit_{years:+.0f}_years.png")
+        return self.write(encode_photo(picture, "PNG", synthetic=bool(result.changes)), f"agedit_{years:+.0f}_years.png", "download", 2)

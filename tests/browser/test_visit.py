@@ -1,12 +1,14 @@
 """More of what visitors and product managers do on the page: keyboard, strict form, cancelling, profiles, tables, leaving."""
 import json
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import ROOT
+from agedit.weights import Weights
+
 from test_page import PORTRAIT, ages, line, open_tab, page, wait_for_result          # noqa: F401 (page is a fixture)
 
 
@@ -63,25 +65,27 @@ def test_at_rest_the_best_picture_whatever_the_budget(opened):
     page = opened
     slide(page, "budget", 10)
     page.wait_for_function("document.querySelector('#line').innerText.includes('then at rest')", timeout=60_000)
-    assert line(page).count("px") == 2 and "256 px, c = 1" in line(page).split("at rest")[1]
+    r, c = Weights().order[0]
+    assert line(page).count("px") == 2 and f"{r} px, c = {c:g}" in line(page).split("at rest")[1]
 
 
 def test_fast_moves_end_on_the_last_one(opened):
     """Twenty moves in a second, then let go: no older answer replaces the newest."""
     page = opened
     slider = page.locator("#years input[type=range]")
-    for v in [*range(-30, 41, 4), 35]:
+    for v in [*range(40, -31, -4), 35]:
         slider.evaluate("(e, v) => { e.value = v; e.dispatchEvent(new Event('input', {bubbles: true})); }", v)
         page.wait_for_timeout(40)
     slider.evaluate("e => e.dispatchEvent(new PointerEvent('pointerup', {bubbles: true}))")
-    page.wait_for_selector("#download:not([disabled])", timeout=60_000)
-    page.wait_for_timeout(2500)
-    after = int(ages(page).split("now,")[1].split()[0])
-    before = int(ages(page).split("about")[1].split()[0])
+    shown = lambda: (page.locator("#result img").last.get_attribute("src"), ages(page), page.locator("#download").is_enabled())
+    last = shown()
+    for _ in range(30):                         # until nothing moves any more
+        page.wait_for_timeout(2000)
+        if shown() == last and last[2]:
+            break
+        last = shown()
+    before, after = (int(ages(page).split(word)[1].split()[0].rstrip(".")) for word in ("about", "now,"))
     assert slider.input_value() == "35" and after > before + 8
-    shown = page.locator("#result img").last.get_attribute("src")
-    page.wait_for_timeout(1500)
-    assert page.locator("#result img").last.get_attribute("src") == shown
 
 
 def test_the_strict_form_is_under_advanced(opened):
@@ -172,7 +176,7 @@ def test_timing_again_shows_its_progress(opened):
     before = page.locator("#runs img").get_attribute("src")
     page.locator("#tune").click()
     page.wait_for_selector("#tried .progress-level, #tried .progress-text, #tried .eta-bar, #tried .progress-bar", timeout=60_000, state="attached")
-    page.wait_for_function("v => document.querySelector('#runs img').src !== v", arg=before, timeout=120_000)
+    page.wait_for_function("v => document.querySelector('#runs img').src !== v", arg=before, timeout=300_000)
     assert "chosen" in page.locator("#tried").inner_text()
 
 
@@ -204,13 +208,13 @@ def test_closing_the_page_deletes_the_photo_and_its_edits(browser, url, app_fold
     page.wait_for_selector("#photo input[type=file]", state="attached", timeout=60_000)
     page.set_input_files("#photo input[type=file]", str(tmp_path / "private-photo.jpg"))
     wait_for_result(page)
-    cache = app_folder / "cache"
-    folder = page.locator("#result img").first.get_attribute("src").split("file=")[1].rsplit("/", 2)[0]
-    left = lambda: list(cache.rglob("private-photo*")) + list(cache.rglob(f"{folder.rsplit('/', 1)[1]}/*/*"))
+    page.wait_for_selector("#download:not([disabled])", timeout=60_000)
+    folder = Path(page.locator("#result img").first.get_attribute("src").split("file=")[1]).parents[1]
+    left = lambda: list((app_folder / "cache").rglob("private-photo*")) + [p for p in folder.rglob("*") if p.is_file()]
     assert len(left()) >= 3
     page.close(run_before_unload=True)
     context.close()
-    for _ in range(100):
+    for _ in range(300):
         if not left():
             break
         time.sleep(0.2)
