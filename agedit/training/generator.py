@@ -39,11 +39,12 @@ class Settings:
     rate: float = 3e-3
     pixel: float = 2.5         # L1 at three scales
     fine: float = 0.3          # share of the finest: a guess at where a wrinkle lies costs twice, so L1 there erases wrinkles
-    texture: float = 40.0      # strength of the change, by octaves and places
+    texture: float = 150.0     # strength of the change, by octaves and places
+    patch_texture: float = 20.0     # the same on patches, where more than this drew oily ridges
     raw: float = 0.2           # G(f') itself against the target, so that the strict form is a face
     perceptual: float = 5.0
     look: float = 0.3          # the age network's features of an edit against those of its target, and its years
-    adversarial: float = 0.25
+    adversarial: float = 0.3
     features: float = 0.6      # D's features of an edit against those of its target (pix2pixHD, Wang et al., 2018)
     consistency: float = 20.0  # S29
     age: float = 0.05
@@ -228,7 +229,7 @@ class Trainer:
         target, x, r = seen.target, seen.x, y.shape[-1]
         terms = {"pixel": s.pixel * sum(k * (shrink(y, q) - shrink(target, q))[pair].abs().mean()
                                         for k, q in ((s.fine, r), (1, r // 4), (1, 8))),
-                 "texture": s.texture * sum((a - b)[pair].abs().mean()
+                 "texture": (s.texture if whole else s.patch_texture) * sum((a - b)[pair].abs().mean()
                                             for a, b in zip(texture(seen.change(y)), texture(seen.change(target)))),
                  "raw": s.raw * ((new - target)[pair].abs().mean() + ((base - x) * mask.clamp_min(0.1)).abs().mean())}
         if judged and (~pair).any():       # a photo without a target keeps its tint: large patches may not change colour
