@@ -66,7 +66,7 @@ def invert(weights, age, years=YEARS):
         judged = np.maximum.accumulate(terms(sign * grid, np.full(len(grid), age)) @ weights * sign)
         reached = np.flatnonzero(judged >= abs(y))
         # where the judge stops seeing a change the slider must still do something at every year, up to its end
-        most = STRONGEST[sign] * min(1, abs(y) / (max(YEARS) if y > 0 else -min(YEARS))) ** 0.75
+        most = STRONGEST[sign] * min(1, abs(y) / (max(YEARS) if y > 0 else -min(YEARS))) ** 0.5
         result.append(round(float(sign * min(most, grid[reached[0]] if len(reached) else most)), 4))
     return result
 
