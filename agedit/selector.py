@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 WARM_UP = 3          # runs that are not counted: the first compiles and allocates
 LEAST, MOST = 15, 40  # counted runs of a candidate
+QUIET = 30           # the same in a quiet moment
 NEAR = 0.12          # a p90 this close to the budget asks for all runs
 FAR = 1.6            # predicted over this many budgets: not worth a run
 REASONS = {           # why a candidate got its verdict, in the order in which S4 may come to it
@@ -21,7 +22,7 @@ REASONS = {           # why a candidate got its verdict, in the order in which S
     "over": "p90 {p90_ms:.1f} ms exceeds {budget_ms:.4g} ms",
     "again": "timed again in turns with its rival: p90 {p90_ms:.1f} ms",
     "best": "the best whose p90 is within {budget_ms:.4g} ms"}
-MARGIN = 1.04        # a p90 of few runs lies below that of many more often than not, and other photos cost a bit more
+MARGIN = 1.06        # a p90 of few runs lies below that of many more often than not, and other photos cost a bit more
 
 
 def percentile(values, share):
@@ -208,11 +209,13 @@ class Selector:
         return smallest, False
 
     def complete(self):
-        """Time what `choose` could leave out, so that every budget's answer is measured and none only predicted."""
+        """Time what `choose` could leave out or hurry over, so that every budget's answer is measured well and none only predicted."""
         self._timed = set()
         for candidate in self.order:
             if not self._known(candidate):
                 self._time(candidate, math.inf)
+            runs = self.times[candidate].runs
+            runs += [self._once(candidate) for _ in range(QUIET - len(runs))]
 
     def _known(self, candidate):
         return candidate in self.times and len(self.times[candidate].runs) >= LEAST

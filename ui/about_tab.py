@@ -13,4 +13,4 @@ def build():
     gr.Markdown(f"Portraits: {people}.")
     card = FOLDER / "MODEL_CARD.md"
     with gr.Accordion(t("model_card"), open=False):
-        gr.Markdown(card.read_text() if card.exists() else "")
+        gr.Markdown(card.read_text() if card.exists() else "", elem_id="card")

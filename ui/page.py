@@ -25,6 +25,7 @@ CSS = """
 @media (max-width: 640px) {#grid .grid-container {grid-template-columns: repeat(2, 1fr) !important}}
 @media (max-width: 800px) {#examples {contain: inline-size}}
 #whatif p {font-size: 1.05rem}
+#card table {display: block; overflow-x: auto} #card {max-width: calc(min(100vw, 1080px) - 90px); overflow-wrap: anywhere}
 #table, #tried, #method {max-width: calc(min(100vw, 1080px) - 66px); overflow-x: auto}
 #views {align-items: center} #hold {touch-action: none; user-select: none}
 .dark #plot img, .dark #runs img {filter: invert(.91) hue-rotate(180deg)}

@@ -118,7 +118,10 @@ def test_every_tab_and_nothing_wider_than_the_page(page):
     open_tab(page, 2, "#runs img")
     assert "cores" in page.locator("#device-line").inner_text() and fits(page)
     open_tab(page, 3, "#method svg")
-    assert "Fair use" in page.locator("#about-text").inner_text() and fits(page)
+    assert all(w in page.locator("#about-text").inner_text() for w in ("Fair use", "Privacy", "parents", "identify")) and fits(page)
+    page.get_by_text("Model card").first.click()
+    page.wait_for_selector("text=Files and licences", timeout=60_000)
+    assert "CC BY 4.0" in page.content() and fits(page)
 
 
 def test_holding_the_button_shows_the_photo(page):

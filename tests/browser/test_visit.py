@@ -88,6 +88,20 @@ def test_fast_moves_end_on_the_last_one(opened):
     assert slider.input_value() == "35" and after > before + 8
 
 
+def test_the_divider_can_be_dragged(opened):
+    page = opened
+    page.locator("#result").scroll_into_view_if_needed()
+    page.wait_for_timeout(500)
+    cut = lambda: page.evaluate("getComputedStyle(document.querySelector('#result img.fixed')).clipPath")
+    box, before = page.locator("#result img").first.bounding_box(), cut()
+    middle = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + box["width"] / 2, middle)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.25, middle, steps=6)
+    page.mouse.up()
+    page.wait_for_function("v => getComputedStyle(document.querySelector('#result img.fixed')).clipPath !== v", arg=before, timeout=10_000)
+
+
 def test_the_strict_form_is_under_advanced(opened):
     page = opened
     page.get_by_text("Advanced").click()
