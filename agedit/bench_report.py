@@ -41,12 +41,15 @@ def table(data):
     right = c["best"] + c["within_noise"]
     lines.append(_line(f"the choice is the best, {c['budgets']} random budgets", f"{c['best']:.0%} + {c['within_noise']:.0%} edge", ">= 95%", right >= 0.95))
     lines.append(_line("  what counts as the edge: p90s within", f"{c['noise']:.0%}"))
+    lines.append(_line(f"  the device meanwhile, attempt {c['attempts']}", f"{c['drift']} times"))
     lines.append(_line("another budget's answer", f"{c['answer_ms']} ms"))
     lines.append(_line("checking the profile at the next start", f"{c['verify_s']} s"))
     lines.append(_line(f"choosing, {c['seconds']} s, over timing everything", f"{c['share_of_exhaustive']:.0%}", "<= 20%", c["share_of_exhaustive"] <= 0.2))
     for row in data["promise"]:
         r, c = row["submodel"]
         lines.append(_line(f"budget {row['budget_ms']} ms, {r}:{c:g}, {row['edits']} edits: p90", f"{row['p90_share']:.0%} of it", "<= 100%", row["p90_share"] <= 1))
+        if row["told"]:
+            lines.append(_line("  edits at which the page says that nothing fits", f"{row['told']:.0%}"))
         lines.append(_line("  edits within 1.25 times the budget", f"{row['within_125']:.1%}", ">= 99%", row["within_125"] >= 0.99))
     if "peers" in data:
         ms, picked = data["peers"]["ms"], data["peers"]["picked"]
