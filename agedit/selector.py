@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 WARM_UP = 3          # runs that are not counted: the first compiles and allocates
 LEAST, MOST = 15, 40  # counted runs of a candidate
 QUIET = 30           # the same in a quiet moment
+UNSETTLED = 1.3      # p90 over p50 from here on was not a quiet moment
 NEAR = 0.12          # a p90 this close to the budget asks for all runs
 FAR = 1.6            # predicted over this many budgets: not worth a run
 REASONS = {           # why a candidate got its verdict, in the order in which S4 may come to it
@@ -216,6 +217,9 @@ class Selector:
                 self._time(candidate, math.inf)
             runs = self.times[candidate].runs
             runs += [self._once(candidate) for _ in range(QUIET - len(runs))]
+        for candidate in self.order * 2:            # another program's burst widens the spread: look again, twice at most
+            if self.times[candidate].p90 > UNSETTLED * self.times[candidate].p50:
+                self.times[candidate] = Times([self._once(candidate) for _ in range(QUIET)])
 
     def _known(self, candidate):
         return candidate in self.times and len(self.times[candidate].runs) >= LEAST

@@ -17,7 +17,7 @@ def build(service):
     with gr.Row():
         budget = budget_slider("tune-budget", scale=3, min_width=300)
         again = gr.Button(t("tune"), variant="primary", elem_id="tune", scale=2, min_width=220)
-    table = gr.Dataframe(label=t("tried"), interactive=False, elem_id="tried", buttons=[], wrap=True)
+    table = gr.Dataframe(label=t("tried"), interactive=False, elem_id="tried", buttons=[], wrap=True, column_widths=[110, 100, 90, 90, 130, 70, 380])
     plot = gr.Image(label=t("spread"), interactive=False, elem_id="runs", buttons=["download", "fullscreen"], format="png")
     with gr.Row():
         export = gr.DownloadButton(t("export"), size="sm", interactive=False, elem_id="export")

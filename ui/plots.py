@@ -49,8 +49,8 @@ def quality_against_latency(devices, order, budget):
             if points:
                 axes.scatter(*zip(*points), s=46, color=colour if measured else "white", edgecolors=colour, zorder=3,
                              label=name if measured else f"{name}, predicted")
-        for r in rows if k == 0 else ():
-            axes.annotate(f"{r['r']}:{r['c']:g}", (r["p90_ms"], r["lpips"]), (5, 6), textcoords="offset points", fontsize=8,
+        for n, r in enumerate(sorted(rows, key=lambda r: r["p90_ms"]) if k == 0 else ()):      # above and below in turns: neighbours stay legible
+            axes.annotate(f"{r['r']}:{r['c']:g}", (r["p90_ms"], r["lpips"]), (5, 6 if n % 2 else -12), textcoords="offset points", fontsize=8,
                           color=INK, weight="bold" if r["chosen"] else "normal")
             if r["chosen"]:
                 axes.scatter([r["p90_ms"]], [r["lpips"]], s=190, facecolors="none", edgecolors=CHOSEN, linewidths=1.8, zorder=4)
