@@ -13,6 +13,7 @@ TEMPLATE = np.array([[0.3799, 0.4767], [0.6201, 0.4767], [0.3877, 0.7278], [0.61
 EYE_MOUTH = ((33, 133), (362, 263), (61,), (291,))      # face-mesh points behind the four
 OVAL = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152, 148, 176, 149,
         150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109)
+MOST_FACES = 20                   # of one photo, the largest: a crowd must not keep everybody else waiting
 MIN_FRAME, MAX_YAW = 64, 60       # pixels of the photo across the template; degrees
 
 
@@ -76,7 +77,7 @@ class FaceFinder:
                                                     min_detection_confidence=0.3)
 
     def find(self, rgb):
-        """All faces of RGB uint8 (H, W, 3), largest first; raises AgeEditError when there is none."""
+        """All faces of RGB uint8 (H, W, 3), the MOST_FACES largest, largest first; raises AgeEditError when there is none."""
         boxes = self._boxes(rgb, 640)
         if not len(boxes) and max(rgb.shape[:2]) > 640:
             boxes = self._boxes(rgb, 1600)
@@ -84,7 +85,7 @@ class FaceFinder:
             pad = max(rgb.shape[:2]) // 3
             boxes = self._boxes(cv2.copyMakeBorder(rgb, pad, pad, pad, pad, cv2.BORDER_REPLICATE), 640)
             boxes[:, [0, 1, 4, 5, 6, 7]] -= pad
-        faces = []
+        boxes, faces = sorted(boxes, key=lambda box: -box[2] * box[3])[:MOST_FACES], []
         for face in sorted(filter(None, (self._landmarks(rgb, box) for box in boxes)), key=lambda face: -face.frame):
             centre = face.points.mean(0)             # two boxes may end on one face: keep it once
             if all(np.linalg.norm(centre - f.points.mean(0)) > 0.25 * f.frame for f in faces):

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from agedit import AgeEditError, load_photo
-from agedit.align import EYE_MOUTH, TEMPLATE, Face, align, similarity, unalign
+from agedit.align import EYE_MOUTH, MOST_FACES, TEMPLATE, Face, align, similarity, unalign
 
 from conftest import PORTRAITS
 
@@ -84,3 +84,11 @@ def test_exif_orientation_and_tilted_heads(engine, portrait, tmp_path, turn):
 def test_a_photo_without_a_face_is_refused_plainly(engine):
     with pytest.raises(AgeEditError, match="No face was found"):
         engine.find_faces(smooth_photo(300))
+
+
+def test_of_a_crowd_the_largest_faces_are_taken(engine):
+    small = [cv2.resize(load_photo(p), (180, 180), interpolation=cv2.INTER_AREA) for p in PORTRAITS[:6]]
+    crowd = np.vstack([np.hstack(small)] * 5)
+    crowd[:360, :360] = cv2.resize(load_photo(PORTRAITS[0]), (360, 360), interpolation=cv2.INTER_AREA)
+    faces = engine.find_faces(crowd)
+    assert 10 < len(faces) <= MOST_FACES and faces[0].frame > 1.5 * faces[1].frame

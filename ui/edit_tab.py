@@ -132,8 +132,10 @@ def build(service, visit):
     @said
     def refine(visit, years, budget, who, view, strict, request: gr.Request):
         """The budget is for dragging; at rest the best picture follows, unless the slider has moved on."""
-        moved = visit is None or visit.done != (years, budget, who, view, strict)
-        if moved or (lambda best: (best["r"], best["c"]))(visit.choose(PATIENCE, strict)["submodel"]) == visit.submodel:
+        if visit is None or visit.done != (years, budget, who, view, strict):
+            return [gr.skip()] * 4
+        best = visit.choose(PATIENCE, strict)["submodel"]
+        if (best["r"], best["c"]) == visit.submodel:
             return [gr.skip()] * 4
         return show(visit, PATIENCE, who, view, strict, True, request)
 
