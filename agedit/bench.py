@@ -251,11 +251,9 @@ def moves(engine, runs=40):
     for rc in (one, other):
         editor.prepare(0, rc)
     whole, parts, reads, after = [], [], [], {one: [], other: []}
-    last = one
     for k, swap in enumerate(np.random.default_rng(0).random(runs * 2) < 0.5):
         if swap:                                    # the other sub-model gets a move in between
             editor.edit(10 + k % 20, submodel=other, limit=SHOWN)
-        last = other if swap else one
         start = time.perf_counter()
         edit = editor.edit(10 + k % 20, submodel=one, limit=SHOWN)
         middle = time.perf_counter()
@@ -265,7 +263,7 @@ def moves(engine, runs=40):
         reads.append((time.perf_counter() - end) * 1e3)
         whole.append((end - start) * 1e3)
         parts.append(edit.ms["generate"] + edit.ms["blend"] + (end - middle) * 1e3)
-        after[last].append(whole[-1])
+        after[other if swap else one].append(whole[-1])
     median = lambda v: float(np.median(v[3:]))
     return {"ms": round(median(whole), 2), "share": round(median(parts) / median(whole), 3), "switch_ratio": round(median(after[other]) / median(after[one]), 2),
             "read_ms": round(median(reads), 2)}

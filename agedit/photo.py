@@ -79,7 +79,8 @@ def encode_photo(rgb, format="PNG", synthetic=False, lasting=False):
     synthetic: also write metadata that says so (PNG, JPEG and WebP; see `agedit.mark`). No pixel changes.
     """
     buffer = io.BytesIO()
-    options = {"PNG": {"compress_level": 1}, "JPEG": {"quality": 95, "subsampling": "4:4:4"} if lasting else {"quality": 93, "subsampling": "4:2:0"}, "WEBP": {"quality": 95}}.get(format, {})
+    jpeg = {"quality": 95, "subsampling": "4:4:4"} if lasting else {"quality": 93, "subsampling": "4:2:0"}
+    options = {"PNG": {"compress_level": 1}, "JPEG": jpeg, "WEBP": {"quality": 95}}.get(format, {})
     if synthetic and format == "PNG":
         info = PngInfo()
         info.add_itxt("XML:com.adobe.xmp", XMP.decode())

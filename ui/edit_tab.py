@@ -80,9 +80,12 @@ def build(service, visit):
         else:
             visit.ran, visit.notes, visit.submodel = text, notes, (r, c)
         with visit.service.lock:
-            before, after = visit.editor.prepare(face).age, visit.editor.age(shown["result"], face)
             if full:
-                text = say(request, "identity", identity=visit.editor.read(shown["result"], face)["identity"], ran=text)
+                reading = visit.editor.read(shown["result"], face)
+                before, after = reading["age_before"], reading["age_after"]
+                text = say(request, "identity", identity=reading["identity"], ran=text)
+            else:                           # while dragging, the age alone
+                before, after = visit.editor.prepare(face).age, visit.editor.age(shown["result"], face)
         text += notes
         ages = gr.update(info=say(request, "looks", before=before, after=after))
         if view == "beside":
