@@ -13,7 +13,7 @@ import urllib.request
 import numpy as np
 
 from agedit.bench_choice import by_faces, by_visitors, choosing, promise
-from agedit.blend import add_change, add_change_to_crop, keep_tone, keep_warm
+from agedit.blend import add_change, add_change_to_crop
 from agedit.editor import AgeEditor
 from agedit.graph import Builder, generator_graph, photo_inputs
 from agedit.photo import encode_photo, load_photo
@@ -187,7 +187,7 @@ def _whole_edit(engine, submodel, graph=None):
         turn[0] += 1
         if graph:
             change = (network({"f": prepared.f + np.float32(turn[0] * 0.01), **photos}) - base)[0].transpose(1, 2, 0)
-            change = keep_warm(keep_tone(change * 127.5), prepared.crop)
+            change = prepared.tone(1024)(change * 127.5)
             picture = add_change(editor.view(SHOWN), change, prepared.mask, prepared.face.scaled(editor.rgb.shape, editor.view(SHOWN).shape))
         else:
             picture = editor.edit(10 + turn[0] % 20, limit=SHOWN).picture
@@ -212,7 +212,7 @@ def lowered(engine):
         run = lambda years: exact({"f": prepared.f + np.float32(engine.weights.alpha(years, prepared.age, *full)) * n, **photos})
         for years in (-20, 30):
             change = (run(years) - run(0))[0].transpose(1, 2, 0) * 127.5
-            precise = add_change_to_crop(prepared.crop, keep_warm(keep_tone(change), prepared.crop), prepared.mask)
+            precise = add_change_to_crop(prepared.crop, prepared.tone(full[0])(change), prepared.mask)
             shown = editor.crop(editor.edit(years))
             apart = np.abs(shown.astype(np.int16) - precise)
             worst = max(worst, int(apart.max()))

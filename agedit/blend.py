@@ -1,5 +1,4 @@
 """The picture: a soft face-and-hair mask, and the generated change added to the photo at its own resolution."""
-import functools
 from pathlib import Path
 
 import cv2
@@ -9,14 +8,17 @@ from agedit.align import MODELS, OVAL, region
 from agedit.errors import AgeEditError
 
 MASK_SIZE, HAIR_SIZE = 256, 160
-TONE = 0.95           # share of the colour change of patches of skin, and of the brightness of the whole face, that is taken back
-PATCHES, PATCH_BLUR, FACE_BLUR = 32, 1.0, 3.2     # a grid over the crop; sigmas in its cells: a patch of skin, the whole face
+TONE, BRIGHTNESS = 0.9, 0.95         # share of a change's colour outside the hair, and of the whole face's brightness, that is taken back
+PLACES, FACE_BLUR = 32, 3.2          # a grid over the crop; what counts as the whole face: a sigma in its cells
+SHADE = 48            # levels of 255 that are added to a pixel before its colour is taken: that of the darkest is noise
 LUMA = (0.299, 0.587, 0.114)
+WEIGHTS = np.float32([LUMA])
+CAST = np.float32(255) * np.float32([[0, 1.403, 0], [0, -0.714, -0.344], [0, 0, 1.773]])     # YCrCb to RGB
 RIM = 0.16           # widest gap between forehead and hair that is still skin, in crops
 
 
 class Masker:
-    """Soft mask of face, ears, throat and hair in the reference position. Not thread-safe."""
+    """Soft masks in the reference position. Not thread-safe."""
 
     def __init__(self, models=MODELS):
         from ai_edge_litert.interpreter import Interpreter
@@ -29,21 +31,23 @@ class Masker:
         self.output = self.network.get_output_details()[0]["index"]
 
     def hair(self, crop):
-        """Probability of hair, float32 (160, 160) in 0..1, for an aligned RGB uint8 (S, S, 3)."""
+        """How much each place is hair, float32 (256, 256) in 0..1, in an aligned RGB uint8 (S, S, 3)."""
         small = cv2.resize(crop, (HAIR_SIZE, HAIR_SIZE), interpolation=cv2.INTER_AREA)
         self.network.set_tensor(self.input, small[None].astype(np.float32) / 255)
         self.network.invoke()
-        return self.network.get_tensor(self.output)[0, ..., 0]
+        hair = cv2.resize(self.network.get_tensor(self.output)[0, ..., 0], (MASK_SIZE, MASK_SIZE), interpolation=cv2.INTER_LINEAR)
+        return cv2.GaussianBlur(np.clip(hair * 1.6 - 0.3, 0, 1), (0, 0), MASK_SIZE * 0.006)
 
-    def mask(self, crop, face, shape):
-        """float32 (256, 256) in 0..1; fades out towards the crop's edge and is 0 outside the photo's `shape` (H, W)."""
+    def mask(self, hair, face, shape):
+        """What may change, face, ears, throat and `hair`: float32 (256, 256) in 0..1.
+
+        It fades out towards the crop's edge and is 0 outside the photo's `shape` (H, W).
+        """
         s = MASK_SIZE
         points = cv2.transform(face.points[None, list(OVAL)], face.matrix)[0] * s
         head = np.zeros((s, s), np.float32)
         cv2.fillConvexPoly(head, np.round(points).astype(np.int32), 1.0)
         head = cv2.dilate(head, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (int(s * 0.05) | 1,) * 2))
-        hair = cv2.resize(self.hair(crop), (s, s), interpolation=cv2.INTER_LINEAR)
-        hair = np.clip(hair * 1.6 - 0.3, 0, 1)
         mask = np.maximum(head, hair)
         # the forehead's rim lies between the landmarks' oval and the hair: close it, above the eyes only
         pad = int(s * RIM) | 1
@@ -53,7 +57,7 @@ class Masker:
         mask[:s // 2, left:right] = closed[:s // 2, left:right]
         mask = cv2.GaussianBlur(mask, (0, 0), s * 0.014)
         ramp = np.clip((np.minimum(np.arange(s), np.arange(s)[::-1]) + 0.5) / (s * 0.07), 0, 1)
-        ramp = ramp * ramp * (3 - 2 * ramp)
+        ramp = (ramp * ramp * (3 - 2 * ramp)).astype(np.float32)
         inside = warp_inside(face, shape, s)
         return mask * ramp[:, None] * ramp[None] * cv2.dilate(inside, np.ones((5, 5)))      # the photo's own edge cuts exactly
 
@@ -65,44 +69,47 @@ def warp_inside(face, shape, size):
     return ((places > -0.5) & (places < np.array(shape[1::-1]) - 0.5)).all(-1).astype(np.float32)
 
 
-@functools.lru_cache(maxsize=None)
-def skin(size):
-    """Soft ellipse over the face, hair left out, in the reference position: float32 (size, size, 1) in 0..1."""
-    line = (np.arange(size, dtype=np.float32) + 0.5) / size
-    return np.exp(-(((line - 0.5) / 0.25) ** 4)[None] - (((line - 0.6) / 0.29) ** 4)[:, None])[:, :, None]
+class Tone:
+    """What keeps a photo's colours through an edit, made ready for pictures of one resolution.
 
-
-def keep_tone(change, strength=TONE):
-    """The change without most of what it does to the colour of patches of skin, and to the brightness of the whole face.
-
-    People of another age are not of another colour, but the teacher's and the photos' are (`training.batches.keep_tone`
-    is the same in training, so the networks learn what is shown).
+    People of another age are not of another colour, but the teacher's and the photos' are. So outside the hair a change
+    is light and dark of the photo's own colour (`training.batches.keep_tone` is the same in training: the networks learn
+    what is shown), and hair may lose its colour but turn no bluer or greener than grey.
 
     Args:
-        change: float32 (r, r, 3), r a multiple of 32, in the reference position.
+        crop: RGB uint8 (S, S, 3), aligned. mask, hair: float32 (256, 256) in 0..1, see `Masker`. r: a multiple of 32.
     """
-    r = change.shape[0]
-    patches = cv2.GaussianBlur(cv2.resize(change, (PATCHES, PATCHES), interpolation=cv2.INTER_AREA), (0, 0), PATCH_BLUR)
-    grey = patches @ np.array(LUMA, np.float32)
-    tone = patches - (grey - cv2.GaussianBlur(grey, (0, 0), FACE_BLUR))[:, :, None]
-    return change - strength * skin(r) * cv2.resize(tone, (r, r), interpolation=cv2.INTER_LINEAR)
 
+    def __init__(self, crop, mask, hair, r):
+        area = lambda v, size: cv2.resize(v, (size, size), interpolation=cv2.INTER_AREA if size < v.shape[0] else cv2.INTER_LINEAR)
+        self.photo = area(crop, r).astype(np.float32)
+        kept = area(1 - hair, r)
+        light = self.photo + SHADE
+        self.shade = kept[:, :, None] * light / cv2.transform(light, WEIGHTS)[:, :, None]
+        self.drawn = np.repeat(1 - TONE * kept[:, :, None], 3, 2)
+        self.face = area(mask * (1 - hair), PLACES)
+        self.around = cv2.GaussianBlur(self.face, (0, 0), FACE_BLUR) + 0.01
+        before = cv2.cvtColor(self.photo / np.float32(255), cv2.COLOR_RGB2YCrCb)
+        self.least, self.most = np.minimum(before[:, :, 1], 0.5), np.maximum(before[:, :, 2], 0.5)
 
-def keep_warm(change, crop):
-    """The change without blue or green casts: skin, lips and hair lie on the warm side of grey, and grey hair is grey.
+    def __call__(self, change):
+        """The change, float32 (r, r, 3) in units of 0..255, as it is shown."""
+        return self.keep_warm(self.keep_tone(change))
 
-    No pixel becomes bluer or greener than grey, or than it was.
+    def keep_tone(self, change):
+        """The change with most of its colour outside the hair, and of the brightness of the whole face, taken back."""
+        size, grey = change.shape[1::-1], cv2.transform(change, WEIGHTS)
+        whole = cv2.GaussianBlur(cv2.resize(grey, (PLACES, PLACES), interpolation=cv2.INTER_AREA) * self.face, (0, 0), FACE_BLUR)
+        whole = cv2.resize(whole / self.around, size, interpolation=cv2.INTER_LINEAR)
+        return change * self.drawn + self.shade * (TONE * grey - BRIGHTNESS * whole)[:, :, None]
 
-    Args:
-        change: float32 (r, r, 3) in units of 0..255. crop: RGB uint8 (S, S, 3), the aligned photo.
-    """
-    photo = cv2.resize(crop, change.shape[:2], interpolation=cv2.INTER_AREA).astype(np.float32)
-    before, after = (cv2.cvtColor(v / np.float32(255), cv2.COLOR_RGB2YCrCb) for v in (photo, photo + change))
-    cast = np.zeros_like(after)                     # how far red-green and blue-yellow go beyond the limit; grey is 0.5
-    cast[:, :, 1] = np.minimum(after[:, :, 1] - np.minimum(before[:, :, 1], 0.5), 0)
-    cast[:, :, 2] = np.maximum(after[:, :, 2] - np.maximum(before[:, :, 2], 0.5), 0)
-    cr, cb = cast[:, :, 1], cast[:, :, 2]
-    return change - np.float32(255) * np.stack([1.403 * cr, -0.714 * cr - 0.344 * cb, 1.773 * cb], -1)
+    def keep_warm(self, change):
+        """The change without blue or green casts: no pixel becomes bluer or greener than grey, or than it was."""
+        after = cv2.cvtColor((self.photo + change) / np.float32(255), cv2.COLOR_RGB2YCrCb)
+        cast = np.zeros_like(after)                 # how far red-green and blue-yellow go beyond the limit; grey is 0.5
+        np.minimum(after[:, :, 1] - self.least, 0, out=cast[:, :, 1])
+        np.maximum(after[:, :, 2] - self.most, 0, out=cast[:, :, 2])
+        return change - cv2.transform(cast, CAST)
 
 
 def add_change(photo, change, mask, face):

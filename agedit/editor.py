@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from agedit.align import align
-from agedit.blend import add_change, add_change_to_crop, keep_tone, keep_warm
+from agedit.blend import Tone, add_change, add_change_to_crop
 from agedit.errors import AgeEditError
 from agedit.readout import SAME_PERSON, identity
 from agedit.runtime import Engine
@@ -38,9 +38,15 @@ class _Prepared:
         self.face = face
         size = max(CROP, engine.weights.resolutions[-1])
         self.crop = align(rgb, face, size)
-        self.mask = engine.mask(self.crop, face, rgb.shape[:2])
+        self.mask, self.hair = engine.masks(self.crop, face, rgb.shape[:2])
         self.f, (self.age, _) = engine.encode(self.crop), engine.readout.age(self.crop)
-        self.photos, self.base, self.embedding = {}, {}, None
+        self.photos, self.base, self.tones, self.embedding = {}, {}, {}, None
+
+    def tone(self, r):
+        """The photo's `blend.Tone` for pictures of r pixels."""
+        if r not in self.tones:
+            self.tones[r] = Tone(self.crop, self.mask, self.hair, r)
+        return self.tones[r]
 
 
 class AgeEditor:
@@ -135,9 +141,9 @@ class AgeEditor:
         return Edit(photo.copy() if picture is photo else picture, changes, wanted, (r, c), ms, strict)
 
     def change(self, years, face=0, submodel=None):
-        """G(f') - G(f), the skin's colour kept (`blend.keep_tone`): float32 (r, r, 3) in units of 0..255, in the reference position (see `blend.add_change`)."""
+        """G(f') - G(f), the photo's colours kept (`blend.Tone`): float32 (r, r, 3) in units of 0..255, in the reference position (see `blend.add_change`)."""
         prepared, (r, c) = self.prepare(face), submodel or self.submodel
-        return keep_warm(keep_tone((self._run(prepared, years, r, c) - self._base(prepared, r, c)) * 127.5), prepared.crop)
+        return prepared.tone(r)((self._run(prepared, years, r, c) - self._base(prepared, r, c)) * 127.5)
 
     def prepare(self, index, submodel=None):
         """Align and encode a face now, and with `submodel` run G_{r,c}(f), so that its first edit is quick."""
@@ -146,7 +152,7 @@ class AgeEditor:
         if index not in self._prepared:
             self._prepared[index] = _Prepared(self.engine, self.rgb, self.faces[index])
         if submodel:
-            self._base(self._prepared[index], *submodel)
+            self._base(self._prepared[index], *submodel), self._prepared[index].tone(submodel[0])
         return self._prepared[index]
 
     def crop(self, edit, index=0):

@@ -177,10 +177,12 @@ class Engine:
         with self._faces:
             return finder.find(rgb)
 
-    def mask(self, crop, face, shape):
+    def masks(self, crop, face, shape):
+        """What may change in an aligned crop, and its hair: see `blend.Masker`."""
         masker = self._get("masker", lambda: Masker(self.weights.folder))
         with self._faces:
-            return masker.mask(crop, face, shape)
+            hair = masker.hair(crop)
+            return masker.mask(hair, face, shape), hair
 
     @property
     def readout(self):

@@ -9,7 +9,7 @@ import pytest
 
 from agedit import AgeEditError, AgeEditor, load_photo
 from agedit.align import align
-from agedit.blend import keep_tone
+from agedit.blend import Tone
 from agedit.runtime import Engine
 from agedit.weights import FOLDER, Weights
 
@@ -71,15 +71,26 @@ def test_a_quick_look_is_the_same_edit_smaller(editor):
     assert np.abs(again.astype(int) - small).mean() < 2
 
 
-def test_the_skins_colour_is_kept_and_its_wrinkles_and_hair_are_not():
+def tone_of(colour, r=128, hair=0.0):
+    """The Tone of a plain photo, all of it face, `hair` of it hair."""
+    crop = np.full((256, 256, 3), colour, np.uint8)
+    return Tone(crop, np.ones((256, 256), np.float32), np.full((256, 256), hair, np.float32), r)
+
+
+def test_a_change_is_light_and_dark_of_the_skins_own_colour():
+    skin = np.float32((200, 150, 120))
     tan = np.zeros((128, 128, 3), np.float32)
     tan[:] = (10, -5, -20)
-    kept = keep_tone(tan)
-    assert np.abs(kept[77, 64]).max() < 5 and np.allclose(kept[2, 64], tan[2, 64], atol=0.5)         # cheek, hair
+    assert np.abs(tone_of(skin).keep_tone(tan)).max() < 3                             # the whole face keeps its colour and brightness
+    assert np.allclose(tone_of(skin, hair=1).keep_tone(tan), tan, atol=1e-3)          # hair may turn grey
     wrinkle = np.zeros((128, 128, 3), np.float32)
-    wrinkle[70] = -40
-    assert keep_tone(wrinkle)[70, 64].max() < -34
-    assert not keep_tone(np.zeros((64, 64, 3), np.float32)).any()
+    wrinkle[70] = (-20, -40, -60)                                                     # an orange line
+    kept = tone_of(skin).keep_tone(wrinkle)[70, 64]
+    assert kept.max() < -28 and kept[0] < kept[1] < kept[2]                           # stays dark, in the skin's proportions
+red_over_blue = lambda v: v[0] / v[2]
+    was, shown, drawn = (red_over_blue(v) for v in (skin, skin + kept, skin + wrinkle[70, 64]))
+    assert abs(shown - was) < 0.3 * abs(drawn - was)
+    assert not tone_of(skin, 64).keep_tone(np.zeros((64, 64, 3), np.float32)).any()
 
 
 def test_the_strict_form_is_the_generated_face_alone(engine, editor):
@@ -173,13 +184,10 @@ def test_one_weight_file_serves_every_sub_model(engine):
 
 
 def test_no_change_makes_a_cast_of_blue_or_green():
-    from agedit.blend import keep_warm
-    crop = np.full((128, 128, 3), (150, 110, 90), np.uint8)             # skin
+    skin, sky = tone_of((150, 110, 90), 64), tone_of((90, 120, 200), 64)
     blue = np.broadcast_to(np.float32((-60, 0, 60)), (64, 64, 3)).copy()
-    shown = crop[0, 0] + keep_warm(blue, crop)[32, 32]
-    assert np.ptp(shown) < 2                                           # grey at the most
+    assert np.ptp((150, 110, 90) + skin.keep_warm(blue)[32, 32]) < 2           # grey at the most
     wrinkle = np.full((64, 64, 3), -12, np.float32)
-    assert np.abs(keep_warm(wrinkle, crop) - wrinkle).max() < 0.1         # light and dark stay as drawn
-    sky = np.full((128, 128, 3), (90, 120, 200), np.uint8)
-    assert np.abs(keep_warm(wrinkle, sky) - wrinkle).max() < 0.1          # what was blue may stay blue
-    assert np.abs(keep_warm(wrinkle * 0, crop)).max() < 1e-3
+    assert np.abs(skin.keep_warm(wrinkle) - wrinkle).max() < 0.1         # light and dark stay as drawn
+    assert np.abs(sky.keep_warm(wrinkle) - wrinkle).max() < 0.1          # what was blue may stay blue
+    assert np.abs(skin.keep_warm(wrinkle * 0)).max() < 1e-3

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from agedit.blend import FACE_BLUR, LUMA, PATCH_BLUR, PATCHES, TONE, skin
+from agedit.blend import BRIGHTNESS, FACE_BLUR, LUMA, PLACES, SHADE, TONE
 from agedit.errors import AgeEditError
 from agedit.training.common import batch_of
 from agedit.training.data import Crops
@@ -21,25 +21,38 @@ def shrink(x, r):
 
 
 def _blur(x, sigma):
-    """Gaussian blur of (B, C, s, s) with OpenCV's kernel size and border, so that both forms of `keep_tone` agree."""
+    """Gaussian blur of (B, C, s, s) with OpenCV's kernel size and border, so that training and app agree."""
     line = torch.from_numpy(cv2.getGaussianKernel(round(sigma * 8 + 1) | 1, sigma)[:, 0]).to(x)
     c, half = x.shape[1], len(line) // 2
     x = F.conv2d(F.pad(x, (half,) * 4, "reflect"), line.view(1, 1, 1, -1).expand(c, -1, -1, -1), groups=c)
     return F.conv2d(x, line.view(1, 1, -1, 1).expand(c, -1, -1, -1), groups=c)
 
 
-def keep_tone(change, strength=TONE):
-    """`blend.keep_tone` in PyTorch, for (B, 3, s, s): what the app shows of a change is what the losses see of it."""
-    s = change.shape[-1]
-    patches = _blur(shrink(change, PATCHES), PATCH_BLUR)
-    grey = (patches * torch.tensor(LUMA).to(change)[:, None, None]).sum(1, keepdim=True)
-    tone = patches - (grey - _blur(grey, FACE_BLUR))
-    face = torch.from_numpy(skin(s)).to(change).permute(2, 0, 1)
-    return change - strength * face * F.interpolate(tone, size=(s, s), mode="bilinear")
+def keep_tone(change, photo, mask, hair, whole=None):
+    """`blend.Tone.keep_tone` in PyTorch: what the app shows of a change is what the losses see of it.
+
+    Args:
+        change, photo: (B, 3, s, s) in units of -1..1. mask, hair: (B, 1, s, s) in 0..1.
+        whole: (B, 1, s, s), the brightness of the whole face where `change` is only a part of it (see `brightness`).
+    """
+    kept, luma = 1 - hair, torch.tensor(LUMA).to(change)[:, None, None]
+    light = (photo + 1) * 127.5 + SHADE
+    shade = light / (light * luma).sum(1, keepdim=True)
+    whole = brightness(change, mask, hair) if whole is None else whole
+    grey = (change * luma).sum(1, keepdim=True)
+    return change * (1 - TONE * kept) + kept * shade * (TONE * grey - BRIGHTNESS * whole)
+
+
+def brightness(change, mask, hair):
+    """What a change does to the brightness of the whole face: (B, 1, s, s)."""
+    s, face = change.shape[-1], shrink(mask * (1 - hair), PLACES)
+    grey = shrink((change * torch.tensor(LUMA).to(change)[:, None, None]).sum(1, keepdim=True), PLACES)
+    whole = _blur(grey * face, FACE_BLUR) / (_blur(face, FACE_BLUR) + 0.01)
+    return F.interpolate(whole, size=(s, s), mode="bilinear")
 
 
 class Batches:
-    """Draws batches from prepared folders: dict of x, target, mask, years, age, pair (bool), hidden (bool).
+    """Draws batches from prepared folders: dict of x, target, mask, hair, years, age, pair (bool), hidden (bool).
 
     Args:
         photos: rows of a batch that are labelled photos without a second age. strict: share of pair rows whose photo is
@@ -75,16 +88,16 @@ class Batches:
             rows_a.append((crops, i)), rows_b.append((crops, i))
             years.append(goal - crops.age[i]), ages.append(crops.age[i])
         load = lambda rows: [torch.cat(t) for t in zip(*([shrink(v, size) for v in batch_of(c.images, [i], self.device)] for c, i in rows))]
-        (x, mask), (target, _) = load(rows_a), load(rows_b)
+        (x, mask, hair), (target, *_) = load(rows_a), load(rows_b)
         pair = torch.arange(len(x), device=self.device) < self.batch - photos
         hidden = pair & (torch.from_numpy(rng.random(len(x))).to(self.device) < self.strict)
-        x, target, mask = self._augment(x, x + keep_tone(target - x), mask, pair)
+        x, target, mask, hair = self._augment(x, target, mask, hair, pair)
         number = lambda v: torch.tensor(v, dtype=torch.float32, device=self.device)
-        return {"x": x, "target": target, "mask": mask, "years": number(years), "age": number(ages), "pair": pair,
+        return {"x": x, "target": target, "mask": mask, "hair": hair, "years": number(years), "age": number(ages), "pair": pair,
                 "hidden": hidden}
 
-    def _augment(self, x, target, mask, pair):
-        """Both pictures of a row alike: mirror, small pose, colour; then blur and noise of the photo alone."""
+    def _augment(self, x, target, mask, hair, pair):
+        """Both pictures of a row alike: mirror, small pose, colour; the tone kept; then blur and noise of the photo alone."""
         rng, n = self.rng, len(x)
         draw = lambda lo, hi, k=1: torch.tensor(rng.uniform(lo, hi, (n, k, 1, 1)), dtype=x.dtype, device=x.device)
         angle, zoom = rng.normal(0, 3, n) * DEGREE, np.exp(rng.normal(0, 0.04, n))
@@ -92,8 +105,8 @@ class Batches:
         theta = np.stack([np.stack([np.cos(angle) * zoom * flip, -np.sin(angle) * zoom, rng.normal(0, 0.02, n)], 1),
                           np.stack([np.sin(angle) * zoom * flip, np.cos(angle) * zoom, rng.normal(0, 0.02, n)], 1)], 1)
         grid = F.affine_grid(torch.tensor(theta, dtype=x.dtype, device=x.device), x.shape, align_corners=False)
-        stack = F.grid_sample(torch.cat([x, target, mask], 1), grid, padding_mode="border", align_corners=False)
-        x, target, mask = stack[:, :3], stack[:, 3:6], stack[:, 6:]
+        stack = F.grid_sample(torch.cat([x, target, mask, hair], 1), grid, padding_mode="border", align_corners=False)
+        x, target, mask, hair = stack[:, :3], stack[:, 3:6], stack[:, 6:7], stack[:, 7:]
         gain, tint, offset = draw(0.7, 1.2), draw(0.93, 1.07, 3), draw(-0.2, 0.15)
         x, target = ((v * gain * tint + offset).clamp(-1, 1) for v in (x, target))
         soft = torch.tensor(rng.random((n, 1, 1, 1)) < 0.25, device=x.device)
@@ -101,7 +114,7 @@ class Batches:
         grain = torch.randn_like(x) * draw(-0.05, 0.05).clamp_min(0)
         degraded = torch.where(soft, blurred, x) + grain
         # the asked change is added to the photo as it is: a noisy photo stays noisy
-        target = degraded + mask * (target - x) * pair[:, None, None, None]
+        target = degraded + mask * keep_tone(target - x, x, mask, hair) * pair[:, None, None, None]
         lasting = dict(memory_format=torch.channels_last)
         return (degraded.clamp(-1, 1).contiguous(**lasting), target.clamp(-1, 1).contiguous(**lasting),
-                mask.contiguous(**lasting))
+                mask.contiguous(**lasting), hair.contiguous(**lasting))

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from agedit.blend import add_change_to_crop, keep_tone, keep_warm
+from agedit.blend import Tone, add_change_to_crop
 from agedit.runtime import Engine, to_network
 from agedit.submodel import cost
 from agedit.training.data import Crops
@@ -25,9 +25,10 @@ class Shown:
     """What the app shows of a prepared crop: photo + m (G(f + alpha n) - G(f))."""
 
     def __init__(self, engine, image):
-        self.engine, self.crop, self.mask = engine, np.ascontiguousarray(image[:, :, :3]), image[:, :, 3] / np.float32(255)
+        self.engine, self.crop = engine, np.ascontiguousarray(image[:, :, :3])
+        self.mask, self.hair = image[:, :, 3] / np.float32(255), image[:, :, 4] / np.float32(255)
         self.f, self.age = engine.encode(self.crop), engine.readout.age(self.crop)[0]
-        self.base = {}
+        self.base, self.tones = {}, {}
 
     def run(self, alpha, r, c):
         n = self.engine.weights.arrays["age_vector"]
@@ -36,8 +37,9 @@ class Shown:
     def edit(self, alpha, r, c):
         if (r, c) not in self.base:
             self.base[r, c] = self.run(0, r, c)
-        change = keep_tone((self.run(alpha, r, c) - self.base[r, c]) * 127.5)
-        return add_change_to_crop(self.crop, keep_warm(change, self.crop), self.mask)
+        if r not in self.tones:
+            self.tones[r] = Tone(self.crop, self.mask, self.hair, r)
+        return add_change_to_crop(self.crop, self.tones[r]((self.run(alpha, r, c) - self.base[r, c]) * 127.5), self.mask)
 
     def change(self, alpha, r, c):
         """Judged years."""

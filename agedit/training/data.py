@@ -1,6 +1,6 @@
 """Stage `prepare`: photos and same-person pairs into aligned crops with masks (S11), ages and labels (S12).
 
-Writes `crops.npy`, uint8 (N, 256, 256, 4): RGB and the blend mask, and `table.csv`, one row a crop.
+Writes `crops.npy`, uint8 (N, 256, 256, 5): RGB, the blend mask and the hair, and `table.csv`, one row a crop.
 """
 import csv
 import hashlib
@@ -89,14 +89,19 @@ def _prepare(job):
             elif scale != 1:
                 continue
             crop = align(photo, face, SIZE)
+            hair = _worker["masker"].hair(crop)
         except AgeEditError:
             return result
         if mask is None:
-            mask = (_worker["masker"].mask(crop, face, photo.shape[:2]) * 255 + 0.5).astype(np.uint8)
+            mask = _worker["masker"].mask(hair, face, photo.shape[:2])
         judged, male = _worker["readout"].age(crop)
         result.append(([kind, file, person, age, gender or ("0" if male > 0.5 else "1"), beta, f"{judged:.2f}",
-                        int(is_held_out(person))], np.dstack([crop, mask]), photo.shape[0]))
+                        int(is_held_out(person))], np.dstack([crop, to_bytes(mask), to_bytes(hair)]), photo.shape[0]))
     return result
+
+
+def to_bytes(mask):
+    return (mask * 255 + 0.5).astype(np.uint8)
 
 
 def prepare(out, photos=None, labels=None, pairs=(), workers=2):
@@ -115,7 +120,7 @@ def prepare(out, photos=None, labels=None, pairs=(), workers=2):
     total = sum(map(len, jobs))
     if not total:
         raise AgeEditError("Nothing to prepare; give --photos with --labels, or --pairs.")
-    crops = np.lib.format.open_memmap(out / "crops.tmp.npy", "w+", np.uint8, (total, SIZE, SIZE, 4))
+    crops = np.lib.format.open_memmap(out / "crops.tmp.npy", "w+", np.uint8, (total, SIZE, SIZE, 5))
     n = 0
     with open(out / "table.csv", "w", newline="") as f, get_context("spawn").Pool(workers, _start) as pool:
         writer = csv.writer(f)
@@ -127,7 +132,7 @@ def prepare(out, photos=None, labels=None, pairs=(), workers=2):
                 n += 1
     if not n:
         raise AgeEditError("No usable face in any of these pictures; check the folder, and that faces are visible.")
-    final = np.lib.format.open_memmap(out / "crops.npy", "w+", np.uint8, (n, SIZE, SIZE, 4))
+    final = np.lib.format.open_memmap(out / "crops.npy", "w+", np.uint8, (n, SIZE, SIZE, 5))
     final[:] = crops[:n]
     (out / "crops.tmp.npy").unlink()
     print(f"{n} crops, {total - n} pictures skipped (no usable face)")
@@ -135,7 +140,7 @@ def prepare(out, photos=None, labels=None, pairs=(), workers=2):
 
 
 class Crops:
-    """The prepared set: `images` uint8 memmap (N, 256, 256, 4) and the table's columns as arrays."""
+    """The prepared set: `images` uint8 memmap (N, 256, 256, 5) and the table's columns as arrays."""
 
     def __init__(self, folder):
         rows = read_table(Path(folder) / "table.csv", *COLUMNS)

@@ -13,14 +13,13 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from agedit.blend import skin
 from agedit.errors import AgeEditError
 from agedit.network.autoencoder import INPUT
 from agedit.network.discriminator import Discriminator
 from agedit.network.generator import Generator
 from agedit.submodel import RATIOS, SMALLEST, START, WIDTHS, kept
 from agedit.training.age_vector import load_encoder
-from agedit.training.batches import Batches, keep_tone, shrink
+from agedit.training.batches import Batches, brightness, keep_tone, shrink
 from agedit.training.common import (Device, Ema, batch_of, load_checkpoint, save_checkpoint, save_sheet, stop_on_signal)
 from agedit.training.losses import Judges, Perceptual, texture
 from agedit.training.optimizer import Optimizer
@@ -35,21 +34,21 @@ class Settings:
     """Weights of the losses and the shape of a step."""
     batch: int = 16
     photos: int = 4            # rows of the batch that are labelled photos without a second age
-    strict: float = 0.08       # share of pair rows whose photo is hidden
+    strict: float = 0.15       # share of pair rows whose photo is hidden
     rate: float = 3e-3
     pixel: float = 2.5         # L1 at three scales
     fine: float = 0.3          # share of the finest: a guess at where a wrinkle lies costs twice, so L1 there erases wrinkles
-    texture: float = 150.0     # strength of the change, by octaves and places
+    texture: float = 80.0      # strength of the change, by octaves and places
     patch_texture: float = 20.0     # the same on patches, where more than this drew oily ridges
     raw: float = 0.2           # G(f') itself against the target, so that the strict form is a face
     perceptual: float = 5.0
     look: float = 0.3          # the age network's features of an edit against those of its target, and its years
-    adversarial: float = 0.3
+    adversarial: float = 0.5
     features: float = 0.6      # D's features of an edit against those of its target (pix2pixHD, Wang et al., 2018)
     consistency: float = 20.0  # S29
     age: float = 0.05
-    tint: float = 4.0
     identity: float = 1.0
+    likeness: float = 0.3      # of G(f) and G(f') to the hidden photo
     smooth: float = 2.0        # approximate R1 on D
 
 
@@ -90,7 +89,7 @@ class Seen:
         pair, age = self.pair[:, None, None, None], (b["age"] - 45) / 25
         self.goal = age + self.years / 25
         self.real, self.real_age = torch.where(pair, self.target, self.x), torch.where(self.pair, self.goal, age)
-        self.compared = pair & ~b["hidden"][:, None, None, None]
+        self.hidden, self.compared = b["hidden"], pair & ~b["hidden"][:, None, None, None]
         weight = shrink(self.mask, self.mask.shape[-1] // 16)[:, 0]
         self.weight = weight / weight.mean().clamp_min(1e-3)
 
@@ -139,24 +138,27 @@ class Trainer:
                             seconds=self.seconds, started_from=self.started_from, ema=self.ema.state,
                             **{k: getattr(self, k).state_dict() for k in ("generator", "discriminator", "opt_g", "opt_d")})
 
-    def edit(self, network, x, f, shifted, mask, hidden, r, c, patch=None):
+    def edit(self, network, b, f, shifted, r, c, patch=None):
         """The shown picture y = x + m (G(f') - G(f)), the tone kept, and both raw outputs; a hidden row shows G(f').
 
         Both runs carry a gradient: what they share then cancels, and only their difference learns.
+
+        Args:
+            b: a dict of the photos x, their mask and hair, and which are hidden (see `Batches`).
         """
-        photo = shrink(x, r) * ~hidden[:, None, None, None]
+        hidden = b["hidden"][:, None, None, None]
+        photo = shrink(b["x"], r) * ~hidden
         with self.device.autocast():
             out = network(torch.cat([shifted, f]), torch.cat([photo, photo]), r, c, patch)
+        x, mask, hair = (see(b[k], r, patch) for k in ("x", "mask", "hair"))
         if patch is None:
-            new, base = out.chunk(2)
-            change = keep_tone(new - base)
-        else:       # what tone takes away is smooth: the picture below the top block tells it
-            new, base = seen_of(out[0], patch).chunk(2)
-            below = torch.sub(*out[1].chunk(2))
-            tone = F.interpolate(below - keep_tone(below), scale_factor=2, mode="bilinear")
-            change = new - base - see(tone, r, patch)
-        y = see(x, r, patch) + see(mask, r, patch) * change
-        return torch.where(hidden[:, None, None, None], new, y), new, base
+            (new, base), whole = out.chunk(2), None
+        else:       # a patch does not know the whole face: the picture below the top block does
+            (new, base), below = seen_of(out[0], patch).chunk(2), torch.sub(*out[1].chunk(2))
+            whole = brightness(below, *(shrink(b[k], r // 2) for k in ("mask", "hair")))
+            whole = see(F.interpolate(whole, scale_factor=2, mode="bilinear"), r, patch)
+        y = x + mask * keep_tone(new - base, x, mask, hair, whole)
+        return torch.where(hidden, new, y), new, base
 
     def step(self, r, width=1.0):
         """One batch through the full network of the stage, G_{r,width}, and one sub-model of it; returns the losses."""
@@ -165,12 +167,11 @@ class Trainer:
             widen(self.ema.state, self.width)
         self.width = max(self.width, width)
         s, b = self.settings, self.batches.draw(max(r, INPUT))
-        x, mask, hidden, pair = b["x"], b["mask"], b["hidden"], b["pair"]
         with torch.no_grad(), self.device.autocast():
-            f = self.encoder(shrink(x, INPUT)).float()
+            f = self.encoder(shrink(b["x"], INPUT)).float()
         shifted = f + (b["years"] * ALPHA_PER_YEAR)[:, None] * self.n
         patch = (*(int(v) for v in self.rng.integers(0, r // 2 - EDGE + 1, 2)), EDGE) if r >= PATCHED else None
-        y, new, base = self.edit(self.generator, x, f, shifted, mask, hidden, r, width, patch)
+        y, new, base = self.edit(self.generator, b, f, shifted, r, width, patch)
         full = Seen(b, r, patch)
         loss_d = self._train_discriminator(full, y.detach())
         self.discriminator.requires_grad_(False)
@@ -180,7 +181,7 @@ class Trainer:
         # one sub-model: the smallest every other step (the sandwich rule), else any
         q, c = self._draw_submodel(r, width)
         if (q, c) != (r, width):
-            y2, new2, base2 = self.edit(self.generator, x, f, shifted, mask, hidden, q, c, patch)
+            y2, new2, base2 = self.edit(self.generator, b, f, shifted, q, c, patch)
             loss, _ = self._losses(Seen(b, q, patch), y2, new2, base2, patch is None, sharp=c == RATIOS[0])
             same = F.mse_loss(new2, shrink(new, new2.shape[-1]).detach()) + \
                 F.mse_loss(base2, shrink(base, new2.shape[-1]).detach()) + 4 * F.mse_loss(y2, shrink(y, y2.shape[-1]).detach())
@@ -232,10 +233,6 @@ class Trainer:
                  "texture": (s.texture if whole else s.patch_texture) * sum((a - b)[pair].abs().mean()
                                             for a, b in zip(texture(seen.change(y)), texture(seen.change(target)))),
                  "raw": s.raw * ((new - target)[pair].abs().mean() + ((base - x) * mask.clamp_min(0.1)).abs().mean())}
-        if judged and (~pair).any():       # a photo without a target keeps its tint: large patches may not change colour
-            face = shrink(torch.from_numpy(skin(r)).to(y).permute(2, 0, 1)[None], 8)
-            change = (shrink(y, 8) - shrink(x, 8))[~pair] * face
-            terms["tint"] = s.tint * (change - change.mean(1, keepdim=True)).abs().mean()
         with self.device.autocast():
             logits, features = self.discriminator(y.clamp(-1, 1), seen.goal, seen.change(y))
             terms["adv"] = s.adversarial * seen.places(F.softplus(-logits))
@@ -259,6 +256,11 @@ class Trainer:
                 # the same person, with some room: a face many years away may look less alike
                 distance = (self.judges.embed(shown).float() - before_id.float()).norm(dim=1)
                 terms["id"] = s.identity * F.relu(distance - 0.25 - 0.005 * seen.years[~pair].abs()).mean()
+            if judged and seen.hidden.any():
+                with torch.no_grad():
+                    wanted_id = self.judges.embed(x[seen.hidden]).float()
+                drawn = self.judges.embed(torch.cat([base[seen.hidden], new[seen.hidden]]).clamp(-1, 1)).float()
+                terms["likeness"] = s.likeness * (drawn - wanted_id.repeat(2, 1)).norm(dim=1).mean()
         log.update({k: v.item() for k, v in terms.items()})
         return sum(terms.values()), log
 
@@ -269,12 +271,13 @@ class Trainer:
         people = [g[:2] for g in crops.people(True)][:rows]
         total = {"lpips": 0.0, "pixel": 0.0}
         for part in [people[i:i + 16] for i in range(0, len(people), 16)]:
-            (x, mask), (other, _) = (batch_of(crops.images, [g[k] for g in part], self.device.torch) for k in (0, 1))
+            (x, mask, hair), (other, *_) = (batch_of(crops.images, [g[k] for g in part], self.device.torch) for k in (0, 1))
             years = torch.tensor([crops.age[b] - crops.age[a] for a, b in part]).to(x)
-            x, mask, other = (shrink(v, max(r, INPUT)) for v in (x, mask, other))
+            x, mask, hair, other = (shrink(v, max(r, INPUT)) for v in (x, mask, hair, other))
+            b = {"x": x, "mask": mask, "hair": hair, "hidden": torch.zeros_like(years) > 0}
             f = self.encoder(shrink(x, INPUT))
-            y, _, _ = self.edit(network, x, f, f + (years * ALPHA_PER_YEAR)[:, None] * self.n, mask, torch.zeros_like(years) > 0, r, width)
-            target = shrink(x + mask * keep_tone(other - x), r)
+            y, _, _ = self.edit(network, b, f, f + (years * ALPHA_PER_YEAR)[:, None] * self.n, r, width)
+            target = shrink(x + mask * keep_tone(other - x, x, mask, hair), r)
             total["lpips"] += self.perceptual(y, target).sum().item() / len(people)
             total["pixel"] += (y - target).abs().mean((1, 2, 3)).sum().item() / len(people)
         return total
@@ -291,15 +294,15 @@ class Trainer:
         rows = [*(g[0] for g in crops.people(True)[:5]), *crops.photos(True)[::131][:5]]
         if not rows:
             return
-        x, mask = batch_of(crops.images, rows, self.device.torch)
+        x, mask, hair = batch_of(crops.images, rows, self.device.torch)
         f = self.encoder(shrink(x, INPUT))
         for form, (q, c) in (("full", (r, width)), ("small", (SMALLEST, RATIOS[0])), ("strict", (r, width))):
-            hidden = torch.full((len(x),), form == "strict", device=x.device)
+            b = {"x": x, "mask": mask, "hair": hair, "hidden": torch.full((len(x),), form == "strict", device=x.device)}
             if form == "full":
                 columns.append(shrink(x, r))
             for t in (years if form == "full" else (-20, 40) if form == "small" else (0, 40)):
                 shifted = f + t * ALPHA_PER_YEAR * self.n
-                y, _, _ = self.edit(network, x, f, shifted, mask, hidden, q, c)
+                y, _, _ = self.edit(network, b, f, shifted, q, c)
                 if q < r:
                     y = shrink(x, r) + F.interpolate(y - shrink(x, q), size=(r, r), mode="bicubic")
                 columns.append(y)
