@@ -87,7 +87,7 @@ def test_a_change_is_light_and_dark_of_the_skins_own_colour():
     wrinkle[70] = (-20, -40, -60)                                                     # an orange line
     kept = tone_of(skin).keep_tone(wrinkle)[70, 64]
     assert kept.max() < -28 and kept[0] < kept[1] < kept[2]                           # stays dark, in the skin's proportions
-red_over_blue = lambda v: v[0] / v[2]
+    red_over_blue = lambda v: v[0] / v[2]
     was, shown, drawn = (red_over_blue(v) for v in (skin, skin + kept, skin + wrinkle[70, 64]))
     assert abs(shown - was) < 0.3 * abs(drawn - was)
     assert not tone_of(skin, 64).keep_tone(np.zeros((64, 64, 3), np.float32)).any()

@@ -13,6 +13,7 @@ from agedit.training.data import Crops
 
 DEGREE = math.pi / 180
 SAME = 0.06                 # share of the pairs that ask for nothing
+MARGIN = 8                  # pixels that a patch's borders spoil by their padding
 
 
 def shrink(x, r):
@@ -118,3 +119,44 @@ class Batches:
         lasting = dict(memory_format=torch.channels_last)
         return (degraded.clamp(-1, 1).contiguous(**lasting), target.clamp(-1, 1).contiguous(**lasting),
                 mask.contiguous(**lasting), hair.contiguous(**lasting))
+
+
+def seen_of(v, patch):
+    """The part of a patch's picture that its borders' padding did not touch."""
+    return v if patch is None else v[:, :, MARGIN:-MARGIN, MARGIN:-MARGIN]
+
+
+def see(v, r, patch):
+    """(B, C, R, R) as G_r sees it: shrunk to r, cut to the patch."""
+    v = shrink(v, r)
+    if patch is None:
+        return v
+    row, column, edge = (2 * p for p in patch)
+    return seen_of(v[:, :, row:row + edge, column:column + edge], patch)
+
+
+class Seen:
+    """What the losses at (r, patch) compare with."""
+
+    def __init__(self, b, r, patch):
+        self.x, self.target, self.mask = (see(b[k], r, patch) for k in ("x", "target", "mask"))
+        self.pair, self.years = b["pair"], b["years"]
+        pair, age = self.pair[:, None, None, None], (b["age"] - 45) / 25
+        self.goal = age + self.years / 25
+        self.real, self.real_age = torch.where(pair, self.target, self.x), torch.where(self.pair, self.goal, age)
+        self.hidden, self.compared = b["hidden"], pair & ~b["hidden"][:, None, None, None]
+        weight = shrink(self.mask, self.mask.shape[-1] // 16)[:, 0]
+        self.weight = weight / weight.mean().clamp_min(1e-3)
+
+    def change(self, picture):
+        """What D sees beside `picture`: its change, in rows whose real picture has one too and whose photo is not hidden."""
+        return (picture - self.x) * self.compared
+
+    def shown(self, y, full):
+        """y with the photo itself under it at the resolution of `full`: a small network's change, as the app shows it."""
+        size = full.x.shape[-1]
+        return (full.x + F.interpolate(y - self.x, size=(size, size), mode="bicubic")).clamp(-1, 1) if y.shape[-1] < size else y
+
+    def places(self, losses):
+        """Mean over D's places (B, r / 16, r / 16), weighed by the mask: elsewhere an edit is the photo itself."""
+        return (losses * self.weight).mean()

@@ -19,14 +19,14 @@ from agedit.network.discriminator import Discriminator
 from agedit.network.generator import Generator
 from agedit.submodel import RATIOS, SMALLEST, START, WIDTHS, kept
 from agedit.training.age_vector import load_encoder
-from agedit.training.batches import Batches, brightness, keep_tone, shrink
+from agedit.training.batches import Batches, Seen, brightness, keep_tone, see, seen_of, shrink
 from agedit.training.common import (Device, Ema, batch_of, load_checkpoint, save_checkpoint, save_sheet, stop_on_signal)
 from agedit.training.losses import Judges, Perceptual, texture
 from agedit.training.optimizer import Optimizer
 
 ALPHA_PER_YEAR = 0.25       # scale of alpha in training; the calibrate stage corrects what is left
 PATCHED = 256               # from this resolution on only the top block is trained, on patches
-EDGE, MARGIN = 72, 8        # pixels: a patch at half the resolution, and what its borders' padding spoils
+EDGE = 72                   # pixels: a patch at half the resolution
 
 
 @dataclass
@@ -46,6 +46,7 @@ class Settings:
     adversarial: float = 0.5
     features: float = 0.6      # D's features of an edit against those of its target (pix2pixHD, Wang et al., 2018)
     consistency: float = 20.0  # S29
+    same_age: float = 1.0      # a sub-model's edit is judged as old as the full network's
     age: float = 0.05
     identity: float = 1.0
     likeness: float = 0.3      # of G(f) and G(f') to the hidden photo
@@ -64,42 +65,6 @@ def widen(state, old):
         state[p + "conv2.weight"][:half, half:] = 0
         state[p + "to_rgb.weight"][:, half:] = 0
         channels = half
-
-
-def seen_of(v, patch):
-    """The part of a patch's picture that its borders' padding did not touch."""
-    return v if patch is None else v[:, :, MARGIN:-MARGIN, MARGIN:-MARGIN]
-
-
-def see(v, r, patch):
-    """(B, C, R, R) as G_r sees it: shrunk to r, cut to the patch."""
-    v = shrink(v, r)
-    if patch is None:
-        return v
-    row, column, edge = (2 * p for p in patch)
-    return seen_of(v[:, :, row:row + edge, column:column + edge], patch)
-
-
-class Seen:
-    """What the losses at (r, patch) compare with."""
-
-    def __init__(self, b, r, patch):
-        self.x, self.target, self.mask = (see(b[k], r, patch) for k in ("x", "target", "mask"))
-        self.pair, self.years = b["pair"], b["years"]
-        pair, age = self.pair[:, None, None, None], (b["age"] - 45) / 25
-        self.goal = age + self.years / 25
-        self.real, self.real_age = torch.where(pair, self.target, self.x), torch.where(self.pair, self.goal, age)
-        self.hidden, self.compared = b["hidden"], pair & ~b["hidden"][:, None, None, None]
-        weight = shrink(self.mask, self.mask.shape[-1] // 16)[:, 0]
-        self.weight = weight / weight.mean().clamp_min(1e-3)
-
-    def change(self, picture):
-        """What D sees beside `picture`: its change, in rows whose real picture has one too and whose photo is not hidden."""
-        return (picture - self.x) * self.compared
-
-    def places(self, losses):
-        """Mean over D's places (B, r / 16, r / 16), weighed by the mask: elsewhere an edit is the photo itself."""
-        return (losses * self.weight).mean()
 
 
 class Trainer:
@@ -175,18 +140,28 @@ class Trainer:
         full = Seen(b, r, patch)
         loss_d = self._train_discriminator(full, y.detach())
         self.discriminator.requires_grad_(False)
-        loss, log = self._losses(full, y, new, base, patch is None, judged=patch is None and r >= 128, sharp=True)
+        whole = None if patch else full
+        loss, log = self._losses(full, y, new, base, whole, judged=patch is None and r >= 128, sharp=True)
         self.opt_g.zero_grad()
         loss.backward()
         # one sub-model: the smallest every other step (the sandwich rule), else any
         q, c = self._draw_submodel(r, width)
         if (q, c) != (r, width):
             y2, new2, base2 = self.edit(self.generator, b, f, shifted, q, c, patch)
-            loss, _ = self._losses(Seen(b, q, patch), y2, new2, base2, patch is None, sharp=c == RATIOS[0])
+            part = Seen(b, q, patch)
+            loss, _ = self._losses(part, y2, new2, base2, whole, sharp=c == RATIOS[0])
             same = F.mse_loss(new2, shrink(new, new2.shape[-1]).detach()) + \
                 F.mse_loss(base2, shrink(base, new2.shape[-1]).detach()) + 4 * F.mse_loss(y2, shrink(y, y2.shape[-1]).detach())
-            (loss + s.consistency * same).backward()
             log["same"] = same.item()
+            same = s.consistency * same
+            if whole and r >= 128:
+                with torch.no_grad(), self.device.autocast():
+                    age = self.judges.age(y[~b["hidden"]]).float() / 20
+                with self.device.autocast():
+                    shown = self.judges.age(part.shown(y2, full)[~b["hidden"]]).float() / 20
+                apart = F.smooth_l1_loss(shown, age, beta=0.3)
+                log["years"], same = apart.item(), same + s.same_age * apart
+            (loss + same).backward()
         self.discriminator.requires_grad_(True)
         self.device.average_gradients(self.generator)
         norm = torch.nn.utils.clip_grad_norm_(self.generator.parameters(), 1.0).item()
@@ -224,13 +199,14 @@ class Trainer:
         self.opt_d.step()
         return loss.item()
 
-    def _losses(self, seen, y, new, base, whole, judged=False, sharp=False):
-        """Sum and log of the losses of one network. whole: no patch. sharp: the perceptual terms too. judged: age and identity too."""
+    def _losses(self, seen, y, new, base, full, judged=False, sharp=False):
+        """Sum and log of the losses of one network. full: the stage's own `Seen`, None on a patch. sharp: the perceptual terms too.
+        judged: age and identity too."""
         s, log, pair, mask = self.settings, {}, seen.pair, seen.mask
         target, x, r = seen.target, seen.x, y.shape[-1]
         terms = {"pixel": s.pixel * sum(k * (shrink(y, q) - shrink(target, q))[pair].abs().mean()
                                         for k, q in ((s.fine, r), (1, r // 4), (1, 8))),
-                 "texture": (s.texture if whole else s.patch_texture) * sum((a - b)[pair].abs().mean()
+                 "texture": (s.texture if full else s.patch_texture) * sum((a - b)[pair].abs().mean()
                                             for a, b in zip(texture(seen.change(y)), texture(seen.change(target)))),
                  "raw": s.raw * ((new - target)[pair].abs().mean() + ((base - x) * mask.clamp_min(0.1)).abs().mean())}
         with self.device.autocast():
@@ -240,10 +216,10 @@ class Trainer:
                 terms["lpips"] = s.perceptual * self.perceptual(y[pair], target[pair]).mean()
                 with torch.no_grad():
                     _, wanted = self.discriminator(target, seen.goal, seen.change(target))
-                if whole:
+                if full:
                     with torch.no_grad():
-                        age, wanted_look = self.judges.look(target[pair])
-                    years, look = self.judges.look(y[pair].clamp(-1, 1))
+                        age, wanted_look = self.judges.look(full.target[pair])
+                    years, look = self.judges.look(seen.shown(y, full)[pair].clamp(-1, 1))
                     terms["look"] = s.look * (sum((a - b).square().sum(1).mean() for a, b in zip(look, wanted_look))
                                               + 0.2 * F.smooth_l1_loss(years / 20, age / 20, beta=0.3))
                 terms["features"] = s.features * sum((a - b)[pair].float().abs().mean() for a, b in zip(features, wanted))
