@@ -208,7 +208,7 @@ def lowered(engine):
         editor = AgeEditor(engine, full)
         editor.set_photo(load_photo(path))
         prepared = editor.prepare(0)
-        photos, n = engine.inputs(prepared.crop, full[0]), engine.weights.arrays["age_vector"]
+        photos, n = engine.inputs(prepared.crop, full[0]), engine.weights.age_vector
         run = lambda years: exact({"f": prepared.f + np.float32(engine.weights.alpha(years, prepared.age, *full)) * n, **photos})
         for years in (-20, 30):
             change = (run(years) - run(0))[0].transpose(1, 2, 0) * 127.5

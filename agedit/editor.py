@@ -187,9 +187,9 @@ class AgeEditor:
     def _run(self, prepared, years, r, c, strict=False):
         weights = self.engine.weights
         alpha = weights.alpha(years, prepared.age, r, c)
-        shifted = prepared.f + np.float32(alpha) * weights.arrays["age_vector"][None]          # S63
+        shifted = prepared.f + np.float32(alpha) * weights.age_vector[None]          # S63
         if strict:
-            return self.engine.generate(shifted, self.engine.inputs(None, r), r, c)
+            return self.engine.generate(shifted, self.engine.sketch(prepared.f, r), r, c)
         if r not in prepared.photos:
             prepared.photos[r] = self.engine.inputs(prepared.crop, r)
         return self.engine.generate(shifted, prepared.photos[r], r, c)                         # S64

@@ -43,8 +43,9 @@ def encoder_graph(arrays, convolutions, size):
     """
     b, x = Builder(), "photo"
     for i, (_, stride) in enumerate(convolutions):
+        edge = arrays[f"conv{i}.weight"].shape[2]            # the last one spans the whole map and needs no borders
         x = b.add("Conv", x, b.constant(arrays[f"conv{i}.weight"]), b.constant(arrays[f"conv{i}.bias"]),
-                  kernel_shape=[3, 3], pads=[1, 1, 1, 1], strides=[stride, stride])
+                  kernel_shape=[edge, edge], pads=[int(edge == 3)] * 4, strides=[stride, stride])
         x = b.add("Relu", x)
         if i == 1:
             x = b.add("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2])

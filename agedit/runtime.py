@@ -163,13 +163,21 @@ class Engine:
         return session.run(None, {"photo": to_network(crop, size)})[0]
 
     def generate(self, f, photos, r, c):
-        """G_{r,c}(f, photo): float32 (r, r, 3) in about -1..1. photos: see `inputs`; of zeros in the strict form."""
+        """G_{r,c}(f, photo): float32 (r, r, 3) in about -1..1. photos: see `inputs`; in the strict form see `sketch`."""
         return self.submodel(r, c)({"f": f, **photos})[0].transpose(1, 2, 0)
 
     @staticmethod
     def inputs(crop, r):
-        """The photo as every G_{r,c} reads it, from an aligned RGB uint8 (S, S, 3); None is the hidden photo (zeros)."""
-        return photo_inputs(np.zeros((1, 3, r, r), np.float32) if crop is None else to_network(crop, r))
+        """The photo as every G_{r,c} reads it, from an aligned RGB uint8 (S, S, 3)."""
+        return photo_inputs(to_network(crop, r))
+
+    def sketch(self, f, r):
+        """What G_{r,c} reads instead of a photo in the strict form: the 32 px picture that f alone gives."""
+        part = self._get("sketch", lambda: {k: np.asarray(v, np.float32) for k, v in self.weights.part("sketch").items()})
+        small = (part["weight"] @ f[0] + part["bias"]).reshape(3, -1)
+        edge = int(round(small.shape[1] ** 0.5))
+        picture = cv2.resize(small.reshape(3, edge, edge).transpose(1, 2, 0), (r, r), interpolation=cv2.INTER_CUBIC)
+        return photo_inputs(np.ascontiguousarray(np.clip(picture, -1, 1).transpose(2, 0, 1)[None]))
 
     def find_faces(self, rgb):
         """S61: all faces, largest first (see `align.FaceFinder.find`)."""

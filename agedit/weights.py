@@ -5,15 +5,14 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
+from safetensors import SafetensorError, safe_open
 
 from agedit.errors import AgeEditError
 from agedit.submodel import candidates
 
 FOLDER = Path(__file__).resolve().parent.parent / "weights"
 NETWORKS = "agedit.safetensors"
-SCHEMA = 2
+SCHEMA = 3
 
 
 def sha256(path):
@@ -75,17 +74,24 @@ class Weights:
         """[(r, c)] from best to worst by measured distance to the full network (see the model card)."""
         return [(int(r), float(c)) for r, c in self.manifest["quality_order"]]
 
-    @cached_property
-    def arrays(self):
-        """{name: array} of generator, encoder (batch norms folded), both float16 as in the file, and age vector, float32."""
-        try:
-            return load_file(self.folder / NETWORKS)
-        except SafetensorError:
-            raise AgeEditError(f"{NETWORKS} is damaged; fetch the weights folder again.") from None
-
     def part(self, prefix):
-        """Arrays below `prefix.`, the prefix removed."""
-        return {k[len(prefix) + 1:]: v for k, v in self.arrays.items() if k.startswith(prefix + ".")}
+        """{name: array} below `prefix.`, the prefix removed: "generator", "encoder" (batch norms folded), "sketch"; all of "".
+
+        float16 as in the file, `age_vector` float32. Read anew each time: nothing of it stays in memory but what runs.
+        """
+        return {k[len(prefix) + 1 if prefix else 0:]: v for k, v in self._read(prefix + "." if prefix else "").items()}
+
+    @cached_property
+    def age_vector(self):
+        """n (S5): float32 (512,), unit length, + is older."""
+        return self._read("age_vector")["age_vector"]
+
+    def _read(self, start):
+        try:
+            with safe_open(self.folder / NETWORKS, "numpy") as file:
+                return {k: file.get_tensor(k) for k in file.keys() if k.startswith(start)}
+        except (OSError, SafetensorError):
+            raise AgeEditError(f"{NETWORKS} is damaged; fetch the weights folder again.") from None
 
     def alpha(self, years, age, r, c):
         """Edit strength (S63) with which G_{r,c} makes a face of an apparent `age` look `years` older.

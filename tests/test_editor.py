@@ -179,7 +179,7 @@ def test_one_weight_file_serves_every_sub_model(engine):
     fresh = Engine(engine.weights)
     f = np.zeros((1, 512), np.float32)
     for r, c in engine.weights.candidates:
-        picture = fresh.generate(f, fresh.inputs(None, r), r, c)
+        picture = fresh.generate(f, fresh.sketch(f, r), r, c)
         assert picture.shape == (r, r, 3) and np.isfinite(picture).all()
 
 

@@ -15,9 +15,11 @@ import pytest
 import torch
 
 from agedit import AgeEditError, AgeEditor, Engine, blend, load_photo, save_photo
+from agedit.training.adopt import adopt
 from agedit.training.autoencoder import train_autoencoder
-from agedit.training.age_vector import train_age_vector
+from agedit.training.age_vector import load_encoder, train_age_vector
 from agedit.training.batches import brightness, keep_tone, shrink
+from agedit.training.common import batch_of
 from agedit.training.data import Crops, is_held_out, prepare
 from agedit.training.calibrate import STRONGEST, invert, surface
 from agedit.training.export import THIRD_PARTY, export, unpack
@@ -93,6 +95,7 @@ def test_all_stages_then_an_edit(data, wheel, tmp_path):
     assert 0 <= report["balanced_accuracy"] <= 1 and report["held_out"] >= 10
     n = np.load(run / "age_vector.npz")["n"]
     assert n.shape == (512,) and np.linalg.norm(n) == pytest.approx(1, abs=1e-4)
+    assert_features_tell_the_picture(data / "ready", run)
     settings = Settings(batch=4, photos=2, strict=0.5)
     assert train_generator([ready], run, wheel, FOLDER, ((64, 0.5, 1),), steps=2, sheet_every=1, settings=settings) == 2
     assert (run / "sheet.png").exists()
@@ -101,6 +104,7 @@ def test_all_stages_then_an_edit(data, wheel, tmp_path):
     assert train_generator([ready], run, wheel, FOLDER, ((64, 1.0, 1),), steps=3, settings=settings) == 3
     second = torch.load(run / "generator.pt", weights_only=True)
     assert second["steps"] == 3 and any((second["generator"][k] != v).any() for k, v in first["generator"].items())
+    assert_a_generator_can_change_its_encoder(ready, run, tmp_path / "other")
     out.mkdir()
     for name in THIRD_PARTY:
         shutil.copy(FOLDER / name, out)
@@ -113,6 +117,30 @@ def test_all_stages_then_an_edit(data, wheel, tmp_path):
     photo = load_photo(PORTRAITS[0])
     editor.set_photo(photo)
     assert editor.edit(20).picture.shape == photo.shape
+
+
+def assert_features_tell_the_picture(ready, run):
+    """E starts as the best linear code: what the sketch draws from f is the picture that E saw."""
+    crops, (encoder, sketch) = Crops(ready), load_encoder(run)
+    x = batch_of(crops.images, np.flatnonzero(~crops.held_out)[:32], "cpu")[0]
+    with torch.no_grad():
+        drawn = sketch(encoder(torch.nn.functional.avg_pool2d(x, 2)))
+    small = torch.nn.functional.avg_pool2d(x, 8)
+    assert (drawn - small).square().mean() < 0.1 * (small - small.mean(0)).square().mean()
+
+
+def assert_a_generator_can_change_its_encoder(ready, run, other):
+    """A step along the new n goes through the rewritten mapping as a step along the old one did."""
+    order = torch.randperm(512)
+    state, n = torch.load(run / "autoencoder.pt", weights_only=True), np.load(run / "age_vector.npz")["n"]
+    for key in ("encoder.fc.weight", "encoder.fc.bias"):
+        state["model"][key] = state["model"][key][order]
+    other.mkdir()
+    torch.save(state, other / "autoencoder.pt")
+    np.savez(other / "age_vector.npz", n=n[order])
+    adopt([ready], other, run)
+    old, new = (torch.load(folder / "generator.pt", weights_only=True)["ema"]["mapping.0.weight"] for folder in (run, other))
+    assert not torch.allclose(old, new, atol=1e-3) and torch.allclose(old @ torch.tensor(n), new @ torch.tensor(n[order]), atol=1e-3)
 
 
 def test_a_widened_network_starts_with_the_same_pictures():
@@ -166,8 +194,8 @@ def test_released_weights_unpack_to_where_they_came_from(tmp_path):
     export(run, out, weights.resolutions[-1])
     again = Weights(out)
     assert again.manifest["provenance"]["started_from"] == weights.hash and again.resolutions == weights.resolutions
-    assert again.arrays.keys() == weights.arrays.keys()
-    assert all(np.allclose(again.arrays[k], v, rtol=2e-3, atol=1e-4) for k, v in weights.arrays.items())
+    assert again.part("").keys() == weights.part("").keys()
+    assert all(np.allclose(again.part("")[k], v, rtol=2e-3, atol=1e-4) for k, v in weights.part("").items())
 
 
 def test_years_are_inverted_to_the_alpha_that_gives_them():

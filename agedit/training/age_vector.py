@@ -9,7 +9,7 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from sklearn.svm import LinearSVC
 
 from agedit.errors import AgeEditError
-from agedit.network.autoencoder import INPUT, Encoder
+from agedit.network.autoencoder import INPUT, Autoencoder
 from agedit.training.common import Device, batch_of, load_checkpoint
 from agedit.training.data import Crops
 
@@ -17,13 +17,14 @@ BOUNDARY = 45
 
 
 def load_encoder(run):
-    """The finished, standardised E of a run folder, in evaluation mode."""
+    """The finished E of a run folder, in evaluation mode, and the sketch of its features."""
     state = load_checkpoint(Path(run) / "autoencoder.pt")
     if not state or not state.get("finished"):
         raise AgeEditError(f"There is no finished autoencoder in {run}; run the autoencoder stage first.")
-    encoder = Encoder()
-    encoder.load_state_dict({k[8:]: v for k, v in state["model"].items() if k.startswith("encoder.")})
-    return encoder.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    model = Autoencoder()
+    model.load_state_dict(state["model"])
+    model.eval().requires_grad_(False)
+    return model.encoder.to(memory_format=torch.channels_last), model.sketch
 
 
 def features_of(encoder, crops, indices, device):
@@ -50,7 +51,7 @@ def train_age_vector(data, run, c=2e-4):
     Returns:
         {"balanced_accuracy", "auc", "train", "held_out", ...} on held-out labelled photos.
     """
-    device, encoder, run = Device(), load_encoder(run), Path(run)
+    device, (encoder, _), run = Device(), load_encoder(run), Path(run)
     sets = {False: [[], [], []], True: [[], [], []]}
     for crops in map(Crops, data):
         for held in (False, True):

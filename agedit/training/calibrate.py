@@ -31,7 +31,7 @@ class Shown:
         self.base, self.tones = {}, {}
 
     def run(self, alpha, r, c):
-        n = self.engine.weights.arrays["age_vector"]
+        n = self.engine.weights.age_vector
         return self.engine.generate(self.f + np.float32(alpha) * n, self.engine.inputs(self.crop, r), r, c)
 
     def edit(self, alpha, r, c):

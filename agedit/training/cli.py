@@ -103,6 +103,16 @@ def unpack(run, weights):
 @stages.command()
 @data
 @run
+@click.option("--old", required=True, metavar="DIR", help="The run folder with the trained generator, its E and its n.")
+def adopt(data, run, old):
+    """Go on with a trained generator on an E that was trained anew in --run."""
+    from agedit.training.adopt import adopt as go
+    go(data, run, old)
+
+
+@stages.command()
+@data
+@run
 @wheel
 @weights
 @largest

@@ -40,16 +40,17 @@ def unpack(weights, run):
     """
     run, manifest = Path(run), weights.manifest
     run.mkdir(parents=True, exist_ok=True)
-    arrays = {k: torch.from_numpy(v).float() for k, v in weights.arrays.items()}
+    arrays = {k: torch.from_numpy(v).float() for k, v in weights.part("").items()}
     model, generator = Autoencoder(), Generator(256)
     convolutions, norms = ([m for m in model.encoder.body if isinstance(m, kind)] for kind in (nn.Conv2d, nn.BatchNorm2d))
     for i, (conv, norm) in enumerate(zip(convolutions, norms)):
         conv.weight.data, norm.bias.data = arrays[f"encoder.conv{i}.weight"], arrays[f"encoder.conv{i}.bias"]
         norm.weight.data.fill_((1 + norm.eps) ** 0.5)           # the norms are folded into the convolutions already
     model.encoder.fc.weight.data, model.encoder.fc.bias.data = arrays["encoder.fc.weight"], arrays["encoder.fc.bias"]
+    model.sketch.weight.data, model.sketch.bias.data = arrays["sketch.weight"], arrays["sketch.bias"]
     save_checkpoint(run / "autoencoder.pt", model=model.state_dict(), step=0, mse=manifest["provenance"]["autoencoder_mse"],
                     finished=True)
-    np.savez(run / "age_vector.npz", n=weights.arrays["age_vector"])
+    np.savez(run / "age_vector.npz", n=weights.age_vector)
     (run / "age_vector.json").write_text(json.dumps(manifest["provenance"]["age_svm"], indent=1))
     state = generator.state_dict() | {k[10:]: v for k, v in arrays.items() if k.startswith("generator.")}
     save_checkpoint(run / "generator.pt", generator=state, ema=state, steps=0, seconds=0.0, started_from=weights.hash,
@@ -71,7 +72,9 @@ def export(run, out, largest):
     missing = [name for name in THIRD_PARTY if not (out / name).exists()]
     if missing:
         raise AgeEditError(f"{out} lacks {', '.join(missing)}; copy them from the released weights folder.")
-    arrays = {f"encoder.{k}": v for k, v in folded_encoder(load_encoder(run)).items()}
+    encoder, sketch = load_encoder(run)
+    arrays = {f"encoder.{k}": v for k, v in folded_encoder(encoder).items()}
+    arrays |= {f"sketch.{k}": v.numpy() for k, v in sketch.state_dict().items()}
     for k, v in state["ema"].items():
         size = int(k.split(".")[1]) if k.startswith("blocks.") else 0
         if size <= largest:

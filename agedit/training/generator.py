@@ -74,7 +74,7 @@ class Trainer:
         self.device, self.run, self.settings = Device(), Path(run), settings
         to = dict(device=self.device.torch, memory_format=torch.channels_last)
         torch.manual_seed(seed)
-        self.encoder = load_encoder(run).to(self.device.torch)
+        self.encoder, self.sketcher = (m.to(self.device.torch) for m in load_encoder(run))
         vector = self.run / "age_vector.npz"
         if not vector.exists():
             raise AgeEditError(f"There is no age vector in {run}; run the age-vector stage first.")
@@ -104,7 +104,8 @@ class Trainer:
                             **{k: getattr(self, k).state_dict() for k in ("generator", "discriminator", "opt_g", "opt_d")})
 
     def edit(self, network, b, f, shifted, r, c, patch=None):
-        """The shown picture y = x + m (G(f') - G(f)), the tone kept, and both raw outputs; a hidden row shows G(f').
+        """The shown picture y = x + m (G(f') - G(f)), the tone kept, and both raw outputs; a hidden row shows G(f'),
+        and sees the sketch that f gives of the photo instead of the photo.
 
         Both runs carry a gradient: what they share then cancels, and only their difference learns.
 
@@ -112,7 +113,8 @@ class Trainer:
             b: a dict of the photos x, their mask and hair, and which are hidden (see `Batches`).
         """
         hidden = b["hidden"][:, None, None, None]
-        photo = shrink(b["x"], r) * ~hidden
+        sketch = F.interpolate(self.sketcher(f), size=b["x"].shape[2:], mode="bicubic").clamp(-1, 1)
+        photo = shrink(torch.where(hidden, sketch, b["x"]), r)
         with self.device.autocast():
             out = network(torch.cat([shifted, f]), torch.cat([photo, photo]), r, c, patch)
         x, mask, hair = (see(b[k], r, patch) for k in ("x", "mask", "hair"))
