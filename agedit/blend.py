@@ -9,10 +9,10 @@ from agedit.errors import AgeEditError
 
 MASK_SIZE, HAIR_SIZE = 256, 160
 TONE, BRIGHTNESS = 0.9, 0.95         # share of a change's colour outside the hair, and of the whole face's brightness, that is taken back
-PLACES, FACE_BLUR = 32, 3.2          # a grid over the crop; what counts as the whole face: a sigma in its cells
-SHADE = 48            # levels of 255 that are added to a pixel before its colour is taken: that of the darkest is noise
+PLACES, FACE_BLUR = 32, 3.2          # cells across the grid on which brightness is compared; sigma, in cells, of the whole face
+SHADE = 48            # levels of 255 that are added to a pixel before its colour is taken: very dark pixels have hardly one
 LUMA = (0.299, 0.587, 0.114)
-WEIGHTS = np.float32([LUMA])
+GREY = np.float32([LUMA])
 CAST = np.float32(255) * np.float32([[0, 1.403, 0], [0, -0.714, -0.344], [0, 0, 1.773]])     # YCrCb to RGB
 RIM = 0.16           # widest gap between forehead and hair that is still skin, in crops
 
@@ -85,7 +85,7 @@ class Tone:
         self.photo = area(crop, r).astype(np.float32)
         kept = area(1 - hair, r)
         light = self.photo + SHADE
-        self.shade = kept[:, :, None] * light / cv2.transform(light, WEIGHTS)[:, :, None]
+        self.shade = kept[:, :, None] * light / cv2.transform(light, GREY)[:, :, None]
         self.drawn = np.repeat(1 - TONE * kept[:, :, None], 3, 2)
         self.face = area(mask * (1 - hair), PLACES)
         self.around = cv2.GaussianBlur(self.face, (0, 0), FACE_BLUR) + 0.01
@@ -97,14 +97,14 @@ class Tone:
         return self.keep_warm(self.keep_tone(change))
 
     def keep_tone(self, change):
-        """The change with most of its colour outside the hair, and of the brightness of the whole face, taken back."""
-        size, grey = change.shape[1::-1], cv2.transform(change, WEIGHTS)
+        """The change, float32 (r, r, 3) in units of 0..255, less most of its colour outside the hair and of the whole face's brightness."""
+        size, grey = change.shape[1::-1], cv2.transform(change, GREY)
         whole = cv2.GaussianBlur(cv2.resize(grey, (PLACES, PLACES), interpolation=cv2.INTER_AREA) * self.face, (0, 0), FACE_BLUR)
         whole = cv2.resize(whole / self.around, size, interpolation=cv2.INTER_LINEAR)
         return change * self.drawn + self.shade * (TONE * grey - BRIGHTNESS * whole)[:, :, None]
 
     def keep_warm(self, change):
-        """The change without blue or green casts: no pixel becomes bluer or greener than grey, or than it was."""
+        """The change, as above, without blue or green casts: no pixel becomes bluer or greener than grey, or than it was."""
         after = cv2.cvtColor((self.photo + change) / np.float32(255), cv2.COLOR_RGB2YCrCb)
         cast = np.zeros_like(after)                 # how far red-green and blue-yellow go beyond the limit; grey is 0.5
         np.minimum(after[:, :, 1] - self.least, 0, out=cast[:, :, 1])

@@ -20,7 +20,7 @@ class Edit:
     """One result.
 
     picture: RGB uint8, the full photo (H, W, 3), or (r, r, 3) G(f') itself in the strict form.
-    changes: {face: float32 (r, r, 3), G(f') - G(f) in units of 0..255, in the reference position}.
+    changes: {face: float32 (r, r, 3), G(f') - G(f) as `blend.Tone` shows it, in units of 0..255, in the reference position}.
     years: {face: change asked}. submodel: (r, c). ms: {stage: milliseconds}. strict: whether it is the strict form.
     """
     picture: np.ndarray

@@ -172,7 +172,7 @@ class Engine:
         return photo_inputs(to_network(crop, r))
 
     def sketch(self, f, r):
-        """What G_{r,c} reads instead of a photo in the strict form: the 32 px picture that f alone gives."""
+        """What G_{r,c} reads instead of a photo in the strict form: the 32 px picture that f (1, 512), unshifted, gives; as `inputs`."""
         part = self._get("sketch", lambda: {k: np.asarray(v, np.float32) for k, v in self.weights.part("sketch").items()})
         small = (part["weight"] @ f[0] + part["bias"]).reshape(3, -1)
         edge = int(round(small.shape[1] ** 0.5))
@@ -186,7 +186,7 @@ class Engine:
             return finder.find(rgb)
 
     def masks(self, crop, face, shape):
-        """What may change in an aligned crop, and its hair: see `blend.Masker`."""
+        """What may change in an aligned crop, and its hair: see `blend.Masker`. Two float32 (256, 256) in 0..1."""
         masker = self._get("masker", lambda: Masker(self.weights.folder))
         with self._faces:
             hair = masker.hair(crop)

@@ -53,6 +53,7 @@ class Weights:
             if found != expected:
                 raise AgeEditError(f"The weights were altered: {name} is not the file that was released; "
                                    "fetch the weights folder again.")
+        self._checked = self._stamp()
 
     @property
     def hash(self):
@@ -75,7 +76,7 @@ class Weights:
         return [(int(r), float(c)) for r, c in self.manifest["quality_order"]]
 
     def part(self, prefix):
-        """{name: array} below `prefix.`, the prefix removed: "generator", "encoder" (batch norms folded), "sketch"; all of "".
+        """{name: array} below `prefix.`, the prefix removed: "generator", "encoder" (batch norms folded), "sketch"; with "", every array by its full name.
 
         float16 as in the file, `age_vector` float32. Read anew each time: nothing of it stays in memory but what runs.
         """
@@ -86,7 +87,16 @@ class Weights:
         """n (S5): float32 (512,), unit length, + is older."""
         return self._read("age_vector")["age_vector"]
 
+    def _stamp(self):
+        try:
+            found = (self.folder / NETWORKS).stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_size, found.st_mtime_ns
+
     def _read(self, start):
+        if self._stamp() != self._checked:          # its hash was checked, another file's was not
+            raise AgeEditError(f"{NETWORKS} was replaced while it was in use; start the program again.")
         try:
             with safe_open(self.folder / NETWORKS, "numpy") as file:
                 return {k: file.get_tensor(k) for k in file.keys() if k.startswith(start)}

@@ -131,16 +131,27 @@ def assert_features_tell_the_picture(ready, run):
 
 def assert_a_generator_can_change_its_encoder(ready, run, other):
     """A step along the new n goes through the rewritten mapping as a step along the old one did."""
-    order = torch.randperm(512)
+    order = torch.randperm(512, generator=torch.Generator().manual_seed(0))
     state, n = torch.load(run / "autoencoder.pt", weights_only=True), np.load(run / "age_vector.npz")["n"]
     for key in ("encoder.fc.weight", "encoder.fc.bias"):
         state["model"][key] = state["model"][key][order]
+    state["model"]["encoder.fc.bias"] += 0.5
     other.mkdir()
     torch.save(state, other / "autoencoder.pt")
     np.savez(other / "age_vector.npz", n=n[order])
     adopt([ready], other, run)
-    old, new = (torch.load(folder / "generator.pt", weights_only=True)["ema"]["mapping.0.weight"] for folder in (run, other))
-    assert not torch.allclose(old, new, atol=1e-3) and torch.allclose(old @ torch.tensor(n), new @ torch.tensor(n[order]), atol=1e-3)
+    old, new = (torch.load(folder / "generator.pt", weights_only=True)["ema"] for folder in (run, other))
+    first, again = old["mapping.0.weight"], new["mapping.0.weight"]
+    assert not torch.allclose(first, again, atol=1e-3) and torch.allclose(first @ torch.tensor(n), again @ torch.tensor(n[order]), atol=1e-3)
+    # of the pictures that the map was solved for, what the layer gives is what it gave
+    crops, (before, _), (after, _) = Crops(ready), load_encoder(run), load_encoder(other)
+    x = torch.nn.functional.avg_pool2d(batch_of(crops.images, np.flatnonzero(~crops.held_out)[::3], "cpu")[0], 2)
+    with torch.no_grad():
+        was = before(x) @ first.T + old["mapping.0.bias"]
+        now = after(x) @ again.T + new["mapping.0.bias"]
+    assert (was - now).square().mean() < 0.02 * was.var()
+    with pytest.raises(AgeEditError, match="generator already"):
+        adopt([ready], other, run)
 
 
 def test_a_widened_network_starts_with_the_same_pictures():
@@ -194,8 +205,8 @@ def test_released_weights_unpack_to_where_they_came_from(tmp_path):
     export(run, out, weights.resolutions[-1])
     again = Weights(out)
     assert again.manifest["provenance"]["started_from"] == weights.hash and again.resolutions == weights.resolutions
-    assert again.part("").keys() == weights.part("").keys()
-    assert all(np.allclose(again.part("")[k], v, rtol=2e-3, atol=1e-4) for k, v in weights.part("").items())
+    before, after = weights.part(""), again.part("")
+    assert after.keys() == before.keys() and all(np.allclose(after[k], v, rtol=2e-3, atol=1e-4) for k, v in before.items())
 
 
 def test_years_are_inverted_to_the_alpha_that_gives_them():
@@ -211,23 +222,49 @@ def test_years_are_inverted_to_the_alpha_that_gives_them():
     assert invert(weights, 30, [500, -500]) == [STRONGEST[1], -STRONGEST[-1]]
 
 
-def test_what_is_trained_is_what_is_shown(data, wheel, tmp_path):
+@pytest.fixture(scope="module")
+def encoded(data, tmp_path_factory):
+    """A run folder with E and n."""
+    run = tmp_path_factory.mktemp("encoded")
+    train_autoencoder([str(data / "ready")], run, steps=1, batch=8)
+    train_age_vector([str(data / "ready")], run)
+    return run
+
+
+def test_what_is_trained_is_what_is_shown(data, encoded, wheel):
     """edit() gives photo + m (G(f') - G(f)): the photo itself at no shift, G(f') itself where the photo is hidden."""
-    ready, run = str(data / "ready"), tmp_path / "run"
-    train_autoencoder([ready], run, steps=1, batch=8)
-    train_age_vector([ready], run)
-    trainer = Trainer([ready], run, wheel, FOLDER, Settings(batch=4, photos=1))
+    trainer = Trainer([str(data / "ready")], encoded, wheel, FOLDER, Settings(batch=4, photos=1))
     b = trainer.batches.draw(128)
-    f = torch.randn(4, 512)
-    hidden = torch.tensor([False, False, True, True])
+    f = torch.randn(4, 512, device=trainer.device.torch)
+    hidden = torch.tensor([False, False, True, True], device=trainer.device.torch)
     y, new, base = trainer.edit(trainer.generator, b | {"hidden": hidden}, f, f, 64, 1.0)
     small = torch.nn.functional.avg_pool2d(b["x"], 2)
     assert torch.allclose(y[:2], small[:2], atol=1e-6) and torch.equal(y[2:], new[2:])
     shifted = f + 20 * ALPHA_PER_YEAR * trainer.n
     y, new, base = trainer.edit(trainer.generator, b | {"hidden": hidden}, f, shifted, 64, 0.25)
     assert (new[0] != base[0]).any()
+    other = b | {"x": torch.cat([b["x"][:2], -b["x"][2:]]), "hidden": hidden}
+    assert torch.equal(trainer.edit(trainer.generator, other, f, shifted, 64, 0.25)[1][2:], new[2:])        # hidden is hidden
     (y[:2] ** 2).sum().backward()
     assert trainer.generator.blocks["64"].conv2.weight.grad.abs().sum() > 0
+
+
+def test_a_step_at_every_size(data, encoded, wheel):
+    """At 128 px the judges look at the full network, its sub-model and the hidden rows; at 256 px a patch is trained."""
+    trainer = Trainer([str(data / "ready")], encoded, wheel, FOLDER, Settings(batch=4, photos=2, strict=1.0))
+    trainer.opt_g.rate(1e-4)
+    whole, patch = trainer.step(128, 0.5), trainer.step(256, 0.5)
+    assert {"likeness", "years", "age", "id", "look"} <= whole.keys() and not {"likeness", "years", "look"} & patch.keys()
+    assert all(np.isfinite(v) for v in (*whole.values(), *patch.values())) and trainer.skipped == 0 and trainer.steps == 2
+
+
+@pytest.mark.parametrize("r", [64, 128, 256])
+def test_the_sketch_is_drawn_alike_in_training_and_in_the_app(engine, r):
+    f = np.random.default_rng(0).standard_normal((1, 512)).astype(np.float32)
+    part = {k: torch.from_numpy(v.astype(np.float32)) for k, v in engine.weights.part("sketch").items()}
+    small = torch.nn.functional.linear(torch.from_numpy(f), part["weight"], part["bias"]).view(1, 3, 32, 32)
+    mine = torch.nn.functional.interpolate(small, size=(r, r), mode="bicubic").clamp(-1, 1).numpy()
+    assert np.abs(engine.sketch(f, r)[f"photo_{r}"] - mine).max() < 1e-3 and mine.std() > 0.1
 
 
 def test_judges_in_torch_equal_the_shipped_ones(engine, portrait):

@@ -99,7 +99,7 @@ class Generator(nn.Module):
     """G_{r,c}(f, photo).
 
     Args of forward:
-        f: (B, 512), E's features, shifted or not. photo: (B, 3, R, R) in -1..1, R >= r, or None for the strict form.
+        f: (B, 512), E's features, shifted or not. photo: (B, 3, R, R) in -1..1, R >= r; None: zeros.
         r: output resolution, a key of WIDTHS. c: channel ratio.
         patch: (row, column, edge) in pixels of r / 2: only that part goes through the top block, and the blocks below
         run without gradient. To train a high block at a fraction of its cost (its convolutions are local).

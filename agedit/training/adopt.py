@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from agedit.errors import AgeEditError
 from agedit.training.age_vector import features_of, load_encoder
 from agedit.training.common import Device, load_checkpoint, save_checkpoint
 from agedit.training.data import Crops
@@ -19,7 +20,13 @@ def adopt(data, run, old):
         The share of the old features' variance on held-out pictures that the new ones explain.
     """
     device, run, old = Device(), Path(run), Path(old)
+    state = load_checkpoint(old / "generator.pt")
+    if not state or (run / "generator.pt").exists():
+        raise AgeEditError(f"{run} has a generator already; choose a run folder without one." if state else f"There is no generator in {old}.")
     (encoder, _), (before, _) = load_encoder(run), load_encoder(old)
+    for folder in (run, old):
+        if not (folder / "age_vector.npz").exists():
+            raise AgeEditError(f"There is no age vector in {folder}; run the age-vector stage first.")
     n, n_before = (torch.from_numpy(np.load(folder / "age_vector.npz")["n"]).float() for folder in (run, old))
     sets = {False: [[], []], True: [[], []]}
     for crops in map(Crops, data):
@@ -34,11 +41,10 @@ def adopt(data, run, old):
     step = torch.linalg.solve(gram, n)
     w += torch.outer(n_before - w @ n, step / (n @ step))                   # w n = n_before, at the least cost elsewhere
     bias = goal - w @ middle
-    state = load_checkpoint(old / "generator.pt")
-    for network in (state["generator"], state["ema"]):
-        first = network["mapping.0.weight"]
-        network["mapping.0.bias"] = network["mapping.0.bias"] + first @ bias
-        network["mapping.0.weight"] = first @ w
+    for key in ("generator", "ema"):                # unpacked, both are one object
+        first = state[key]["mapping.0.weight"]
+        state[key] = state[key] | {"mapping.0.bias": state[key]["mapping.0.bias"] + first @ bias, "mapping.0.weight": first @ w}
+    state.pop("opt_g", None)                        # its moments are those of the old layer
     save_checkpoint(run / "generator.pt", **state)
     explained = 1 - ((tx @ w.T + bias - ty).square().mean() / ty.var()).item()
     print(f"the new features explain {explained:.1%} of the old ones on held-out pictures")

@@ -9,7 +9,7 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from sklearn.svm import LinearSVC
 
 from agedit.errors import AgeEditError
-from agedit.network.autoencoder import INPUT, Autoencoder
+from agedit.network.autoencoder import FEATURES, INPUT, Autoencoder
 from agedit.training.common import Device, batch_of, load_checkpoint
 from agedit.training.data import Crops
 
@@ -22,7 +22,10 @@ def load_encoder(run):
     if not state or not state.get("finished"):
         raise AgeEditError(f"There is no finished autoencoder in {run}; run the autoencoder stage first.")
     model = Autoencoder()
-    model.load_state_dict(state["model"])
+    try:
+        model.load_state_dict(state["model"])
+    except RuntimeError:
+        raise AgeEditError(f"The autoencoder in {run} is of another version of this program; train it again.") from None
     model.eval().requires_grad_(False)
     return model.encoder.to(memory_format=torch.channels_last), model.sketch
 
@@ -33,9 +36,9 @@ def features_of(encoder, crops, indices, device):
     result = []
     for part in np.array_split(indices, max(1, len(indices) // 64)):
         x = batch_of(crops.images, part, device)[0]
-        with torch.autocast(device.type, torch.bfloat16):
-            result.append(encoder(F.avg_pool2d(x, 256 // INPUT)).float().cpu().numpy())
-    return np.concatenate(result)
+        with torch.no_grad():
+            result.append(encoder(F.avg_pool2d(x, 256 // INPUT)).cpu().numpy())
+    return np.concatenate(result) if result else np.zeros((0, FEATURES), np.float32)
 
 
 def auc(truth, score):

@@ -1,9 +1,10 @@
 """Stage `autoencoder` (S21-S24): E and Dec by mean squared error; E and the sketch are kept, with f whitened.
 
-E starts as the best linear code: its first nine convolutions carry the picture, at 32 px, through their first channels, and the
-tenth and the output layer are solved for the 512 principal components, turned so that each number belongs to one of
+E starts as the best linear code: its first nine convolutions carry the picture, at 32 px, through their first channels (nearly: the
+max-pool is not linear), and the tenth and the output layer are solved for the 512 principal components, turned so that each number belongs to one of
 8 x 8 places, as Dec reads them. Gradients go on from there.
 """
+import itertools
 import time
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def local_components(x):
     mean = x.mean(0)
     flat = (x - mean).flatten(1)
     components = torch.linalg.eigh(flat.T @ flat)[1].flip(1)[:, :FEATURES].T
-    line = torch.hann_window(10)[1:-1]
+    line = torch.hann_window(10, device=x.device)[1:-1]
     window = (line[:, None] * line)[None]
     cells = F.pad(x[:2000] - mean, (2, 2, 2, 2), "reflect").unfold(2, 8, 4).unfold(3, 8, 4)
     cells = (cells * window).permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(0, 2)
@@ -71,16 +72,16 @@ def solve(model, pictures):
     for norm in norms:
         norm.momentum = None                # plain averages, over all that is seen now
     encoder.train()
-    for x in list(pictures())[:8]:
-        encoder(x)
+    for x in itertools.islice(pictures(), 8):
+        encoder.body[:-3](x)
     encoder.eval()
-    seen, codes = [], []
+    seen, small = [], []
     for x in pictures():
         seen.append(encoder.body[:-3](x).flatten(1))
-        codes.append(F.avg_pool2d(x, INPUT // SKETCH))
-    seen, x = torch.cat(seen), torch.cat(codes)
-    mean, rows = local_components(x)
-    codes = (x.flatten(1) - mean) @ rows.T
+        small.append(F.avg_pool2d(x, INPUT // SKETCH))
+    seen, small = torch.cat(seen), torch.cat(small)
+    mean, rows = local_components(small)
+    codes = (small.flatten(1) - mean) @ rows.T
     middle = seen.mean(0)
     seen -= middle
     gram = seen.T @ seen
@@ -88,11 +89,11 @@ def solve(model, pictures):
     weight = torch.linalg.solve(gram, seen.T @ codes).T.contiguous()                # (512, places and channels)
     conv, norm = encoder.body[-3], norms[-1]
     out = seen @ weight.T
-    std = out.std(0).clamp_min(1e-4)
+    std = (out.var(0) + norm.eps).sqrt()
     conv.weight.copy_(torch.cat([weight, -weight]).unflatten(1, conv.weight.shape[1:]))
     at = weight @ middle
     norm.running_mean.copy_(torch.cat([at, -at]))
-    norm.running_var.copy_(torch.cat([std, std]).square())
+    norm.running_var.copy_(torch.cat([std, std]).square() - norm.eps)
     encoder.fc.weight.copy_(torch.cat([torch.diag(std), -torch.diag(std)], 1))      # relu(z) - relu(-z) is z
     encoder.fc.bias.zero_()
     model.sketch.weight.copy_(rows.T)
@@ -141,6 +142,7 @@ def train_autoencoder(data, run, steps=20000, loss_below=0.0, minutes=None, batc
 
     if not state:
         solve(model, start)
+        device.share(model)                 # every process goes on from one solution
         begin = time.time()
 
     def save():

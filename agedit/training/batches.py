@@ -30,7 +30,7 @@ def _blur(x, sigma):
 
 
 def keep_tone(change, photo, mask, hair, whole=None):
-    """`blend.Tone.keep_tone` in PyTorch: what the app shows of a change is what the losses see of it.
+    """`blend.Tone.keep_tone` in PyTorch: what the app shows of a change, but for `keep_warm`, is what the losses see.
 
     Args:
         change, photo: (B, 3, s, s) in units of -1..1. mask, hair: (B, 1, s, s) in 0..1.
@@ -45,7 +45,7 @@ def keep_tone(change, photo, mask, hair, whole=None):
 
 
 def brightness(change, mask, hair):
-    """What a change does to the brightness of the whole face: (B, 1, s, s)."""
+    """What a change (B, 3, s, s) does to the brightness of the whole face: (B, 1, s, s). mask, hair: (B, 1, s, s) in 0..1."""
     s, face = change.shape[-1], shrink(mask * (1 - hair), PLACES)
     grey = shrink((change * torch.tensor(LUMA).to(change)[:, None, None]).sum(1, keepdim=True), PLACES)
     whole = _blur(grey * face, FACE_BLUR) / (_blur(face, FACE_BLUR) + 0.01)
@@ -153,9 +153,9 @@ class Seen:
         return (picture - self.x) * self.compared
 
     def shown(self, y, full):
-        """y with the photo itself under it at the resolution of `full`: a small network's change, as the app shows it."""
-        size = full.x.shape[-1]
-        return (full.x + F.interpolate(y - self.x, size=(size, size), mode="bicubic")).clamp(-1, 1) if y.shape[-1] < size else y
+        """y at the resolution of `full`, the photo itself under a small network's change, as the app shows it; G(f') of hidden rows as it is."""
+        up = lambda v: v if v.shape == full.x.shape else F.interpolate(v, size=full.x.shape[2:], mode="bicubic")
+        return ((full.x - up(self.x)) * ~self.hidden[:, None, None, None] + up(y)).clamp(-1, 1)
 
     def places(self, losses):
         """Mean over D's places (B, r / 16, r / 16), weighed by the mask: elsewhere an edit is the photo itself."""

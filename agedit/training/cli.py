@@ -73,7 +73,7 @@ def prepare(photos, labels, pairs, out, workers):
 @minutes
 @click.option("--steps", default=20000, show_default=True)
 @click.option("--loss-below", default=0.0, show_default=True, help="Stop when the running loss is lower (S24).")
-@click.option("--batch", default=32, show_default=True)
+@click.option("--batch", default=64, show_default=True)
 def autoencoder(data, run, minutes, steps, loss_below, batch):
     """Train E and Dec (S21-S24)."""
     from agedit.training.autoencoder import train_autoencoder
@@ -170,7 +170,7 @@ def everything(ctx, photos, labels, pairs, run, perceptual, out, largest, autoen
     folder = str(Path(run) / "data")
     if not (Path(folder) / "crops.npy").exists():
         ctx.invoke(prepare, photos=photos, labels=labels, pairs=pairs, out=folder, workers=2)
-    ctx.invoke(autoencoder, data=[folder], run=run, minutes=autoencoder_minutes, steps=20000, loss_below=0.0, batch=32)
+    ctx.invoke(autoencoder, data=[folder], run=run, minutes=autoencoder_minutes, steps=20000, loss_below=0.0, batch=64)
     ctx.invoke(age_vector, data=[folder], run=run, c=2e-4)
     ctx.invoke(generator, data=[folder], run=run, perceptual=perceptual, weights=out, largest=largest,
                minutes=generator_minutes, steps=100000, batch=16, sheet_every=200, plan=None)

@@ -47,6 +47,12 @@ class Device:
             dist.all_reduce(p.grad)
             p.grad /= self.world
 
+    def share(self, module):
+        """The main process's parameters and buffers for all."""
+        if self.world > 1:
+            for tensor in [*module.parameters(), *module.buffers()]:
+                dist.broadcast(tensor.data, 0)
+
     def agree(self, flag):
         """Whether any process says so: all must leave a loop in the same step, or the others wait for ever."""
         if self.world == 1:
@@ -64,7 +70,7 @@ def batch_of(images, indices, device):
     """uint8 rows of `Crops.images` -> (pictures (B, 3, 256, 256) in -1..1, masks and hair (B, 1, 256, 256) in 0..1)."""
     x = torch.from_numpy(np.stack([images[i] for i in indices])).to(device)
     x = x.permute(0, 3, 1, 2).to(memory_format=torch.channels_last).float()
-    return x[:, :3] / 127.5 - 1, x[:, 3:4] / 255, x[:, 4:] / 255
+    return x[:, :3] / 127.5 - 1, x[:, 3:4] / 255, x[:, 4:5] / 255
 
 
 def save_checkpoint(path, **state):

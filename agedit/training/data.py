@@ -101,6 +101,7 @@ def _prepare(job):
 
 
 def to_bytes(mask):
+    """A mask in 0..1 as uint8."""
     return (mask * 255 + 0.5).astype(np.uint8)
 
 
@@ -145,6 +146,8 @@ class Crops:
     def __init__(self, folder):
         rows = read_table(Path(folder) / "table.csv", *COLUMNS)
         self.images = np.load(Path(folder) / "crops.npy", mmap_mode="r")
+        if self.images.shape[-1] != 5:
+            raise AgeEditError(f"{folder} was prepared by another version of this program; run the prepare stage again.")
         number = lambda c: np.array([float(r[c]) if r[c] else np.nan for r in rows])
         self.kind = np.array([r["kind"] for r in rows])
         self.person = np.array([r["person"] for r in rows])

@@ -49,7 +49,7 @@ class Settings:
     same_age: float = 1.0      # a sub-model's edit is judged as old as the full network's
     age: float = 0.05
     identity: float = 1.0
-    likeness: float = 0.3      # of G(f) and G(f') to the hidden photo
+    likeness: float = 0.3      # identity distance of G(f) and G(f') to the photo that was hidden
     smooth: float = 2.0        # approximate R1 on D
 
 
@@ -91,7 +91,7 @@ class Trainer:
             for name in ("generator", "discriminator", "opt_g", "opt_d"):
                 if name in state:           # unpacked weights bring no optimiser and no D
                     getattr(self, name).load_state_dict(state[name])
-            self.ema.state, self.ema.steps = state["ema"], state["steps"]
+            self.ema.state, self.ema.steps = {k: v.to(self.device.torch) for k, v in state["ema"].items()}, state["steps"]
             self.steps, self.seconds, self.started_from = state["steps"], state["seconds"], state["started_from"]
             self.largest, self.width = state["largest"], state["width"]
         self.rng = np.random.default_rng([seed, self.device.rank, self.steps])
@@ -113,8 +113,8 @@ class Trainer:
             b: a dict of the photos x, their mask and hair, and which are hidden (see `Batches`).
         """
         hidden = b["hidden"][:, None, None, None]
-        sketch = F.interpolate(self.sketcher(f), size=b["x"].shape[2:], mode="bicubic").clamp(-1, 1)
-        photo = shrink(torch.where(hidden, sketch, b["x"]), r)
+        sketch = F.interpolate(self.sketcher(f), size=(r, r), mode="bicubic").clamp(-1, 1)
+        photo = torch.where(hidden, sketch, shrink(b["x"], r))
         with self.device.autocast():
             out = network(torch.cat([shifted, f]), torch.cat([photo, photo]), r, c, patch)
         x, mask, hair = (see(b[k], r, patch) for k in ("x", "mask", "hair"))
@@ -134,8 +134,8 @@ class Trainer:
             widen(self.ema.state, self.width)
         self.width = max(self.width, width)
         s, b = self.settings, self.batches.draw(max(r, INPUT))
-        with torch.no_grad(), self.device.autocast():
-            f = self.encoder(shrink(b["x"], INPUT)).float()
+        with torch.no_grad():                # not in bf16: a shift of f is small beside its steps
+            f = self.encoder(shrink(b["x"], INPUT))
         shifted = f + (b["years"] * ALPHA_PER_YEAR)[:, None] * self.n
         patch = (*(int(v) for v in self.rng.integers(0, r // 2 - EDGE + 1, 2)), EDGE) if r >= PATCHED else None
         y, new, base = self.edit(self.generator, b, f, shifted, r, width, patch)
@@ -158,7 +158,7 @@ class Trainer:
             same = s.consistency * same
             if whole and r >= 128:
                 with torch.no_grad(), self.device.autocast():
-                    age = self.judges.age(y[~b["hidden"]]).float() / 20
+                    age = self.judges.age(y[~b["hidden"]].clamp(-1, 1)).float() / 20
                 with self.device.autocast():
                     shown = self.judges.age(part.shown(y2, full)[~b["hidden"]]).float() / 20
                 apart = F.smooth_l1_loss(shown, age, beta=0.3)
@@ -221,7 +221,7 @@ class Trainer:
                 if full:
                     with torch.no_grad():
                         age, wanted_look = self.judges.look(full.target[pair])
-                    years, look = self.judges.look(seen.shown(y, full)[pair].clamp(-1, 1))
+                    years, look = self.judges.look(seen.shown(y, full)[pair])
                     terms["look"] = s.look * (sum((a - b).square().sum(1).mean() for a, b in zip(look, wanted_look))
                                               + 0.2 * F.smooth_l1_loss(years / 20, age / 20, beta=0.3))
                 terms["features"] = s.features * sum((a - b)[pair].float().abs().mean() for a, b in zip(features, wanted))
