@@ -9,10 +9,10 @@ from agedit.errors import AgeEditError
 
 MASK_SIZE, HAIR_SIZE = 256, 160
 TONE, BRIGHTNESS = 0.9, 0.95         # share of a change's colour outside the hair, and of the whole face's brightness, that is taken back
-PLACES, FACE_BLUR = 32, 3.2          # cells across the grid on which brightness is compared; sigma, in cells, of the whole face
+PLACES, FACE_BLUR, PLACE_BLUR = 32, 3.2, 1.2          # cells across a grid over the crop; sigmas, in cells: the whole face, one lock of hair
 SHADE = 48            # levels of 255 that are added to a pixel before its colour is taken: very dark pixels have hardly one
 LUMA = (0.299, 0.587, 0.114)
-GREY = np.float32([LUMA])
+GREY, SUM = np.float32([LUMA]), np.ones((1, 3), np.float32)
 CAST = np.float32(255) * np.float32([[0, 1.403, 0], [0, -0.714, -0.344], [0, 0, 1.773]])     # YCrCb to RGB
 RIM = 0.16           # widest gap between forehead and hair that is still skin, in crops
 
@@ -45,9 +45,10 @@ class Masker:
         """
         s = MASK_SIZE
         points = cv2.transform(face.points[None, list(OVAL)], face.matrix)[0] * s
-        head = np.zeros((s, s), np.float32)
-        cv2.fillConvexPoly(head, np.round(points).astype(np.int32), 1.0)
-        head = cv2.dilate(head, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (int(s * 0.05) | 1,) * 2))
+        oval = np.zeros((s, s), np.float32)
+        cv2.fillConvexPoly(oval, np.round(points).astype(np.int32), 1.0)
+        grown = lambda share: cv2.dilate(oval, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (int(s * share) | 1,) * 2))
+        head = grown(0.05)
         mask = np.maximum(head, hair)
         # the forehead's rim lies between the landmarks' oval and the hair: close it, above the eyes only
         pad = int(s * RIM) | 1
@@ -56,6 +57,10 @@ class Masker:
         left, right = (int(np.clip(v, 0, s)) for v in (points[:, 0].min(), points[:, 0].max()))
         mask[:s // 2, left:right] = closed[:s // 2, left:right]
         mask = cv2.GaussianBlur(mask, (0, 0), s * 0.014)
+        # below the eyes it ends with the face: a jaw that is drawn slimmer would leave a pale rim on what is behind it
+        near = cv2.GaussianBlur(np.maximum(grown(0.02), hair), (0, 0), s * 0.008)
+        lower = np.clip((np.arange(s, dtype=np.float32) / s - 0.45) * 10, 0, 1)[:, None]
+        mask += lower * np.minimum(near - mask, 0)
         ramp = np.clip((np.minimum(np.arange(s), np.arange(s)[::-1]) + 0.5) / (s * 0.07), 0, 1)
         ramp = (ramp * ramp * (3 - 2 * ramp)).astype(np.float32)
         inside = warp_inside(face, shape, s)
@@ -69,12 +74,17 @@ def warp_inside(face, shape, size):
     return ((places > -0.5) & (places < np.array(shape[1::-1]) - 0.5)).all(-1).astype(np.float32)
 
 
+def _places(v):
+    """(r, r) averaged over the neighbourhoods of a grid."""
+    return cv2.GaussianBlur(cv2.resize(v, (PLACES, PLACES), interpolation=cv2.INTER_AREA), (0, 0), PLACE_BLUR)
+
+
 class Tone:
     """What keeps a photo's colours through an edit, made ready for pictures of one resolution.
 
     People of another age are not of another colour, but the teacher's and the photos' are. So outside the hair a change
     is light and dark of the photo's own colour (`training.batches.keep_tone` is the same in training: the networks learn
-    what is shown), and hair may lose its colour but turn no bluer or greener than grey.
+    what is shown). Hair that loses its colour loses it evenly, and nothing turns bluer or greener than grey.
 
     Args:
         crop: RGB uint8 (S, S, 3), aligned. mask, hair: float32 (256, 256) in 0..1, see `Masker`. r: a multiple of 32.
@@ -89,12 +99,16 @@ class Tone:
         self.drawn = np.repeat(1 - TONE * kept[:, :, None], 3, 2)
         self.face = area(mask * (1 - hair), PLACES)
         self.around = cv2.GaussianBlur(self.face, (0, 0), FACE_BLUR) + 0.01
+        self.hair = area(hair, r)
+        colour = self.photo - cv2.transform(self.photo, GREY)[:, :, None]
+        self.colour, self.coarse, self.coarse_hair = colour * self.hair[:, :, None], area(colour, 2 * PLACES), area(hair, 2 * PLACES)
+        self.strength = _places(cv2.transform(self.coarse * self.coarse, SUM) * self.coarse_hair) + 20 * _places(self.coarse_hair) + 1e-3
         before = cv2.cvtColor(self.photo / np.float32(255), cv2.COLOR_RGB2YCrCb)
         self.least, self.most = np.minimum(before[:, :, 1], 0.5), np.maximum(before[:, :, 2], 0.5)
 
     def __call__(self, change):
         """The change, float32 (r, r, 3) in units of 0..255, as it is shown."""
-        return self.keep_warm(self.keep_tone(change))
+        return self.keep_warm(self.keep_hair(self.keep_tone(change)))
 
     def keep_tone(self, change):
         """The change, float32 (r, r, 3) in units of 0..255, less most of its colour outside the hair and of the whole face's brightness."""
@@ -102,6 +116,17 @@ class Tone:
         whole = cv2.GaussianBlur(cv2.resize(grey, (PLACES, PLACES), interpolation=cv2.INTER_AREA) * self.face, (0, 0), FACE_BLUR)
         whole = cv2.resize(whole / self.around, size, interpolation=cv2.INTER_LINEAR)
         return change * self.drawn + self.shade * (TONE * grey - BRIGHTNESS * whole)[:, :, None]
+
+    def keep_hair(self, change):
+        """The change, as above, hair that turns grey place by place brought to less of its own colour instead of spots of others."""
+        small = cv2.resize(change, self.coarse.shape[1::-1], interpolation=cv2.INTER_AREA)
+        after = self.coarse + small - cv2.transform(small, GREY)[:, :, None]
+        left = np.clip(_places(cv2.transform(self.coarse * after, SUM) * self.coarse_hair) / self.strength, 0, 1)
+        # grey hair may get colour, half of what is drawn: black hair's is often red
+        gains = 0.5 * np.clip(_places(cv2.transform(after * after, SUM) * self.coarse_hair) / self.strength - 1, 0, 1)
+        even, lost = cv2.split(cv2.resize(cv2.merge([1 - gains, (1 - gains) * (left - 1)]), change.shape[1::-1], interpolation=cv2.INTER_LINEAR))
+        grey, even = cv2.transform(change, GREY)[:, :, None], (even * self.hair)[:, :, None]
+        return change + even * (grey - change) + lost[:, :, None] * self.colour
 
     def keep_warm(self, change):
         """The change, as above, without blue or green casts: no pixel becomes bluer or greener than grey, or than it was."""

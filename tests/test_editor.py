@@ -194,3 +194,15 @@ def test_no_change_makes_a_cast_of_blue_or_green():
     assert np.abs(skin.keep_warm(wrinkle) - wrinkle).max() < 0.1         # light and dark stay as drawn
     assert np.abs(sky.keep_warm(wrinkle) - wrinkle).max() < 0.1          # what was blue may stay blue
     assert np.abs(skin.keep_warm(wrinkle * 0)).max() < 1e-3
+
+
+def test_hair_turns_grey_evenly():
+    brown = np.float32((120, 85, 50))
+    hair = tone_of(brown, 128, hair=1)
+    half = np.broadcast_to(np.float32(0.5) * (brown.mean() - brown), (128, 128, 3))                   # halfway to grey
+    spots = np.random.default_rng(0).normal(0, 25, (64, 64, 3)).astype(np.float32).repeat(2, 0).repeat(2, 1)
+    saturation = lambda change: np.ptp(brown + change[32:96, 32:96], 2)
+    drawn, shown = half + spots, hair.keep_hair(half + spots)
+    assert saturation(shown).std() < 0.3 * saturation(drawn).std() and abs(saturation(shown).mean() - 35) < 10
+    assert np.abs(cv2.transform(shown - drawn, np.float32([[0.299, 0.587, 0.114]]))).max() < 1        # its light and dark stay
+    assert np.abs(tone_of(brown, 128).keep_hair(drawn) - drawn).max() < 1e-3                          # skin is none of its business
