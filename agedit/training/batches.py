@@ -30,7 +30,7 @@ def _blur(x, sigma):
 
 
 def keep_tone(change, photo, mask, hair, whole=None):
-    """`blend.Tone.keep_tone` in PyTorch: what the app shows of a change, but for `keep_warm`, is what the losses see.
+    """`blend.Tone.keep_tone` in PyTorch: what the app shows of a change, but for `keep_hair` and `keep_warm`, is what the losses see.
 
     Args:
         change, photo: (B, 3, s, s) in units of -1..1. mask, hair: (B, 1, s, s) in 0..1.
