@@ -1,6 +1,6 @@
 """ONNX graphs of E and of any G_{r,c}, built from sliced arrays without PyTorch."""
 import numpy as np
-from onnx import TensorProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, helper
 
 from agedit.submodel import FEATURES, blocks, slice_weights
 
@@ -12,11 +12,13 @@ class Builder:
     """Collects nodes and constants of one graph."""
 
     def __init__(self):
-        self.nodes, self.constants = [], []
+        self.nodes, self.proto = [], ModelProto()
 
     def constant(self, array, dtype=np.float32):
-        name = f"c{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array, dtype), name))
+        array, kept = np.ascontiguousarray(array, dtype), self.proto.graph.initializer
+        name = f"c{len(kept)}"
+        # in place: every copy of all weights would count in the peak of memory
+        kept.add(name=name, dims=array.shape, data_type=helper.np_dtype_to_tensor_dtype(array.dtype), raw_data=array.tobytes())
         return name
 
     def add(self, op, *inputs, output=None, **attributes):
@@ -28,11 +30,12 @@ class Builder:
         return self.add("Gemm", x, self.constant(weight), self.constant(bias), transB=1)
 
     def model(self, inputs, output, shape):
-        values = [helper.make_tensor_value_info(k, TensorProto.FLOAT, s) for k, s in inputs.items()]
-        graph = helper.make_graph(self.nodes, "agedit", values,
-                                  [helper.make_tensor_value_info(output, TensorProto.FLOAT, shape)], self.constants)
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="agedit")
-        model.ir_version = 10
+        model = self.proto
+        model.ir_version, model.producer_name, model.graph.name = 10, "agedit", "agedit"
+        model.opset_import.append(helper.make_opsetid("", OPSET))
+        model.graph.node.extend(self.nodes)
+        model.graph.input.extend(helper.make_tensor_value_info(k, TensorProto.FLOAT, s) for k, s in inputs.items())
+        model.graph.output.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, shape))
         return model.SerializeToString()
 
 
