@@ -22,7 +22,7 @@ class Encoder(nn.Module):
         super().__init__()
         layers, channels = [], 3
         for i, (width, stride) in enumerate(CONVOLUTIONS):
-            size, padding = (3, 1) if i < 9 else (INPUT // 32, 0)
+            size, padding = (3, 1) if i < len(CONVOLUTIONS) - 1 else (INPUT // 32, 0)
             layers += [nn.Conv2d(channels, width, size, stride, padding, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
             if i == 1:
                 layers.append(nn.MaxPool2d(2))
@@ -30,6 +30,12 @@ class Encoder(nn.Module):
         self.body = nn.Sequential(*layers)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(channels, FEATURES)
+
+    @property
+    def layers(self):
+        """[(convolution, its batch norm)] in order."""
+        kinds = ([m for m in self.body if isinstance(m, kind)] for kind in (nn.Conv2d, nn.BatchNorm2d))
+        return list(zip(*kinds))
 
     def forward(self, x):
         return self.fc(self.pool(self.body(x)).flatten(1))

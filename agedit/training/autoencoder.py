@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import nn
 from tqdm import tqdm
 
 from agedit.errors import AgeEditError
@@ -28,9 +27,8 @@ GENTLY = 0.1          # E's rate over Dec's: E starts solved, Dec from noise
 @torch.no_grad()
 def carry(encoder):
     """Set the first channels of the first nine convolutions to the picture: averages of 2 x 2, later its places as channels."""
-    convolutions, norms = ([m for m in encoder.body if isinstance(m, kind)] for kind in (nn.Conv2d, nn.BatchNorm2d))
     n = 3
-    for i, (conv, norm) in enumerate(zip(convolutions[:-1], norms)):
+    for i, (conv, norm) in enumerate(encoder.layers[:-1]):
         places = 4 if i > 1 and conv.stride[0] == 2 else 1
         conv.weight[:places * n] = 0
         for k in range(n):
@@ -68,8 +66,7 @@ def solve(model, pictures):
     """Start E and the sketch at the best linear code of `pictures`, a callable that yields batches (B, 3, 128, 128)."""
     encoder = model.encoder
     carry(encoder)
-    norms = [m for m in encoder.body if isinstance(m, nn.BatchNorm2d)]
-    for norm in norms:
+    for _, norm in encoder.layers:
         norm.momentum = None                # plain averages, over all that is seen now
     encoder.train()
     for x in itertools.islice(pictures(), 8):
@@ -87,7 +84,7 @@ def solve(model, pictures):
     gram = seen.T @ seen
     gram.diagonal().add_(1e-3 * gram.diagonal().mean())
     weight = torch.linalg.solve(gram, seen.T @ codes).T.contiguous()                # (512, places and channels)
-    conv, norm = encoder.body[-3], norms[-1]
+    conv, norm = encoder.layers[-1]
     out = seen @ weight.T
     std = (out.var(0) + norm.eps).sqrt()
     conv.weight.copy_(torch.cat([weight, -weight]).unflatten(1, conv.weight.shape[1:]))

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.numpy import save_file
-from torch import nn
 
 from agedit.errors import AgeEditError
 from agedit.network.autoencoder import CONVOLUTIONS, INPUT, Autoencoder
@@ -23,9 +22,8 @@ THIRD_PARTY = ("age_gender_faceapi.onnx", "face_detection_yunet.onnx", "hair_seg
 
 def folded_encoder(encoder):
     """{conv{i}.weight/bias, fc.weight/bias} with every batch norm folded into the convolution before it."""
-    arrays, convolutions = {}, [m for m in encoder.body if hasattr(m, "kernel_size") and hasattr(m, "weight")]
-    norms = [m for m in encoder.body if hasattr(m, "running_var")]
-    for i, (conv, norm) in enumerate(zip(convolutions, norms)):
+    arrays = {}
+    for i, (conv, norm) in enumerate(encoder.layers):
         scale = norm.weight / (norm.running_var + norm.eps).sqrt()
         arrays[f"conv{i}.weight"] = (conv.weight * scale[:, None, None, None]).numpy()
         arrays[f"conv{i}.bias"] = (norm.bias - norm.running_mean * scale).numpy()
@@ -42,8 +40,7 @@ def unpack(weights, run):
     run.mkdir(parents=True, exist_ok=True)
     arrays = {k: torch.from_numpy(v).float() for k, v in weights.part("").items()}
     model, generator = Autoencoder(), Generator(256)
-    convolutions, norms = ([m for m in model.encoder.body if isinstance(m, kind)] for kind in (nn.Conv2d, nn.BatchNorm2d))
-    for i, (conv, norm) in enumerate(zip(convolutions, norms)):
+    for i, (conv, norm) in enumerate(model.encoder.layers):
         conv.weight.data, norm.bias.data = arrays[f"encoder.conv{i}.weight"], arrays[f"encoder.conv{i}.bias"]
         norm.weight.data.fill_((1 + norm.eps) ** 0.5)           # the norms are folded into the convolutions already
     model.encoder.fc.weight.data, model.encoder.fc.bias.data = arrays["encoder.fc.weight"], arrays["encoder.fc.bias"]
