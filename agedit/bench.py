@@ -15,9 +15,9 @@ import numpy as np
 from agedit.bench_choice import by_faces, by_visitors, choosing, promise
 from agedit.blend import add_change, add_change_to_crop
 from agedit.editor import AgeEditor
-from agedit.graph import Builder, generator_graph, photo_inputs
+from agedit.graph import Builder, convolutions_graph, generator_graph, photo_inputs
 from agedit.photo import encode_photo, load_photo
-from agedit.runtime import Engine, open_session, open_submodel, openvino_core, runtime_name, uses_openvino, usable_cores
+from agedit.runtime import Engine, open_session, open_submodel, openvino_core, quickest_precision, runtime_name, uses_openvino, usable_cores
 from agedit.selector import Times
 from agedit.submodel import FEATURES, START, STYLE, blocks, cost
 from agedit.tune import REFERENCE, SHOWN, Tuner
@@ -51,12 +51,8 @@ def random_generator(largest=1024, seed=0):
 def convolutions(threads, precision="f32", openvino=False):
     """() -> one run of the yardstick: plain 3x3 convolutions in a row, the layout left to the runtime; and its multiply-adds."""
     channels, edge, count = YARDSTICK
-    b, x, rng = Builder(), "x", np.random.default_rng(0)
-    for _ in range(count):
-        x = b.add("Conv", x, b.constant(rng.standard_normal((channels, channels, 3, 3)) / (3 * channels ** 0.5)), kernel_shape=[3, 3], pads=[1] * 4)
-    b.add("Identity", x, output="y")
-    model = b.model({"x": [1, channels, edge, edge]}, "y", [1, channels, edge, edge])
-    feed = {"x": rng.standard_normal((1, channels, edge, edge)).astype(np.float32)}
+    model = convolutions_graph(*YARDSTICK)
+    feed = {"x": np.random.default_rng(0).standard_normal((1, channels, edge, edge)).astype(np.float32)}
     if openvino:
         run = open_submodel(model, threads, precision)
         return (lambda: run(feed)), count * channels * channels * 9 * edge * edge
@@ -99,7 +95,8 @@ def stylegan(wheel, threads):
         with zipfile.ZipFile(wheel) as z:
             for end in ("xml", "bin"):
                 z.extract(f"random_face/data/SynthesisNetwork.{end}", folder)
-        network = openvino_core().compile_model(f"{folder}/random_face/data/SynthesisNetwork.xml", "CPU", {"INFERENCE_NUM_THREADS": threads})
+        network = openvino_core().compile_model(f"{folder}/random_face/data/SynthesisNetwork.xml", "CPU",
+                                               {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": quickest_precision()})
     w = np.random.default_rng(0).standard_normal((1, 512)).astype(np.float32)
     return lambda: network([w])
 

@@ -39,6 +39,15 @@ class Builder:
         return model.SerializeToString()
 
 
+def convolutions_graph(channels, edge, count):
+    """Plain 3 x 3 convolutions in a row, the yardstick of a processor: x (1, channels, edge, edge) -> y, the same shape."""
+    b, x, rng, shape = Builder(), "x", np.random.default_rng(0), [1, channels, edge, edge]
+    for _ in range(count):
+        x = b.add("Conv", x, b.constant(rng.standard_normal((channels, channels, 3, 3)) / (3 * channels ** 0.5)), kernel_shape=[3, 3], pads=[1] * 4)
+    b.add("Identity", x, output="y")
+    return b.model({"x": shape}, "y", shape)
+
+
 def encoder_graph(arrays, convolutions, size):
     """Bytes of E: `photo` (1, 3, size, size) in -1..1 -> `f` (1, 512).
 

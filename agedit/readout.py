@@ -43,6 +43,21 @@ class Readout:
         return session.run(None, {session.get_inputs()[0].name: x[None]})
 
 
+EXPRESSION = ("mouth_corner_drop", "mouth_open", "mouth_width", "brow_height", "brow_gap")
+
+
+def expression(points):
+    """EXPRESSION of a face's landmarks (478, 2), float (5,), each in distances between the eyes.
+
+    How far the corners of the mouth lie under its middle, its opening and width; how high the brows' inner ends stand over
+    the eyes, and how far apart. Upright, so a tilted head changes nothing.
+    """
+    eyes = np.array([points[[33, 133]].mean(0), points[[362, 263]].mean(0)])
+    (a, b), middle = eyes[1] - eyes[0], eyes.mean(0)
+    x, y = ((points - middle) @ np.array([[a, -b], [b, a]]) / (a * a + b * b)).T
+    return np.array([y[[61, 291]].mean() - y[[13, 14]].mean(), y[14] - y[13], x[291] - x[61], -y[[107, 336]].mean(), x[336] - x[107]])
+
+
 def identity(a, b):
     """(L2 distance, cosine) of two embeddings; under SAME_PERSON the network says it is one person."""
     return float(np.linalg.norm(a - b)), float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))

@@ -6,9 +6,11 @@ import sys
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
 from agedit import load_photo
+from agedit.__main__ import main
 
 from conftest import PORTRAITS, ROOT
 
@@ -77,10 +79,15 @@ def bad_photos(tmp_path_factory):
     (PORTRAITS[0], ["--face", "left"], "not a face"), (PORTRAITS[0], ["--submodel", "1:1"], "no sub-model"),
     (PORTRAITS[0], ["--budget", "-3"], "positive"), (PORTRAITS[0], ["-o", "/nowhere/x.png"], "does not exist")])
 def test_bad_input_is_one_sentence_and_status_2(bad_photos, tmp_path, photo, options, words):
-    result = agedit("edit", bad_photos / photo, "-o", tmp_path / "o.png", "--years", 10, *options, "--json")
-    assert result.returncode == 2 and result.stdout == ""
+    result = CliRunner().invoke(main, [str(v) for v in ("edit", bad_photos / photo, "-o", tmp_path / "o.png", "--years", 10, *options, "--json")])
+    assert result.exit_code == 2 and result.stdout == ""
     assert words in result.stderr and "Traceback" not in result.stderr and len(result.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "o.png").exists()
+
+
+def test_the_libraries_banners_stay_out_of_the_sentence(bad_photos, tmp_path):
+    result = agedit("edit", bad_photos / "noface.png", "-o", tmp_path / "o.png", "--years", 10, "--json")
+    assert result.returncode == 2 and result.stdout == "" and len(result.stderr.strip().splitlines()) == 1
 
 
 def test_a_budget_that_nothing_meets_still_edits(tmp_path):

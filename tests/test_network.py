@@ -1,12 +1,14 @@
 """The patent's counts (S21, S25), and the elastic rule: slicing equals the PyTorch sub-network, ONNX equals both."""
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from agedit import runtime
 from agedit.graph import encoder_graph, generator_graph, photo_inputs
 from agedit.network.autoencoder import CONVOLUTIONS, Autoencoder, Encoder
 from agedit.network.discriminator import Discriminator
@@ -94,6 +96,20 @@ def test_openvino_comes_without_its_telemetry():
     code = ("import sys; from agedit.runtime import runtime_name; runtime_name(); "
             "assert 'openvino' in sys.modules and not [m for m in sys.modules if m.startswith('openvino_telemetry') and sys.modules[m]]")
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize("lower,ms,quickest", [("bf16", {"bf16": 2, "f32": 1}, "f32"), ("bf16", {"bf16": 1, "f32": 5}, "bf16"), ("f32", {}, "f32")])
+def test_precision_is_what_is_quicker(monkeypatch, lower, ms, quickest):
+    """A processor may have bf16 without being quick in it."""
+    now = [0.0]
+
+    def take(precision):
+        now[0] += ms[precision] / 1e3
+    core = SimpleNamespace(get_property=lambda *_: SimpleNamespace(get_type_name=lambda: lower))
+    monkeypatch.setattr(runtime, "openvino_core", lambda: core)
+    monkeypatch.setattr(runtime, "open_submodel", lambda model, threads, precision: lambda feed: take(precision))
+    monkeypatch.setattr(runtime.time, "perf_counter", lambda: now[0])
+    assert runtime.quickest_precision.__wrapped__() == quickest
 
 
 def test_the_runtime_can_be_named(monkeypatch):

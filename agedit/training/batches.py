@@ -13,6 +13,7 @@ from agedit.training.data import Crops
 
 DEGREE = math.pi / 180
 SAME = 0.06                 # share of the pairs that ask for nothing
+OCCLUDED, JPEG = 0.2, 0.25  # shares of the rows with something before the face, and that went through a JPEG file
 MARGIN = 8                  # pixels that a patch's borders spoil by their padding
 
 
@@ -98,7 +99,8 @@ class Batches:
                 "hidden": hidden}
 
     def _augment(self, x, target, mask, hair, pair):
-        """Both pictures of a row alike: mirror, small pose, colour; the tone kept; then blur and noise of the photo alone."""
+        """Both pictures of a row alike: mirror, small pose, something in front, light and colour; the tone kept; then blur,
+        noise and JPEG of the photo alone."""
         rng, n = self.rng, len(x)
         draw = lambda lo, hi, k=1: torch.tensor(rng.uniform(lo, hi, (n, k, 1, 1)), dtype=x.dtype, device=x.device)
         angle, zoom = rng.normal(0, 3, n) * DEGREE, np.exp(rng.normal(0, 0.04, n))
@@ -108,17 +110,36 @@ class Batches:
         grid = F.affine_grid(torch.tensor(theta, dtype=x.dtype, device=x.device), x.shape, align_corners=False)
         stack = F.grid_sample(torch.cat([x, target, mask, hair], 1), grid, padding_mode="border", align_corners=False)
         x, target, mask, hair = stack[:, :3], stack[:, 3:6], stack[:, 6:7], stack[:, 7:]
-        gain, tint, offset = draw(0.7, 1.2), draw(0.93, 1.07, 3), draw(-0.2, 0.15)
-        x, target = ((v * gain * tint + offset).clamp(-1, 1) for v in (x, target))
+        x, target, hair = self._occlude(x, target, hair, draw)
+        # light multiplies: in the dark, and on dark skin, a wrinkle is fewer levels deep
+        gain, tint, offset = draw(math.log(0.5), math.log(1.2)).exp(), draw(0.93, 1.07, 3), draw(-0.05, 0.1)
+        x, target = (((v + 1) * gain * tint - 1 + offset).clamp(-1, 1) for v in (x, target))
         soft = torch.tensor(rng.random((n, 1, 1, 1)) < 0.25, device=x.device)
         blurred = F.interpolate(F.avg_pool2d(x, 2), scale_factor=2, mode="bilinear")
         grain = torch.randn_like(x) * draw(-0.05, 0.05).clamp_min(0)
         degraded = torch.where(soft, blurred, x) + grain
+        for i in np.flatnonzero(rng.random(n) < JPEG):
+            picture = ((degraded[i].clamp(-1, 1) + 1) * 127.5 + 0.5).byte().permute(1, 2, 0).cpu().numpy()
+            coded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(40, 90))])[1]
+            degraded[i] = torch.from_numpy(cv2.imdecode(coded, cv2.IMREAD_COLOR)).to(x).permute(2, 0, 1) / 127.5 - 1
         # the asked change is added to the photo as it is: a noisy photo stays noisy
         target = degraded + mask * keep_tone(target - x, x, mask, hair) * pair[:, None, None, None]
         lasting = dict(memory_format=torch.channels_last)
         return (degraded.clamp(-1, 1).contiguous(**lasting), target.clamp(-1, 1).contiguous(**lasting),
                 mask.contiguous(**lasting), hair.contiguous(**lasting))
+
+    def _occlude(self, x, target, hair, draw):
+        """In some rows a hand, a scarf, a phone: an ellipse with a magnified piece of another row's picture, the same at both ages."""
+        there = torch.tensor(self.rng.random((len(x), 1, 1, 1)) < OCCLUDED, device=x.device)
+        v, u = torch.meshgrid(*(torch.linspace(-1, 1, s, device=x.device) for s in x.shape[2:]), indexing="ij")
+        angle, along, across = draw(0, math.pi), draw(0.2, 0.8), draw(0.1, 0.35)
+        du, dv = u - draw(-0.9, 0.9), v - draw(-0.5, 1.1)
+        far = ((du * angle.cos() + dv * angle.sin()) / along) ** 2 + ((dv * angle.cos() - du * angle.sin()) / across) ** 2
+        cover = torch.sigmoid((1 - far) * 12) * there
+        zoom = torch.cat([draw(0.1, 0.3), draw(-0.6, 0.6), draw(-0.6, 0.6)], 1)[:, :, 0, 0]
+        place = torch.stack([torch.stack([zoom[:, 0], 0 * zoom[:, 0], zoom[:, 1]], 1), torch.stack([0 * zoom[:, 0], zoom[:, 0], zoom[:, 2]], 1)], 1)
+        piece = F.grid_sample(x.roll(1, 0), F.affine_grid(place, x.shape, align_corners=False), padding_mode="reflection", align_corners=False)
+        return x + cover * (piece - x), target + cover * (piece - target), hair * (1 - cover)
 
 
 def seen_of(v, patch):

@@ -11,6 +11,7 @@ from agedit.training.data import Crops
 from agedit.training.export import write_manifest
 from agedit.training.generator import ALPHA_PER_YEAR
 from agedit.training.losses import Perceptual
+from agedit.training.second_judge import SecondJudge
 from agedit.weights import Weights
 
 ASKED = (-50, -35, -20, -10, 10, 20, 30, 40, 50, 60)    # years by the scale of training
@@ -22,12 +23,16 @@ QUALITY_YEARS = (-20, 30)
 
 
 class Shown:
-    """What the app shows of a prepared crop: photo + m (G(f + alpha n) - G(f))."""
+    """What the app shows of a prepared crop: photo + m (G(f + alpha n) - G(f)).
 
-    def __init__(self, engine, image):
+    judges: functions of an RGB uint8 crop to years; what they see of an edit is averaged.
+    """
+
+    def __init__(self, engine, image, judges):
         self.engine, self.crop = engine, np.ascontiguousarray(image[:, :, :3])
         self.mask, self.hair = image[:, :, 3] / np.float32(255), image[:, :, 4] / np.float32(255)
         self.f, self.age = engine.encode(self.crop), engine.readout.age(self.crop)[0]
+        self.judges, self.before = judges, [judge(self.crop) for judge in judges]
         self.base, self.tones = {}, {}
 
     def run(self, alpha, r, c):
@@ -43,7 +48,8 @@ class Shown:
 
     def change(self, alpha, r, c):
         """Judged years."""
-        return self.engine.readout.age(self.edit(alpha, r, c))[0] - self.age
+        after = self.edit(alpha, r, c)
+        return float(np.mean([judge(after) - before for judge, before in zip(self.judges, self.before)]))
 
 
 def terms(alpha, age):
@@ -78,12 +84,13 @@ def spread(crops, index, ages, n):
     return list(dict.fromkeys(int(index[np.argmin(np.abs(crops.judged[index] - a))]) for a in np.linspace(*ages, n)))
 
 
-def calibrate(data, out, wheel, photos=48):
+def calibrate(data, out, wheel, second_judge=None, photos=48):
     """Measure and write `calibration` and `quality` into the manifest of `out`.
 
     Every sub-model gets its own alpha by years and apparent age, so that all of them give the change that was asked.
     Quality of (r, c): mean LPIPS and squared error between its shown picture and the full network's, 256 px, and how far
-    apart the two are judged.
+    apart the two are judged. Years are the shipped age network's or, with the wheel of a `second_judge`, the mean of both: a network that
+    sat in the losses sees more of an edit than others do.
     """
     engine = Engine(Weights(out))
     full = engine.weights.candidates[-1]
@@ -93,7 +100,8 @@ def calibrate(data, out, wheel, photos=48):
     invented = np.array([i for g in crops.people(True) for i in g if crops.beta[i] == 0], int)
     if len(invented):
         chosen += spread(crops, invented, (15, 60), photos // 2)
-    faces = [Shown(engine, crops.images[i]) for i in chosen]
+    judges = [lambda crop: engine.readout.age(crop)[0]] + ([SecondJudge(second_judge).age] if second_judge else [])
+    faces = [Shown(engine, crops.images[i], judges) for i in chosen]
     table, judged = {}, []
     for rc in tqdm(engine.weights.candidates, desc="calibrate", unit="sub-model"):
         samples = [(y * ALPHA_PER_YEAR, s.age, s.change(y * ALPHA_PER_YEAR, *rc)) for s in faces for y in ASKED
@@ -104,7 +112,7 @@ def calibrate(data, out, wheel, photos=48):
             judged = [[y, round(float(np.mean([d for a, _, d in samples if a == y * ALPHA_PER_YEAR])), 1)] for y in ASKED]
     manifest = engine.weights.manifest
     manifest["calibration"] = {
-        "years": YEARS, "ages": list(AGES), "youngest": YOUNGEST, "oldest": OLDEST, "photos": len(faces), "judged": judged,
+        "years": YEARS, "ages": list(AGES), "youngest": YOUNGEST, "oldest": OLDEST, "photos": len(faces), "judges": len(judges), "judged": judged,
         "submodels": [{"r": r, "c": c, "alpha": table[r, c]} for r, c in engine.weights.candidates]}
     perceptual, tensor = Perceptual(wheel), lambda p: torch.from_numpy(to_network(p, 256))
     rows = {rc: [] for rc in engine.weights.candidates}

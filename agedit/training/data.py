@@ -14,11 +14,13 @@ from agedit.align import FaceFinder, align
 from agedit.blend import Masker
 from agedit.errors import AgeEditError
 from agedit.photo import load_photo
-from agedit.readout import Readout
+from agedit.readout import Readout, expression
 from agedit.runtime import open_session
 
 SIZE = 256
 COLUMNS = ["kind", "file", "person", "age", "gender", "beta", "judged", "held_out"]
+# most that a pair's expressions may differ, each of readout.EXPRESSION: an age that smiles less would teach to frown
+SAME_EXPRESSION = np.array([0.022, 0.045, 0.07, 0.045, 0.04])
 _worker = {}
 
 
@@ -74,7 +76,7 @@ def _start():
 
 def _prepare(job):
     face = mask = None
-    result = []
+    result = []            # rows, crops, edges in pixels
     for kind, folder, file, person, age, gender, beta in job:
         for folder_try in (folder, folder / "images"):
             if (folder_try / file).exists():
@@ -86,7 +88,8 @@ def _prepare(job):
                 face = _worker["finder"].find(photo)[0]
                 if face.reason_to_refuse():
                     return result
-            elif scale != 1:
+                neutral = expression(face.points)
+            elif scale != 1 or (abs(expression(_worker["finder"].find(photo)[0].points) - neutral) > SAME_EXPRESSION).any():
                 continue
             crop = align(photo, face, SIZE)
             hair = _worker["masker"].hair(crop)
@@ -95,7 +98,10 @@ def _prepare(job):
         if mask is None:
             mask = _worker["masker"].mask(hair, face, photo.shape[:2])
         judged, male = _worker["readout"].age(crop)
-        result.append(([kind, file, person, age, gender or ("0" if male > 0.5 else "1"), beta, f"{judged:.2f}",
+        gender = gender or ("0" if male > 0.5 else "1")
+        if result and gender != result[0][0][4]:
+            continue
+        result.append(([kind, file, person, age, gender, beta, f"{judged:.2f}",
                         int(is_held_out(person))], np.dstack([crop, to_bytes(mask), to_bytes(hair)]), photo.shape[0]))
     return result
 
@@ -113,7 +119,8 @@ def prepare(out, photos=None, labels=None, pairs=(), workers=2):
         (0 male, 1 female; judged when absent). pairs: folders with `pairs.csv` (`file,person,beta`).
 
     Returns:
-        Number of crops. Pictures without a usable face are skipped and counted on the last line.
+        Number of crops. Pictures without a usable face, and those of a pair whose expression or gender is another than the
+        base picture's, are skipped and counted on the last line.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -136,7 +143,7 @@ def prepare(out, photos=None, labels=None, pairs=(), workers=2):
     final = np.lib.format.open_memmap(out / "crops.npy", "w+", np.uint8, (n, SIZE, SIZE, 5))
     final[:] = crops[:n]
     (out / "crops.tmp.npy").unlink()
-    print(f"{n} crops, {total - n} pictures skipped (no usable face)")
+    print(f"{n} crops, {total - n} pictures skipped (no usable face, or another expression or gender than the person's first)")
     return n
 
 

@@ -44,10 +44,12 @@ class Settings:
     perceptual: float = 5.0
     look: float = 0.3          # the age network's features of an edit against those of its target, and its years
     adversarial: float = 0.5
+    patch_adversarial: float = 0.3      # on patches 0.5 sharpened at the cost of LPIPS
     features: float = 0.6      # D's features of an edit against those of its target (pix2pixHD, Wang et al., 2018)
     consistency: float = 20.0  # S29
     same_age: float = 1.0      # a sub-model's edit is judged as old as the full network's
     age: float = 0.05
+    gender: float = 0.2        # the age network still sees a man as a man, a woman as a woman
     identity: float = 1.0
     likeness: float = 0.3      # identity distance of G(f) and G(f') to the photo that was hidden
     smooth: float = 2.0        # approximate R1 on D
@@ -143,7 +145,10 @@ class Trainer:
         loss_d = self._train_discriminator(full, y.detach())
         self.discriminator.requires_grad_(False)
         whole = None if patch else full
-        loss, log = self._losses(full, y, new, base, whole, judged=patch is None and r >= 128, sharp=True)
+        if whole:
+            with torch.no_grad(), self.device.autocast():
+                whole.look = self.judges.look(whole.target)      # a photo is its own target
+        loss, log, age = self._losses(full, y, new, base, whole, judged=patch is None and r >= 128, sharp=True)
         self.opt_g.zero_grad()
         loss.backward()
         # one sub-model: the smallest every other step (the sandwich rule), else any
@@ -151,17 +156,13 @@ class Trainer:
         if (q, c) != (r, width):
             y2, new2, base2 = self.edit(self.generator, b, f, shifted, q, c, patch)
             part = Seen(b, q, patch)
-            loss, _ = self._losses(part, y2, new2, base2, whole, sharp=c == RATIOS[0])
+            loss, _, age2 = self._losses(part, y2, new2, base2, whole, sharp=c == RATIOS[0])
             same = F.mse_loss(new2, shrink(new, new2.shape[-1]).detach()) + \
                 F.mse_loss(base2, shrink(base, new2.shape[-1]).detach()) + 4 * F.mse_loss(y2, shrink(y, y2.shape[-1]).detach())
             log["same"] = same.item()
             same = s.consistency * same
             if whole and r >= 128:
-                with torch.no_grad(), self.device.autocast():
-                    age = self.judges.age(y[~b["hidden"]].clamp(-1, 1)).float() / 20
-                with self.device.autocast():
-                    shown = self.judges.age(part.shown(y2, full)[~b["hidden"]]).float() / 20
-                apart = F.smooth_l1_loss(shown, age, beta=0.3)
+                apart = F.smooth_l1_loss(*(v[~b["hidden"]] / 20 for v in (age2, age.detach())), beta=0.3)
                 log["years"], same = apart.item(), same + s.same_age * apart
             (loss + same).backward()
         self.discriminator.requires_grad_(True)
@@ -202,10 +203,12 @@ class Trainer:
         return loss.item()
 
     def _losses(self, seen, y, new, base, full, judged=False, sharp=False):
-        """Sum and log of the losses of one network. full: the stage's own `Seen`, None on a patch. sharp: the perceptual terms too.
-        judged: age and identity too."""
+        """Sum and log of the losses of one network, and the age (B,) that its pictures show, None on a patch.
+
+        full: the stage's own `Seen`, None on a patch. sharp: the perceptual terms too. judged: age and identity of photos too.
+        """
         s, log, pair, mask = self.settings, {}, seen.pair, seen.mask
-        target, x, r = seen.target, seen.x, y.shape[-1]
+        target, x, r, years = seen.target, seen.x, y.shape[-1], None
         terms = {"pixel": s.pixel * sum(k * (shrink(y, q) - shrink(target, q))[pair].abs().mean()
                                         for k, q in ((s.fine, r), (1, r // 4), (1, 8))),
                  "texture": (s.texture if full else s.patch_texture) * sum((a - b)[pair].abs().mean()
@@ -213,24 +216,26 @@ class Trainer:
                  "raw": s.raw * ((new - target)[pair].abs().mean() + ((base - x) * mask.clamp_min(0.1)).abs().mean())}
         with self.device.autocast():
             logits, features = self.discriminator(y.clamp(-1, 1), seen.goal, seen.change(y))
-            terms["adv"] = s.adversarial * seen.places(F.softplus(-logits))
+            terms["adv"] = (s.adversarial if full else s.patch_adversarial) * seen.places(F.softplus(-logits))
             if sharp:
                 terms["lpips"] = s.perceptual * self.perceptual(y[pair], target[pair]).mean()
                 with torch.no_grad():
                     _, wanted = self.discriminator(target, seen.goal, seen.change(target))
-                if full:
-                    with torch.no_grad():
-                        age, wanted_look = self.judges.look(full.target[pair])
-                    years, look = self.judges.look(seen.shown(y, full)[pair])
-                    terms["look"] = s.look * (sum((a - b).square().sum(1).mean() for a, b in zip(look, wanted_look))
-                                              + 0.2 * F.smooth_l1_loss(years / 20, age / 20, beta=0.3))
                 terms["features"] = s.features * sum((a - b)[pair].float().abs().mean() for a, b in zip(features, wanted))
+            if full:
+                wanted_age, wanted_male, wanted_look = full.look
+                years, male, look = self.judges.look(seen.shown(y, full))
+                if sharp:
+                    terms["look"] = s.look * (sum((a - b)[pair].square().sum(1).mean() for a, b in zip(look, wanted_look))
+                                              + 0.2 * F.smooth_l1_loss(years[pair] / 20, wanted_age[pair] / 20, beta=0.3))
+                sure = wanted_male.clamp(-2, 2)          # as sure as of the target, but not more than it need be
+                terms["gender"] = s.gender * F.relu(sure.abs() - sure.sign() * male)[~seen.hidden].mean()
             if judged and (~pair).any():
                 shown = y[~pair].clamp(-1, 1)
                 with torch.no_grad():
-                    before_age, before_id = self.judges.age(x[~pair]), self.judges.embed(x[~pair])
-                asked = before_age + seen.years[~pair]
-                terms["age"] = s.age * F.smooth_l1_loss(self.judges.age(shown).float() / 20, asked.float() / 20, beta=0.3)
+                    before_id = self.judges.embed(x[~pair])
+                asked = wanted_age[~pair] + seen.years[~pair]
+                terms["age"] = s.age * F.smooth_l1_loss(years[~pair] / 20, asked / 20, beta=0.3)
                 # the same person, with some room: a face many years away may look less alike
                 distance = (self.judges.embed(shown).float() - before_id.float()).norm(dim=1)
                 terms["id"] = s.identity * F.relu(distance - 0.25 - 0.005 * seen.years[~pair].abs()).mean()
@@ -240,7 +245,7 @@ class Trainer:
                 drawn = self.judges.embed(torch.cat([base[seen.hidden], new[seen.hidden]]).clamp(-1, 1)).float()
                 terms["likeness"] = s.likeness * (drawn - wanted_id.repeat(2, 1)).norm(dim=1).mean()
         log.update({k: v.item() for k, v in terms.items()})
-        return sum(terms.values()), log
+        return sum(terms.values()), log, years
 
     @torch.no_grad()
     def validate(self, r, width, rows=48):

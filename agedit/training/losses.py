@@ -150,14 +150,11 @@ class Judges(nn.Module):
         picture = F.grid_sample(x.contiguous(), grid, padding_mode="border", align_corners=False)
         return ((picture + 1) * 127.5).contiguous(memory_format=torch.channels_last)
 
-    def age(self, x):
-        """(B,) years."""
-        return self.age_network(self._crop(x, self.age_crop, 112))[0].reshape(-1)
-
     def look(self, x):
-        """What the age network sees: years (B,), and features, each with unit length at every place."""
-        years, *features = self.age_network(self._crop(x, self.age_crop, 112), [self.age_network.outputs[0], *AGE_TAPS])
-        return years.reshape(-1).float(), [v.float() / (v.float().square().sum(1, keepdim=True).sqrt() + 1e-4) for v in features]
+        """What the age network sees: years (B,), the logit of male against female (B,), and features, each with unit length at every place."""
+        years, sexes, *features = self.age_network(self._crop(x, self.age_crop, 112), [*self.age_network.outputs[:2], *AGE_TAPS])
+        male = (sexes[:, 0] - sexes[:, 1]).float()
+        return years.reshape(-1).float(), male, [v.float() / (v.float().square().sum(1, keepdim=True).sqrt() + 1e-4) for v in features]
 
     def embed(self, x):
         """(B, 128) identity embeddings."""

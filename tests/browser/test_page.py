@@ -16,7 +16,11 @@ PORTRAIT = ROOT / "assets/portraits/london_021.jpg"
 
 @pytest.fixture(params=[(1280, 900), (390, 844)], ids=["desktop", "phone"])
 def page(request, browser, url):
-    width, height = request.param
+    yield from visit(browser, url, *request.param)
+
+
+def visit(browser, url, width, height):
+    """The open page, as a generator; nothing but the app may have been asked for when it ends."""
     context = browser.new_context(viewport={"width": width, "height": height}, accept_downloads=True)
     outside = []
     context.on("request", lambda r: outside.append(r.url) if not r.url.startswith((url, "data:", "blob:")) else None)

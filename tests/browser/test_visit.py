@@ -9,7 +9,13 @@ from PIL import Image
 
 from agedit.weights import Weights
 
-from test_page import PORTRAIT, ages, line, open_tab, page, wait_for_result          # noqa: F401 (page is a fixture)
+from test_page import PORTRAIT, ages, line, open_tab, visit, wait_for_result
+
+
+@pytest.fixture
+def page(browser, url):
+    """What differs on a phone is in test_page: here each visit is made once."""
+    yield from visit(browser, url, 1280, 900)
 
 
 @pytest.fixture

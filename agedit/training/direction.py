@@ -1,0 +1,91 @@
+"""Stage `direction`: the teacher's direction of age, made free of expression and gender.
+
+Among the faces a teacher has seen the old smile less, so its direction of age narrows mouths and lowers their corners, and
+a network that learns from its pairs makes people stern. Here the teacher draws people with the late styles of others; what each
+measure does along W is a regression on these, and what the direction of age does to expression and gender is taken out.
+"""
+import numpy as np
+from tqdm import tqdm
+
+from agedit.align import FaceFinder, align
+from agedit.errors import AgeEditError
+from agedit.readout import EXPRESSION, Readout, expression
+from agedit.runtime import open_session
+from agedit.training.teacher import Teacher
+
+MEASURES = ("years", "male", *EXPRESSION)
+SHARE, PSI = 0.6, 0.7             # how far late styles move to another person's; truncation
+OLDER, YOUNGER = 4.0, -3.0        # steps of the direction at which its effect is taken
+UNIT = np.array([10, 0.25, *[0.02] * len(EXPRESSION)])      # of the measures: years, probability, distances between the eyes
+
+
+class Observer:
+    """Measures drawn pictures."""
+
+    def __init__(self, teacher, weights):
+        self.teacher, self.finder = teacher, FaceFinder()
+        self.readout = Readout(lambda name: open_session(weights / name, 2))
+
+    def __call__(self, w, offset, size=256):
+        """MEASURES, float (7,), of `w` drawn with `offset` (512,) in the late layers; None where no face is found."""
+        picture = self.teacher.draw(w, offset)[::2, ::2]
+        try:
+            face = self.finder.find(picture)[0]
+        except AgeEditError:
+            return None
+        years, male = self.readout.age(align(picture, face, size))
+        return np.array([years, male, *expression(face.points)])
+
+
+def gradients(observe, people, styles, rng):
+    """What moves each measure: (7, 512), rows of one unit of the measure by the teacher's own spread of W."""
+    spread = np.concatenate([observe.teacher.person(rng, PSI) for _ in range(3000)])
+    root = np.linalg.cholesky(np.cov(spread.T) + 1e-4 * np.eye(spread.shape[1]))
+    x, y = [], []
+    for _ in tqdm(range(people), desc="styles of others", unit="person"):
+        w = observe.teacher.person(rng, PSI)
+        offsets = [SHARE * (observe.teacher.person(rng, PSI) - w)[0] for _ in range(styles)]
+        seen = [(o, m) for o in offsets if (m := observe(w, o)) is not None]
+        if len(seen) > 1:            # only differences within one person count
+            x.append(np.array([o for o, _ in seen]) - np.mean([o for o, _ in seen], 0))
+            y.append((np.array([m for _, m in seen]) - np.mean([m for _, m in seen], 0)) / UNIT)
+    x, y = np.linalg.solve(root, np.concatenate(x).T).T, np.concatenate(y)
+    slopes = np.linalg.solve(x.T @ x + 0.3 * len(x) * np.eye(x.shape[1]), x.T @ y)
+    moves = (root @ slopes).T
+    return moves / np.linalg.norm(moves, axis=1, keepdims=True)
+
+
+def effect(observe, people, offset):
+    """Mean change of the measures, in UNITs, by `offset` (512,)."""
+    found = [(a, b) for w, a in people if (b := observe(w, offset)) is not None]
+    return np.mean([(b - a) / UNIT for a, b in found], 0)
+
+
+def fit_direction(wheel, weights, out, start=None, people=160, styles=5, seed=7):
+    """Write `age_nogender` (512,), + is older, to the .npz `out`; prints what it changes before and after.
+
+    Args:
+        wheel: the random-face wheel. weights: pathlib folder with the shipped judges. start: (512,) a direction of age to
+        make free; fitted too when absent. people, styles: pictures drawn for the regression, one product.
+    """
+    rng = np.random.default_rng(seed)
+    observe = Observer(Teacher(wheel, out.parent / "teacher"), weights)
+    moves = gradients(observe, people, styles, rng)
+    age, others = (moves[0] if start is None else start / np.linalg.norm(start)), moves[1:]
+    ws = [observe.teacher.person(rng, PSI) for _ in range(32)]
+    test = [(w, a) for w in ws if (a := observe(w, np.zeros(512, np.float32))) is not None]
+    both = lambda v: effect(observe, test, OLDER * v) - effect(observe, test, YOUNGER * v)
+    before = now = both(age)
+    print("along the direction of age:", dict(zip(MEASURES, np.round(before * UNIT, 3))))
+    # the regression gives ways to go; how far along each is measured, not trusted
+    response = np.array([both(move / 4) * 4 for move in others])[:, 1:]
+    found, free = [], age
+    for _ in range(2):
+        free = free - np.linalg.lstsq(response.T, now[1:], rcond=0.05)[0] @ others
+        now = both(free)
+        found.append((np.linalg.norm(now[1:]) / now[0], free, now))
+        print("freed:", dict(zip(MEASURES, np.round(now * UNIT, 3))))
+    _, free, now = min(found, key=lambda v: v[0])
+    if now[0] < 0.3 * before[0]:
+        raise AgeEditError("Little of the age was left without expression; draw more --people.")
+    np.savez(out, age_nogender=(free * before[0] / now[0]).astype(np.float32), before=before * UNIT, after=now * UNIT)
