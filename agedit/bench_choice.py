@@ -9,7 +9,7 @@ import numpy as np
 
 from agedit.editor import AgeEditor
 from agedit.photo import encode_photo, load_photo
-from agedit.selector import MARGIN, MOST, Times, Watch
+from agedit.selector import LAST, MARGIN, MOST, Times, Watch
 from agedit.tune import REFERENCE, SHOWN, Tuner, thread_counts
 from agedit.turns import Turns
 
@@ -109,7 +109,7 @@ def promise(engine, budgets=6, edits=300):
         tuner = Tuner(engine, folder)
         tuner.choose(100.0, fresh=True)
         tuner.complete()
-        low, high = min(t.p90 for t in tuner.times.values()) * MARGIN * 1.01, max(t.p90 for t in tuner.times.values()) * 1.25
+        low, high = min(t.p90 for t in tuner.times.values()) * MARGIN * LAST * 1.01, max(t.p90 for t in tuner.times.values()) * 1.25
     rows = [(float(budget), Watch(), Times(), Counter(), []) for budget in np.geomspace(low, high, budgets)]
     for k in range(-len(editors), edits):
         for budget, watch, seen, ran, told in rows:

@@ -18,11 +18,12 @@ NEAR = 0.12          # a p90 this close to the budget asks for all runs
 FAR = 1.6            # predicted over this many budgets: not worth a run
 REASONS = {           # why a candidate got its verdict, in the order in which S4 may come to it
     "fallback": "the smallest, timed first: the fallback",
-    "none": "even the smallest exceeds the budget; it runs all the same",
+    "none": "even the smallest may exceed the budget; it runs all the same",
     "far": "predicted {predicted_ms:.0f} ms, far over the budget",
     "over": "p90 {p90_ms:.1f} ms exceeds {budget_ms:.4g} ms",
     "again": "timed again in turns with its rival: p90 {p90_ms:.1f} ms",
     "best": "the best whose p90 is within {budget_ms:.4g} ms"}
+LAST = 1.08          # the smallest has nothing to fall back to when the device slows down: its promise wants this much more room
 MARGIN = 1.06        # a p90 of few runs lies below that of many more often than not, and other photos cost a bit more
 
 
@@ -102,7 +103,7 @@ def answer(order, cost, times, budget, slow=1.0):
     if not known:
         return None
     for candidate, (p50, p90, measured) in known:
-        if p90 * slow <= budget:
+        if p90 * slow * (LAST if candidate == candidates[-1][0] else 1) <= budget:
             if len(known) < len(candidates):
                 return None               # it fits, but so might a better one that nothing is known of
             return {"candidate": candidate, "fits": True, "p50": p50 * slow, "p90": p90 * slow, "measured": measured}
@@ -181,7 +182,7 @@ class Selector:
         smallest = self.order[-1]
         if not self._known(smallest):
             self._time(smallest, budget)
-            if self.times[smallest].p90 > budget:
+            if not self._fits(smallest, budget):
                 self._log(smallest, "too slow", "none")
                 if not self._known(self.order[0]):          # a second point, so that other budgets are answered at once
                     self._time(self.order[0], budget)
@@ -195,7 +196,7 @@ class Selector:
                     self._log(candidate, "skipped", "far", predicted)
                     continue
                 self._time(candidate, budget)
-            if self.times[candidate].p90 <= budget:
+            if self._fits(candidate, budget):
                 if rejected and {rejected, candidate} & self._timed and self.times[rejected].p50 <= 1.3 * budget:      # a near miss, or a burst
                     winner = self._reconsider(rejected, candidate, budget)
                     if winner is None:             # the machine slowed down: neither keeps the budget any more
@@ -223,6 +224,9 @@ class Selector:
 
     def _known(self, candidate):
         return candidate in self.times and len(self.times[candidate].runs) >= LEAST
+
+    def _fits(self, candidate, budget):
+        return self.times[candidate].p90 * (LAST if candidate == self.order[-1] else 1) <= budget
 
     def _once(self, candidate):
         with self.hold:
@@ -257,7 +261,7 @@ class Selector:
                 fresh[candidate].runs.append(self._once(candidate))
         for candidate in (better, worse):
             self.times[candidate] = fresh[candidate]
-            fits = fresh[candidate].p90 <= budget
+            fits = self._fits(candidate, budget)
             self._log(candidate, "fits" if fits else "too slow", "again")
             if fits:
                 return candidate

@@ -37,7 +37,7 @@ def test_percentile_and_frontier():
 
 
 @pytest.mark.parametrize("budget,expected", [(10, (128, 0.25)), (20, (128, 0.5)), (40, (128, 0.75)), (100, (128, 1.0)),
-                                             (7.5, (64, 0.25))])
+                                             (8, (64, 0.25))])
 def test_takes_the_best_that_fits_and_logs_why(budget, expected):
     selector, (choice, fits) = Device().select(budget)
     assert (choice, fits) == (expected, True)
@@ -56,6 +56,13 @@ def test_a_budget_that_nothing_meets_runs_the_smallest_and_says_so():
     selector, (choice, fits) = Device().select(2)
     assert (choice, fits) == ((64, 0.25), False)
     assert "smallest" in selector.tried[-1]["reason"]
+
+
+def test_the_smallest_promises_with_room_to_spare():
+    """It has nothing to fall back to: 7 ms are not promised within 7.4, though a larger one in its place would be."""
+    assert Device(noise=0).select(7.4)[1] == ((64, 0.25), False) and Device(noise=0).select(7.7)[1] == ((64, 0.25), True)
+    times = {(64, 0.25): Times([7.0] * LEAST)}
+    assert not answer(ORDER, COST.get, times, 7.4)["fits"] and answer(ORDER[-1:], COST.get, times, 7.7)["fits"]
 
 
 def test_a_device_that_slows_down_while_timing_gets_a_smaller_choice():

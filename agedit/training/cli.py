@@ -53,8 +53,8 @@ def direction(wheel, start, out, people, weights):
     """Find the teacher's direction of age that leaves expression and gender alone."""
     import numpy as np
 
-    from agedit.training.direction import fit_direction
-    fit_direction(wheel, Path(weights), Path(out), np.load(start)["age_nogender"] if start else None, people)
+    from agedit.training.direction import write_direction
+    write_direction(wheel, Path(weights), Path(out), np.load(start)["age_nogender"] if start else None, people)
 
 
 @stages.command()

@@ -14,7 +14,7 @@ from agedit.runtime import open_session
 from agedit.training.teacher import Teacher
 
 MEASURES = ("years", "male", *EXPRESSION)
-SHARE, PSI = 0.6, 0.7             # how far late styles move to another person's; truncation
+SHARE, PSI, SPREAD = 0.6, 0.7, 3000      # how far late styles move to another person's; truncation; people whose W is looked at
 OLDER, YOUNGER = 4.0, -3.0        # steps of the direction at which its effect is taken
 UNIT = np.array([10, 0.25, *[0.02] * len(EXPRESSION)])      # of the measures: years, probability, distances between the eyes
 
@@ -39,7 +39,7 @@ class Observer:
 
 def gradients(observe, people, styles, rng):
     """What moves each measure: (7, 512), rows of one unit of the measure by the teacher's own spread of W."""
-    spread = np.concatenate([observe.teacher.person(rng, PSI) for _ in range(3000)])
+    spread = np.concatenate([observe.teacher.person(rng, PSI) for _ in range(SPREAD)])
     root = np.linalg.cholesky(np.cov(spread.T) + 1e-4 * np.eye(spread.shape[1]))
     x, y = [], []
     for _ in tqdm(range(people), desc="styles of others", unit="person"):
@@ -61,19 +61,32 @@ def effect(observe, people, offset):
     return np.mean([(b - a) / UNIT for a, b in found], 0)
 
 
-def fit_direction(wheel, weights, out, start=None, people=160, styles=5, seed=7):
-    """Write `age_nogender` (512,), + is older, to the .npz `out`; prints what it changes before and after.
+def write_direction(wheel, weights, out, start=None, people=160):
+    """Write what `fit_direction` finds to the .npz `out`: `age_nogender`, `before`, `after`.
+
+    wheel: the random-face wheel. weights: folder with the shipped judges; both it and `out` are pathlib paths.
+    """
+    direction, before, after = fit_direction(Observer(Teacher(wheel, out.parent / "teacher"), weights), start, people)
+    np.savez(out, age_nogender=direction.astype(np.float32), before=before, after=after)
+
+
+def fit_direction(observe, start=None, people=160, styles=5, seed=7):
+    """A direction of age that leaves the other measures alone; prints what it changes before and after.
 
     Args:
-        wheel: the random-face wheel. weights: pathlib folder with the shipped judges. start: (512,) a direction of age to
-        make free; fitted too when absent. people, styles: pictures drawn for the regression, one product.
+        observe: an `Observer`. start: (512,) a direction of age to make free; fitted too when absent.
+        people, styles: how many are drawn for the regression, with how many late styles each.
+
+    Returns:
+        The direction (512,), + is older, and the measures' mean changes from YOUNGER to OLDER along the unit vector that it was, and along
+        what it became before it was stretched to the same years.
+    Raises AgeEditError when hardly any age is left.
     """
     rng = np.random.default_rng(seed)
-    observe = Observer(Teacher(wheel, out.parent / "teacher"), weights)
     moves = gradients(observe, people, styles, rng)
     age, others = (moves[0] if start is None else start / np.linalg.norm(start)), moves[1:]
     ws = [observe.teacher.person(rng, PSI) for _ in range(32)]
-    test = [(w, a) for w in ws if (a := observe(w, np.zeros(512, np.float32))) is not None]
+    test = [(w, a) for w in ws if (a := observe(w, np.zeros_like(w[0]))) is not None]
     both = lambda v: effect(observe, test, OLDER * v) - effect(observe, test, YOUNGER * v)
     before = now = both(age)
     print("along the direction of age:", dict(zip(MEASURES, np.round(before * UNIT, 3))))
@@ -88,4 +101,4 @@ def fit_direction(wheel, weights, out, start=None, people=160, styles=5, seed=7)
     _, free, now = min(found, key=lambda v: v[0])
     if now[0] < 0.3 * before[0]:
         raise AgeEditError("Little of the age was left without expression; draw more --people.")
-    np.savez(out, age_nogender=(free * before[0] / now[0]).astype(np.float32), before=before * UNIT, after=now * UNIT)
+    return free * before[0] / now[0], before * UNIT, now * UNIT
