@@ -47,9 +47,8 @@ class Masker:
         points = cv2.transform(face.points[None, list(OVAL)], face.matrix)[0] * s
         oval = np.zeros((s, s), np.float32)
         cv2.fillConvexPoly(oval, np.round(points).astype(np.int32), 1.0)
-        grown = lambda share: cv2.dilate(oval, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (int(s * share) | 1,) * 2))
-        head = grown(0.05)
-        mask = np.maximum(head, hair)
+        ellipse = lambda share: cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (int(s * share) | 1,) * 2)
+        mask = np.maximum(cv2.dilate(oval, ellipse(0.05)), hair)
         # the forehead's rim lies between the landmarks' oval and the hair: close it, above the eyes only
         pad = int(s * RIM) | 1
         closed = cv2.morphologyEx(cv2.copyMakeBorder(mask, pad, pad, pad, pad, cv2.BORDER_CONSTANT), cv2.MORPH_CLOSE,
@@ -57,8 +56,8 @@ class Masker:
         left, right = (int(np.clip(v, 0, s)) for v in (points[:, 0].min(), points[:, 0].max()))
         mask[:s // 2, left:right] = closed[:s // 2, left:right]
         mask = cv2.GaussianBlur(mask, (0, 0), s * 0.014)
-        # below the eyes it ends with the face: a jaw that is drawn slimmer would leave a pale rim on what is behind it
-        near = cv2.GaussianBlur(np.maximum(grown(0.02), hair), (0, 0), s * 0.008)
+        # below the eyes it ends inside the face: a jaw that is drawn elsewhere would leave a pale rim on what is behind it
+        near = cv2.GaussianBlur(np.maximum(cv2.erode(oval, ellipse(0.02)), hair), (0, 0), s * 0.008)
         lower = np.clip((np.arange(s, dtype=np.float32) / s - 0.45) * 10, 0, 1)[:, None]
         mask += lower * np.minimum(near - mask, 0)
         ramp = np.clip((np.minimum(np.arange(s), np.arange(s)[::-1]) + 0.5) / (s * 0.07), 0, 1)

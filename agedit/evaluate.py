@@ -6,6 +6,7 @@ from agedit.align import unalign
 from agedit.editor import AGES, AgeEditor
 from agedit.errors import AgeEditError
 from agedit.photo import load_photo
+from agedit.readout import SAME_EXPRESSION, expression
 from agedit.sheet import pictures_in
 
 JOURNEY = range(-30, 41, 10)
@@ -59,7 +60,8 @@ def evaluate_files(files, engine, progress=iter):
                 small = judge(years, smallest)
                 shown, small_shown = editor.crop(edit), editor.crop(small[0])
                 gender = engine.readout.age(shown)[1]
-                row[name] = {"change": change, "cosine": cosine, "l2": l2, "flip": (gender > 0.5) != (male > 0.5),
+                moved = expression_change(engine, editor, edit)
+                row[name] = {"expression": None if moved is None else moved.round(4).tolist(), "change": change, "cosine": cosine, "l2": l2, "flip": (gender > 0.5) != (male > 0.5),
                              "small_change": small[1], "small_l2": small[3],
                              "small_mse": float(np.mean((shown / 255 - small_shown / 255) ** 2)), "outside": outside(editor, edit)}
         steps = [y for y in JOURNEY if low <= y <= high and AGES[0] + 4 <= age + y <= AGES[1]]
@@ -73,6 +75,17 @@ def evaluate_files(files, engine, progress=iter):
     lpips = {(q["r"], q["c"]): q["lpips"] for q in engine.weights.manifest.get("quality", [])}
     return {"photos": len(rows), "submodel": list(full), "smallest": list(smallest), "smallest_lpips": lpips.get(smallest), **summary(rows),
             "skipped": skipped, "rows": rows}
+
+
+def expression_change(engine, editor, edit):
+    """By how much the first face's `readout.expression` (5,) differs from the photo's; None where no face is found any more."""
+    try:
+        faces = engine.find_faces(edit.picture)
+    except AgeEditError:
+        return None
+    before = editor.faces[0].points
+    after = min((face.points for face in faces), key=lambda points: np.linalg.norm(points.mean(0) - before.mean(0)))
+    return expression(after) - expression(before)
 
 
 def outside(editor, edit):
@@ -93,6 +106,8 @@ def summary(rows):
         share = lambda test: round(float(np.mean([test(c) for c in cells])), 3) if cells else None
         result[name] = {"photos": len(cells), "judged_change": mean("change"), "cosine": mean("cosine"), "l2": mean("l2"),
                         "same_person": share(lambda c: c["l2"] < 0.6), "gender_flips": share(lambda c: c["flip"]),
+                        "expression_kept": share(lambda c: c["expression"] is not None and (np.abs(c["expression"]) <= SAME_EXPRESSION).all()),
+                        "mouth_corners_lower": share(lambda c: (c["expression"] or [0])[0]),
                         "right_direction": share(lambda c: (c["change"] > 0) == (name != "minus20")),
                         "smallest_judged_change": mean("small_change"),
                         "smallest_age_difference": share(lambda c: abs(c["small_change"] - c["change"])),

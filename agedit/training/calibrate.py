@@ -14,8 +14,8 @@ from agedit.training.losses import Perceptual
 from agedit.training.second_judge import SecondJudge
 from agedit.weights import Weights
 
-ASKED = (-50, -35, -20, -10, 10, 20, 30, 40, 50, 60)    # years by the scale of training
-STRONGEST = {1: 60 * ALPHA_PER_YEAR, -1: 32 * ALPHA_PER_YEAR}    # |alpha| for older and younger: further out pictures break
+ASKED = (-50, -35, -20, -10, 10, 20, 30, 45, 60, 80)    # years by the scale of training
+STRONGEST = {1: 80 * ALPHA_PER_YEAR, -1: 32 * ALPHA_PER_YEAR}    # |alpha| for older and younger: further out pictures break
 YEARS = list(range(-30, 41, 5))
 AGES = (10, 20, 30, 40, 50, 60, 70)
 YOUNGEST, OLDEST = 5, 85                                # apparent ages that are asked for at most
@@ -105,7 +105,7 @@ def calibrate(data, out, wheel, second_judge=None, photos=48):
     table, judged = {}, []
     for rc in tqdm(engine.weights.candidates, desc="calibrate", unit="sub-model"):
         samples = [(y * ALPHA_PER_YEAR, s.age, s.change(y * ALPHA_PER_YEAR, *rc)) for s in faces for y in ASKED
-                   if YOUNGEST <= s.age + y <= OLDEST + 20]
+                   if YOUNGEST <= s.age + y <= OLDEST + 35]
         weights = surface(samples)
         table[rc] = [invert(weights, age) for age in AGES]
         if rc == full:

@@ -14,13 +14,11 @@ from agedit.align import FaceFinder, align
 from agedit.blend import Masker
 from agedit.errors import AgeEditError
 from agedit.photo import load_photo
-from agedit.readout import Readout, expression
+from agedit.readout import SAME_EXPRESSION, Readout, expression
 from agedit.runtime import open_session
 
 SIZE = 256
 COLUMNS = ["kind", "file", "person", "age", "gender", "beta", "judged", "held_out"]
-# most that a pair's expressions may differ, each of readout.EXPRESSION: an age that smiles less would teach to frown
-SAME_EXPRESSION = np.array([0.022, 0.045, 0.07, 0.045, 0.04])
 _worker = {}
 
 
@@ -89,6 +87,7 @@ def _prepare(job):
                 if face.reason_to_refuse():
                     return result
                 neutral = expression(face.points)
+            # an age that smiles less would teach to frown
             elif scale != 1 or (abs(expression(_worker["finder"].find(photo)[0].points) - neutral) > SAME_EXPRESSION).any():
                 continue
             crop = align(photo, face, SIZE)

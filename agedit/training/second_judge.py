@@ -1,4 +1,4 @@
-"""Another age judge than the one that sat in the losses and set the slider: dlib's age network, for `train evaluate` only."""
+"""Another age judge than the one that sat in the losses, dlib's age network, for `train evaluate` and `train calibrate`."""
 import json
 import zipfile
 
