@@ -61,7 +61,8 @@ def evaluate_files(files, engine, progress=iter):
                 shown, small_shown = editor.crop(edit), editor.crop(small[0])
                 gender = engine.readout.age(shown)[1]
                 moved = expression_change(engine, editor, edit)
-                row[name] = {"expression": None if moved is None else moved.round(4).tolist(), "change": change, "cosine": cosine, "l2": l2, "flip": (gender > 0.5) != (male > 0.5),
+                row[name] = {"change": change, "cosine": cosine, "l2": l2, "flip": (gender > 0.5) != (male > 0.5),
+                             "expression": None if moved is None else moved.round(4).tolist(),
                              "small_change": small[1], "small_l2": small[3],
                              "small_mse": float(np.mean((shown / 255 - small_shown / 255) ** 2)), "outside": outside(editor, edit)}
         steps = [y for y in JOURNEY if low <= y <= high and AGES[0] + 4 <= age + y <= AGES[1]]

@@ -47,6 +47,11 @@ class Times:
         return percentile(self.runs, 0.9)
 
 
+def within(p90, budget, smallest):
+    """Whether a p90 may be promised within a budget, both in ms; the smallest candidate wants LAST times the room."""
+    return p90 * (LAST if smallest else 1) <= budget
+
+
 def frontier(order, cost):
     """Candidates of `order` (best first) that no better one undercuts: a dominated (r, c) is never worth choosing."""
     kept, cheapest = [], math.inf
@@ -103,7 +108,7 @@ def answer(order, cost, times, budget, slow=1.0):
     if not known:
         return None
     for candidate, (p50, p90, measured) in known:
-        if p90 * slow * (LAST if candidate == candidates[-1][0] else 1) <= budget:
+        if within(p90 * slow, budget, candidate == candidates[-1][0]):
             if len(known) < len(candidates):
                 return None               # it fits, but so might a better one that nothing is known of
             return {"candidate": candidate, "fits": True, "p50": p50 * slow, "p90": p90 * slow, "measured": measured}
@@ -226,7 +231,7 @@ class Selector:
         return candidate in self.times and len(self.times[candidate].runs) >= LEAST
 
     def _fits(self, candidate, budget):
-        return self.times[candidate].p90 * (LAST if candidate == self.order[-1] else 1) <= budget
+        return within(self.times[candidate].p90, budget, candidate == self.order[-1])
 
     def _once(self, candidate):
         with self.hold:
