@@ -1,4 +1,4 @@
-"""The page: python app.py. A thin skin over `agedit`; importing it starts nothing."""
+"""The page: python app.py. A thin skin over `agedit`; importing it starts nothing that stays."""
 import gc
 import os
 
@@ -9,17 +9,43 @@ os.environ.setdefault("GLOG_minloglevel", "3")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import contextlib
+import inspect
 import signal
 import sys
 import threading
 
-import gradio as gr
-
 from agedit import AgeEditError
-from ui.common import BUDGETS
-from ui.page import CSS, JS, build
-from ui.service import Service
-from ui.words import t
+from agedit.runtime import precision_ahead
+
+
+@contextlib.contextmanager
+def no_stubs():
+    """Gradio rewrites a stub for editors beside each of its 60 components whenever it is imported: a third of the start.
+
+    It leaves out classes that have no file.
+    """
+    real = inspect.getfile
+
+    def getfile(thing):
+        if type(thing).__name__ == "ComponentMeta":
+            raise OSError
+        return real(thing)
+    inspect.getfile = getfile
+    try:
+        yield
+    finally:
+        inspect.getfile = real
+
+
+precision_ahead()        # in a thread: one core is idle while the page's packages are imported
+with no_stubs():
+    import gradio as gr
+
+    from ui.common import BUDGETS
+    from ui.page import CSS, JS, build
+    from ui.service import Service
+    from ui.words import t
 
 gc.freeze()
 gc.enable()

@@ -13,6 +13,10 @@ TEMPLATE = np.array([[0.3799, 0.4767], [0.6201, 0.4767], [0.3877, 0.7278], [0.61
 EYE_MOUTH = ((33, 133), (362, 263), (61,), (291,))      # face-mesh points behind the four
 OVAL = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152, 148, 176, 149,
         150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109)
+LIPS = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185)          # their outer outline
+EYES = ((33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246),                      # between the lids
+        (362, 382, 381, 380, 374, 373, 390, 249, 263, 466, 388, 387, 386, 385, 384, 398))
+IRISES = ((468, 469, 470, 471, 472), (473, 474, 475, 476, 477))                                             # centre, then rim
 MOST_FACES = 20                   # of one photo, the largest: a crowd must not keep everybody else waiting
 MIN_FRAME, MAX_YAW = 64, 60       # pixels of the photo across the template; degrees
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from agedit.align import MODELS, OVAL, region
+from agedit.align import EYES, IRISES, LIPS, MODELS, OVAL, region
 from agedit.errors import AgeEditError
 
 MASK_SIZE, HAIR_SIZE = 256, 160
@@ -14,6 +14,7 @@ SHADE = 48            # levels of 255 that are added to a pixel before its colou
 LUMA = (0.299, 0.587, 0.114)
 GREY, SUM = np.float32([LUMA]), np.ones((1, 3), np.float32)
 CAST = np.float32(255) * np.float32([[0, 1.403, 0], [0, -0.714, -0.344], [0, 0, 1.773]])     # YCrCb to RGB
+OWN_LIPS, OWN_IRISES = 0.8, 0.95       # share of the photo's own that stays
 RIM = 0.16           # widest gap between forehead and hair that is still skin, in crops
 
 
@@ -60,10 +61,32 @@ class Masker:
         near = cv2.GaussianBlur(np.maximum(cv2.erode(oval, ellipse(0.02)), hair), (0, 0), s * 0.008)
         lower = np.clip((np.arange(s, dtype=np.float32) / s - 0.45) * 10, 0, 1)[:, None]
         mask += lower * np.minimum(near - mask, 0)
+        mask *= 1 - own_features(cv2.transform(face.points[None], face.matrix)[0], s)
         ramp = np.clip((np.minimum(np.arange(s), np.arange(s)[::-1]) + 0.5) / (s * 0.07), 0, 1)
         ramp = (ramp * ramp * (3 - 2 * ramp)).astype(np.float32)
         inside = warp_inside(face, shape, s)
         return mask * ramp[:, None] * ramp[None] * cv2.dilate(inside, np.ones((5, 5)))      # the photo's own edge cuts exactly
+
+
+def own_features(points, size):
+    """How much of the photo's own lips and irises stays, float32 (size, size) in 0..1.
+
+    Lips are the expression and irises are the person: drawn older the ones turn down and the others lighten, as the teacher's
+    do. points: (478, 2) in the unit square.
+    """
+    fine = 4
+    def area(*outlines):
+        picture = np.zeros((size * fine, size * fine), np.uint8)
+        for outline in outlines:
+            cv2.fillPoly(picture, [np.round(outline * size * fine).astype(np.int32)], 255)
+        return picture
+    irises = np.zeros((size * fine, size * fine), np.uint8)
+    for centre, *rim in IRISES:
+        radius = np.linalg.norm(points[rim] - points[centre], axis=1).mean() * size * fine
+        cv2.circle(irises, [int(v) for v in np.round(points[centre] * size * fine)], int(round(radius)), 255, -1)
+    irises &= area(*(points[list(eye)] for eye in EYES))
+    soft = lambda v, sigma: cv2.GaussianBlur(cv2.resize(v, (size, size), interpolation=cv2.INTER_AREA).astype(np.float32) / 255, (0, 0), size * sigma)
+    return np.maximum(OWN_LIPS * soft(area(points[list(LIPS)]), 0.006), OWN_IRISES * soft(irises, 0.004))
 
 
 def warp_inside(face, shape, size):

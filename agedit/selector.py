@@ -216,13 +216,18 @@ class Selector:
         return smallest, False
 
     def complete(self):
-        """Time what `choose` could leave out or hurry over, so that every budget's answer is measured well and none only predicted."""
-        self._timed = set()
-        for candidate in self.order:
-            if not self._known(candidate):
-                self._time(candidate, math.inf)
-            runs = self.times[candidate].runs
-            runs += [self._once(candidate) for _ in range(QUIET - len(runs))]
+        """Time everything that `choose` could leave out or hurry over, so that every budget's answer is measured well and none only predicted.
+
+        In random turns: what disturbs a device now and then is in every p90 as it is in a visit, and not in that of whoever was being timed.
+        """
+        if any(len(self.times.get(candidate, Times()).runs) < QUIET for candidate in self.order):
+            fresh = {candidate: Times() for candidate in self.order}
+            for turn in range(-WARM_UP, QUIET):
+                for candidate in self.random.sample(self.order, len(self.order)):
+                    took = self._once(candidate)
+                    if turn >= 0:
+                        fresh[candidate].runs.append(took)
+            self.times = self.times | fresh
         for candidate in self.order * 2:            # another program's burst widens the spread: look again, twice at most
             if self.times[candidate].p90 > UNSETTLED * self.times[candidate].p50:
                 self.times[candidate] = Times([self._once(candidate) for _ in range(QUIET)])

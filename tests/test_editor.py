@@ -9,7 +9,7 @@ import pytest
 
 from agedit import AgeEditError, AgeEditor, load_photo
 from agedit.align import align
-from agedit.blend import Tone
+from agedit.blend import Tone, own_features
 from agedit.runtime import Engine
 from agedit.weights import FOLDER, Weights
 
@@ -56,6 +56,19 @@ def test_nothing_outside_the_mask_moves(editor, portrait):
     mask = cv2.warpAffine(editor.prepare(0).mask, m, portrait.shape[1::-1], flags=cv2.INTER_LINEAR)
     assert changed.any() and not changed[cv2.dilate(mask, np.ones((9, 9))) == 0].any()
     assert not changed[:20].any() and not changed[:, :20].any()
+
+
+def test_lips_and_irises_stay_the_photos_own(editor, portrait):
+    face = editor.faces[0]
+    apart = np.abs(editor.edit(40).picture.astype(int) - portrait).max(2)
+    around = lambda p, r: apart[int(p[1]) - r:int(p[1]) + r + 1, int(p[0]) - r:int(p[0]) + r + 1].mean()
+    irises = max(around(face.points[k], int(face.frame * 0.005)) for k in (468, 473))
+    skin = around(face.points.mean(0), int(face.frame * 0.15))
+    assert skin > 5 and irises < skin / 3
+    own = own_features(cv2.transform(face.points[None], face.matrix)[0], 256)
+    assert own.shape == (256, 256) and 0 <= own.min() and own.max() < 1 and 0.01 < (own > 0.5).mean() < 0.05
+    lips = cv2.transform(face.points[None, [0, 17]], face.matrix)[0].mean(0) * 256
+    assert own[int(lips[1]), int(lips[0])] > 0.7 and own[128 - 60, 128] == 0
 
 
 def test_output_keeps_the_photos_own_resolution_and_the_photo_itself(editor, portrait):

@@ -180,3 +180,14 @@ def test_a_photo_that_costs_more_gets_a_smaller_sub_model():
     for took in (12, 12.2, 11.9, 12, 12.1):
         watch.observe(10, took)
     assert watch.pace == pytest.approx(1.2)
+
+
+def test_the_page_is_imported_without_gradios_stubs():
+    import inspect
+
+    import gradio as gr
+
+    import app
+    with app.no_stubs(), pytest.raises(OSError):
+        inspect.getfile(gr.Image)
+    assert inspect.getfile(gr.Image).endswith("image.py")

@@ -48,7 +48,7 @@ class Settings:
     features: float = 0.6      # D's features of an edit against those of its target (pix2pixHD, Wang et al., 2018)
     consistency: float = 20.0  # S29
     same_age: float = 1.0      # a sub-model's edit is judged as old as the full network's
-    age: float = 0.05
+    age: float = 0.1
     gender: float = 0.2        # the age network still sees a man as a man, a woman as a woman
     identity: float = 1.0
     likeness: float = 0.3      # identity distance of G(f) and G(f') to the photo that was hidden

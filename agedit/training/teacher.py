@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from agedit.runtime import openvino_core
+from agedit.runtime import openvino_core, quickest_precision
 
 FIRST_AGED_LAYER = 6      # of 23 modulated layers; earlier ones move pose, head shape and glasses
 STEPS = ((-3.5, -1.8), (-1.8, -0.7), (1.0, 2.6), (2.6, 4.8))   # ranges of beta beside the person's own 0
@@ -48,7 +48,7 @@ class Teacher:
             user.replace_source_output(late.output(0))
         model.add_parameters([late])
         model.validate_nodes_and_infer_types()
-        self.synthesis = core.compile_model(model, "CPU")
+        self.synthesis = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": quickest_precision()})
         z = np.random.default_rng(0).standard_normal((2000, 1, 512)).astype(np.float32)
         self.w_mean = np.mean([self.mapping(v)[0] for v in z], axis=0)
 
