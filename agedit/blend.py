@@ -10,6 +10,7 @@ from agedit.errors import AgeEditError
 MASK_SIZE, HAIR_SIZE = 256, 160
 TONE, BRIGHTNESS = 0.9, 0.95         # share of a change's colour outside the hair, and of the whole face's brightness, that is taken back
 PLACES, FACE_BLUR, PLACE_BLUR = 32, 3.2, 1.2          # cells across a grid over the crop; sigmas, in cells: the whole face, one lock of hair
+DARK = 8              # levels of 255 by which black outside the hair may get lighter
 SHADE = 48            # levels of 255 that are added to a pixel before its colour is taken: very dark pixels have hardly one
 LUMA = (0.299, 0.587, 0.114)
 GREY, SUM = np.float32([LUMA]), np.ones((1, 3), np.float32)
@@ -122,6 +123,7 @@ class Tone:
         self.face = area(mask * (1 - hair), PLACES)
         self.around = cv2.GaussianBlur(self.face, (0, 0), FACE_BLUR) + 0.01
         self.hair = area(hair, r)
+        self.room = cv2.transform(self.photo, GREY) / 2 + DARK + 255 * self.hair
         colour = self.photo - cv2.transform(self.photo, GREY)[:, :, None]
         self.colour, self.coarse, self.coarse_hair = colour * self.hair[:, :, None], area(colour, 2 * PLACES), area(hair, 2 * PLACES)
         self.strength = _places(cv2.transform(self.coarse * self.coarse, SUM) * self.coarse_hair) + 20 * _places(self.coarse_hair) + 1e-3
@@ -130,7 +132,7 @@ class Tone:
 
     def __call__(self, change):
         """The change, float32 (r, r, 3) in units of 0..255, as it is shown."""
-        return self.keep_warm(self.keep_hair(self.keep_tone(change)))
+        return self.keep_warm(self.keep_dark(self.keep_hair(self.keep_tone(change))))
 
     def keep_tone(self, change):
         """The change, float32 (r, r, 3) in units of 0..255, less most of its colour outside the hair and of the whole face's brightness."""
@@ -149,6 +151,10 @@ class Tone:
         even, lost = cv2.split(cv2.resize(cv2.merge([1 - gains, (1 - gains) * (left - 1)]), change.shape[1::-1], interpolation=cv2.INTER_LINEAR))
         grey, even = cv2.transform(change, GREY)[:, :, None], (even * self.hair)[:, :, None]
         return change + even * (grey - change) + lost[:, :, None] * self.colour
+
+    def keep_dark(self, change):
+        """The change, as above, but what is dark outside the hair, such as glasses, gets at most half as light again, and DARK levels."""
+        return change - np.maximum(cv2.transform(change, GREY) - self.room, 0)[:, :, None]
 
     def keep_warm(self, change):
         """The change, as above, without blue or green casts: no pixel becomes bluer or greener than grey, or than it was."""

@@ -106,6 +106,14 @@ def test_a_change_is_light_and_dark_of_the_skins_own_colour():
     assert not tone_of(skin, 64).keep_tone(np.zeros((64, 64, 3), np.float32)).any()
 
 
+def test_what_is_dark_outside_the_hair_stays_dark():
+    lighter = np.full((128, 128, 3), 60, np.float32)
+    assert 0 < tone_of((16, 16, 16)).keep_dark(lighter).max() < 20                    # the teacher's old take their glasses off
+    for tone in (tone_of((16, 16, 16), hair=1), tone_of((180, 140, 120))):
+        assert np.array_equal(tone.keep_dark(lighter), lighter)
+    assert np.array_equal(tone_of((16, 16, 16)).keep_dark(-lighter), -lighter)
+
+
 def test_the_strict_form_is_the_generated_face_alone(engine, editor):
     r, c = engine.weights.order[0]
     base, old = (editor.edit(y, strict=True).picture for y in (0, 40))

@@ -251,7 +251,7 @@ class Trainer:
     def validate(self, r, width, rows=48):
         """{"lpips", "pixel"} of held-out people's pictures against their targets, by the EMA weights, without augmentation."""
         network, crops = self._averaged(), self.batches.sets[0]
-        people = [g[:2] for g in crops.people(True)][:rows]
+        people = [g[[0, -1]] for g in crops.people(True)][:rows]         # the first picture, and the age furthest from it
         total = {"lpips": 0.0, "pixel": 0.0}
         for part in [people[i:i + 16] for i in range(0, len(people), 16)]:
             (x, mask, hair), (other, *_) = (batch_of(crops.images, [g[k] for g in part], self.device.torch) for k in (0, 1))
