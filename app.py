@@ -1,4 +1,4 @@
-"""The page: python app.py. A thin skin over `agedit`; importing it starts nothing that stays."""
+"""The page: python app.py. A thin skin over `agedit`; importing it starts nothing."""
 import gc
 import os
 
@@ -16,7 +16,6 @@ import sys
 import threading
 
 from agedit import AgeEditError
-from agedit.runtime import precision_ahead
 
 
 @contextlib.contextmanager
@@ -38,7 +37,6 @@ def no_stubs():
         inspect.getfile = real
 
 
-precision_ahead()        # in a thread: one core is idle while the page's packages are imported
 with no_stubs():
     import gradio as gr
 

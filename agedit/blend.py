@@ -46,8 +46,8 @@ class Masker:
         It fades out towards the crop's edge and is 0 outside the photo's `shape` (H, W).
         """
         s = MASK_SIZE
-        points = cv2.transform(face.points[None, list(OVAL)], face.matrix)[0] * s
-        oval = np.zeros((s, s), np.float32)
+        landmarks = cv2.transform(face.points[None], face.matrix)[0] * s
+        points, oval = landmarks[list(OVAL)], np.zeros((s, s), np.float32)
         cv2.fillConvexPoly(oval, np.round(points).astype(np.int32), 1.0)
         ellipse = lambda share: cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (int(s * share) | 1,) * 2)
         mask = np.maximum(cv2.dilate(oval, ellipse(0.05)), hair)
@@ -62,7 +62,7 @@ class Masker:
         near = cv2.GaussianBlur(np.maximum(cv2.erode(oval, ellipse(0.02)), hair), (0, 0), s * 0.008)
         lower = np.clip((np.arange(s, dtype=np.float32) / s - 0.45) * 10, 0, 1)[:, None]
         mask += lower * np.minimum(near - mask, 0)
-        mask *= 1 - own_features(cv2.transform(face.points[None], face.matrix)[0], s)
+        mask *= 1 - own_features(landmarks, s)
         ramp = np.clip((np.minimum(np.arange(s), np.arange(s)[::-1]) + 0.5) / (s * 0.07), 0, 1)
         ramp = (ramp * ramp * (3 - 2 * ramp)).astype(np.float32)
         inside = warp_inside(face, shape, s)
@@ -73,21 +73,18 @@ def own_features(points, size):
     """How much of the photo's own lips and irises stays, float32 (size, size) in 0..1.
 
     Lips are the expression and irises are the person: drawn older the ones turn down and the others lighten, as the teacher's
-    do. points: (478, 2) in the unit square.
+    do. points: (478, 2) in pixels of the result.
     """
-    fine = 4
-    def area(*outlines):
-        picture = np.zeros((size * fine, size * fine), np.uint8)
+    fine = points * 4                    # drawn four times as large: their edges are smooth then
+    lips, eyes, irises = np.zeros((3, size * 4, size * 4), np.uint8)
+    for picture, outlines in ((lips, [LIPS]), (eyes, EYES)):
         for outline in outlines:
-            cv2.fillPoly(picture, [np.round(outline * size * fine).astype(np.int32)], 255)
-        return picture
-    irises = np.zeros((size * fine, size * fine), np.uint8)
+            cv2.fillPoly(picture, [np.round(fine[list(outline)]).astype(np.int32)], 255)
     for centre, *rim in IRISES:
-        radius = np.linalg.norm(points[rim] - points[centre], axis=1).mean() * size * fine
-        cv2.circle(irises, [int(v) for v in np.round(points[centre] * size * fine)], int(round(radius)), 255, -1)
-    irises &= area(*(points[list(eye)] for eye in EYES))
+        radius = np.linalg.norm(fine[rim] - fine[centre], axis=1).mean()
+        cv2.circle(irises, [int(v) for v in np.round(fine[centre])], int(round(radius)), 255, -1)
     soft = lambda v, sigma: cv2.GaussianBlur(cv2.resize(v, (size, size), interpolation=cv2.INTER_AREA).astype(np.float32) / 255, (0, 0), size * sigma)
-    return np.maximum(OWN_LIPS * soft(area(points[list(LIPS)]), 0.006), OWN_IRISES * soft(irises, 0.004))
+    return np.maximum(OWN_LIPS * soft(lips, 0.006), OWN_IRISES * soft(irises & eyes, 0.004))
 
 
 def warp_inside(face, shape, size):
@@ -123,8 +120,9 @@ class Tone:
         self.face = area(mask * (1 - hair), PLACES)
         self.around = cv2.GaussianBlur(self.face, (0, 0), FACE_BLUR) + 0.01
         self.hair = area(hair, r)
-        self.room = cv2.transform(self.photo, GREY) / 2 + DARK + 255 * self.hair
-        colour = self.photo - cv2.transform(self.photo, GREY)[:, :, None]
+        grey = cv2.transform(self.photo, GREY)
+        self.room = grey / 2 + DARK + 255 * self.hair
+        colour = self.photo - grey[:, :, None]
         self.colour, self.coarse, self.coarse_hair = colour * self.hair[:, :, None], area(colour, 2 * PLACES), area(hair, 2 * PLACES)
         self.strength = _places(cv2.transform(self.coarse * self.coarse, SUM) * self.coarse_hair) + 20 * _places(self.coarse_hair) + 1e-3
         before = cv2.cvtColor(self.photo / np.float32(255), cv2.COLOR_RGB2YCrCb)

@@ -121,14 +121,6 @@ def quickest_precision():
     return min(least, key=least.get)
 
 
-def precision_ahead():
-    """Begin to find `quickest_precision` in a thread of its own, for a program that imports other things meanwhile."""
-    def find():
-        with contextlib.suppress(AgeEditError):         # whoever needs a runtime says what is wrong with it
-            uses_openvino() and quickest_precision()
-    threading.Thread(target=find, daemon=True).start()
-
-
 def open_submodel(model, threads, precision=None):
     """G_{r,c} as a function: {"f": ..., "photo_8": ..., ...} -> float32 (1, 3, r, r).
 

@@ -65,7 +65,7 @@ def test_lips_and_irises_stay_the_photos_own(editor, portrait):
     irises = max(around(face.points[k], int(face.frame * 0.005)) for k in (468, 473))
     skin = around(face.points.mean(0), int(face.frame * 0.15))
     assert skin > 5 and irises < skin / 3
-    own = own_features(cv2.transform(face.points[None], face.matrix)[0], 256)
+    own = own_features(cv2.transform(face.points[None], face.matrix)[0] * 256, 256)
     assert own.shape == (256, 256) and 0 <= own.min() and own.max() < 1 and 0.01 < (own > 0.5).mean() < 0.05
     lips = cv2.transform(face.points[None, [0, 17]], face.matrix)[0].mean(0) * 256
     assert own[int(lips[1]), int(lips[0])] > 0.7 and own[128 - 60, 128] == 0
