@@ -2,6 +2,7 @@
 import numpy as np
 from onnx import ModelProto, TensorProto, helper
 
+from agedit.packing import from_coarse, from_fine, from_packed, to_rgb, ways
 from agedit.submodel import FEATURES, blocks, slice_weights
 
 OPSET = 18
@@ -70,6 +71,7 @@ def generator_graph(weights, r, c):
     """Bytes of G_{r,c}: `f` (1, 512), `photo_8` ... `photo_{r}` in -1..1 -> `picture` (1, 3, r, r) in about -1..1.
 
     Each block reads the photo at its own resolution (see `photo_inputs`): shrinking it is done once a photo, not once a run.
+    Narrow blocks are packed (see `packing`); their pictures differ in the three outermost pixels, where no mask reaches 6%.
     weights: the full generator's arrays, as named by `network.generator`; sliced here (S28).
     """
     arrays, b = {k: np.asarray(v, np.float32) for k, v in slice_weights(weights, r, c).items()}, Builder()
@@ -81,11 +83,16 @@ def generator_graph(weights, r, c):
     upsample = lambda v: b.add("Resize", v, "", twice, mode="linear", coordinate_transformation_mode="half_pixel")
     axes = b.constant([2, 3], np.int64)
     spread = lambda v: b.add("Unsqueeze", v, axes)
+    conv = lambda v, weight, *bias, pad=1, **stride: b.add("Conv", v, b.constant(weight), *(b.constant(k) for k in bias),
+                                                           kernel_shape=list(weight.shape[2:]), pads=[pad] * 4, **stride)
+    apart = lambda v: b.add("DepthToSpace", v, blocksize=2, mode="DCR")
+    four = lambda v: b.add("Concat", *[v] * 4, axis=1)
+    around = b.constant([0, 0, 1, 1, 0, 0, 1, 1], np.int64)
+    same = np.zeros((3, 3, 3, 3), np.float32)
+    same[range(3), range(3), 1, 1] = 1
 
-    conv = lambda v, weight, *bias: b.add("Conv", v, b.constant(weight), *bias, kernel_shape=[3, 3], pads=[1, 1, 1, 1])
-
-    def styled(x, scale, p, photo):
-        """x and the scale that it still has to be multiplied with -> the same of the layer's output."""
+    def styled(x, scale, p, photo, packed):
+        """x and the scale that it still has to be multiplied with -> the same of the layer's output, which may be packed."""
         weight = arrays[p + "weight"]
         extra = 3 if photo else 0
         energy = np.square(weight).sum((2, 3))
@@ -93,32 +100,48 @@ def generator_graph(weights, r, c):
         # demodulation: 1 / sqrt(sum (weight * style)^2), and sqrt(2) for the leaky ReLU
         total = b.linear(b.add("Mul", style, style), energy[:, extra:] / 2, (energy[:, :extra].sum(1) + 1e-4) / 2)
         demod = b.add("Reciprocal", b.add("Sqrt", total))
-        x = b.add("Mul", x, spread(b.add("Mul", style, scale) if scale else style))
-        if photo:                       # a block's first convolution; scaled before the upsampling: a quarter of the work
-            x = upsample(x)
-        x = conv(x, weight[:, extra:], b.constant(arrays[p + "bias"]))
+        style = b.add("Mul", style, scale) if scale else style
+        own, bias = weight[:, extra:], arrays[p + "bias"]
+        if packed:
+            x = b.add("Mul", x, spread(style if photo else four(style)))
+            x = conv(x, (from_coarse if photo else from_packed)(own), np.tile(bias, 4))
+        else:                           # a block's first convolution is scaled before the upsampling: a quarter of the work
+            x = b.add("Mul", x, spread(style))
+            x = conv(upsample(x) if photo else x, own, bias)
         if photo:                       # the photo's channels apart: no copy to join them, and both layouts stay fast
-            x = b.add("Add", x, conv(photo, weight[:, :3]))
+            x = b.add("Add", x, conv(photo, from_fine(weight[:, :3]), strides=[2, 2]) if packed else conv(photo, weight[:, :3]))
         return b.add("LeakyRelu", x, alpha=SLOPE), demod
 
     x, scale, rgb = b.constant(arrays["start"]), None, None
-    for size, _, _ in blocks(r, c):
-        p = f"blocks.{size}."
-        x, scale = styled(x, scale, p + "conv1.", f"photo_{size}")
-        x, scale = styled(x, scale, p + "conv2.", None)
-        weight = b.add("Mul", b.constant(arrays[p + "to_rgb.weight"]), spread(scale))
-        new = b.add("Conv", x, weight, b.constant(arrays[p + "to_rgb.bias"]), kernel_shape=[1, 1])
-        rgb = new if rgb is None else b.add("Add", upsample(rgb), new)
+    for size, _, width in blocks(r, c):
+        p, (joined, packed) = f"blocks.{size}.", ways(size, width)
+        x, scale = styled(x, scale, p + "conv1.", f"photo_{size}", joined)
+        if joined and not packed:
+            x = apart(x)
+        x, scale = styled(x, scale, p + "conv2.", None, packed)
+        weight, bias = arrays[p + "to_rgb.weight"], arrays[p + "to_rgb.bias"]
+        if packed:
+            weight = b.add("Mul", b.constant(to_rgb(weight)), spread(four(scale)))
+            new = b.add("Conv", x, weight, b.constant(np.tile(bias, 4)), kernel_shape=[1, 1])
+            rgb = b.add("Add", conv(b.add("Pad", rgb, around, mode="edge"), from_coarse(same), pad=0), new)
+            rgb, x = apart(rgb), apart(x) if size < r else x
+        else:
+            weight = b.add("Mul", b.constant(weight), spread(scale))
+            new = b.add("Conv", x, weight, b.constant(bias), kernel_shape=[1, 1])
+            rgb = new if rgb is None else b.add("Add", upsample(rgb), new)
     b.add("Identity", rgb, output="picture")
     photos = {f"photo_{size}": [1, 3, size, size] for size, _, _ in blocks(r, c)}
     return b.model({"f": [1, FEATURES], **photos}, "picture", [1, 3, r, r])
 
 
 def photo_inputs(photo):
-    """{`photo_8`: ..., `photo_{r}`: photo} of float32 (1, 3, r, r): every block's input, shrunk by areas."""
-    result = {}
-    for size, _, _ in reversed(blocks(photo.shape[-1])):
-        if size < photo.shape[-1]:
-            photo = np.ascontiguousarray(photo.reshape(1, 3, size, 2, size, 2).mean((3, 5)))
-        result[f"photo_{size}"] = photo
+    """{`photo_8`: ..., `photo_{r}`: photo} of float32 (1, 3, r, r): every block's input, shrunk by areas.
+
+    In memory a pixel's channels lie side by side, as convolutions like them (see `runtime.open_submodel`).
+    """
+    result, rows = {}, np.ascontiguousarray(photo[0].transpose(1, 2, 0))
+    for size, _, _ in reversed(blocks(len(rows))):
+        if size < len(rows):
+            rows = rows.reshape(size, 2, size, 2, 3).mean((1, 3))
+        result[f"photo_{size}"] = rows.transpose(2, 0, 1)[None]
     return result

@@ -43,6 +43,7 @@ class Readout:
         return session.run(None, {session.get_inputs()[0].name: x[None]})
 
 
+EXPRESSIONS = ("neutral", "happy", "sad", "angry", "fearful", "disgusted", "surprised")       # the expression network's outputs
 EXPRESSION = ("mouth_corner_drop", "mouth_open", "mouth_width", "brow_height", "brow_gap")
 SAME_EXPRESSION = np.array([0.022, 0.045, 0.07, 0.045, 0.04])      # most that each may differ while a face's expression stays
 

@@ -137,11 +137,12 @@ def adopt(data, run, old):
 @click.option("--batch", default=16, show_default=True)
 @click.option("--sheet-every", default=200, show_default=True)
 @click.option("--plan", metavar="R:C:SHARE,...", help="Resolutions and widths in order, and how much of the run each gets.")
-def generator(data, run, perceptual, weights, largest, minutes, steps, batch, sheet_every, plan):
+@second
+def generator(data, run, perceptual, weights, largest, minutes, steps, batch, sheet_every, plan, second_judge):
     """Train the elastic generator (S25-S210)."""
     from agedit.training.generator import Settings, train_generator
-    settings = Settings(batch=batch, photos=batch // 4)
-    train_generator(data, run, perceptual, weights, plan_for(largest, plan), steps, minutes, sheet_every, settings)
+    settings = Settings(batch=batch, photos=3 * batch // 8)
+    train_generator(data, run, perceptual, weights, plan_for(largest, plan), steps, minutes, sheet_every, settings, second_judge)
 
 
 @stages.command()
@@ -190,7 +191,7 @@ def everything(ctx, photos, labels, pairs, run, perceptual, out, largest, autoen
     ctx.invoke(autoencoder, data=[folder], run=run, minutes=autoencoder_minutes, steps=20000, loss_below=0.0, batch=64)
     ctx.invoke(age_vector, data=[folder], run=run, c=2e-4)
     ctx.invoke(generator, data=[folder], run=run, perceptual=perceptual, weights=out, largest=largest,
-               minutes=generator_minutes, steps=100000, batch=16, sheet_every=200, plan=None)
+               minutes=generator_minutes, steps=100000, batch=16, sheet_every=200, plan=None, second_judge=None)
     ctx.invoke(export, run=run, largest=largest, out=out)
     ctx.invoke(calibrate, data=folder, perceptual=perceptual, out=out, second_judge=None)
     ctx.invoke(held_out, data=folder, photos=photos, out=str(Path(run) / "evaluate.json"), weights=out, limit=100, second_judge=None)

