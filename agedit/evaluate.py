@@ -47,7 +47,7 @@ def evaluate_files(files, engine, progress=iter):
         row = {"file": path.name}
         crop = editor.prepare(0).crop
         age, male = engine.readout.age(crop)
-        row["age"] = age
+        row["age"], mood = age, engine.readout.mood(crop).argmax()
 
         def judge(years, submodel=full, strict=False):
             edit = editor.edit(years, submodel=submodel, strict=strict)
@@ -61,7 +61,7 @@ def evaluate_files(files, engine, progress=iter):
                 shown, small_shown = editor.crop(edit), editor.crop(small[0])
                 gender = engine.readout.age(shown)[1]
                 moved = expression_change(engine, editor, edit)
-                row[name] = {"change": change, "cosine": cosine, "l2": l2, "flip": (gender > 0.5) != (male > 0.5),
+                row[name] = {"change": change, "cosine": cosine, "l2": l2, "flip": (gender > 0.5) != (male > 0.5), "mood": bool(engine.readout.mood(shown).argmax() == mood),
                              "expression": None if moved is None else moved.round(4).tolist(),
                              "small_change": small[1], "small_l2": small[3],
                              "small_mse": float(np.mean((shown / 255 - small_shown / 255) ** 2)), "outside": outside(editor, edit)}
@@ -108,6 +108,7 @@ def summary(rows):
         result[name] = {"photos": len(cells), "judged_change": mean("change"), "cosine": mean("cosine"), "l2": mean("l2"),
                         "same_person": share(lambda c: c["l2"] < 0.6), "gender_flips": share(lambda c: c["flip"]),
                         "expression_kept": share(lambda c: c["expression"] is not None and (np.abs(c["expression"]) <= SAME_EXPRESSION).all()),
+                        "expression_read_alike": share(lambda c: c["mood"]),
                         "mouth_corners_lower": share(lambda c: (c["expression"] or [0])[0]),
                         "right_direction": share(lambda c: (c["change"] > 0) == (name != "minus20")),
                         "smallest_judged_change": mean("small_change"),

