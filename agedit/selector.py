@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 WARM_UP = 3          # runs that are not counted: the first compiles and allocates
 LEAST, MOST = 15, 40  # counted runs of a candidate
-QUIET = 30           # the same in a quiet moment
+QUIET = 40           # the same in a quiet moment
 UNSETTLED = 1.3      # p90 over p50 from here on was not a quiet moment
 NEAR = 0.12          # a p90 this close to the budget asks for all runs
 FAR = 1.6            # predicted over this many budgets: not worth a run
@@ -79,18 +79,20 @@ def fit(times, cost):
 def estimate(candidate, cost, times):
     """(p50, p90, measured) in ms of a candidate: as timed, else by the fit with the usual distance between p50 and p90.
 
+    A p90 of few runs is unsteady, and what disturbs a device disturbs all alike: half of its distance is the usual one.
     None where nothing can be said: fewer than two candidates were timed, and this was not one of them.
     """
     known = times.get(candidate)
+    usual = percentile([t.p90 / t.p50 for t in times.values() if t.runs] or [1.0], 0.5)
     if known and len(known.runs) >= LEAST:
-        return known.p50, known.p90, True
+        return known.p50, (known.p90 + usual * known.p50) / 2, True
     if known and known.runs:                # given up after a few runs: far over the budget of then
         return known.p50, max(known.p90, 1.25 * known.p50), False
     line = fit(times, cost)
     if line is None:
         return None
     p50 = max(0.0, line[0] + line[1] * cost(candidate))
-    return p50, p50 * percentile([t.p90 / t.p50 for t in times.values() if t.runs], 0.5), False
+    return p50, p50 * usual, False
 
 
 def answer(order, cost, times, budget, slow=1.0):
@@ -220,17 +222,19 @@ class Selector:
 
         In random turns: what disturbs a device now and then is in every p90 as it is in a visit, and not in that of whoever was being timed.
         """
-        if any(len(self.times.get(candidate, Times()).runs) < QUIET for candidate in self.order):
-            fresh = {candidate: Times() for candidate in self.order}
+        due = self.order if any(len(self.times.get(k, Times()).runs) < QUIET for k in self.order) else self._unsettled()
+        for _ in range(3):                  # another program's burst widens the spread: look again, twice at most
+            fresh = {candidate: Times() for candidate in due}
             for turn in range(-WARM_UP, QUIET):
-                for candidate in self.random.sample(self.order, len(self.order)):
+                for candidate in self.random.sample(due, len(due)):
                     took = self._once(candidate)
                     if turn >= 0:
                         fresh[candidate].runs.append(took)
             self.times = self.times | fresh
-        for candidate in self.order * 2:            # another program's burst widens the spread: look again, twice at most
-            if self.times[candidate].p90 > UNSETTLED * self.times[candidate].p50:
-                self.times[candidate] = Times([self._once(candidate) for _ in range(QUIET)])
+            due = self._unsettled()
+
+    def _unsettled(self):
+        return [k for k in self.order if self.times[k].p90 > UNSETTLED * self.times[k].p50]
 
     def _known(self, candidate):
         return candidate in self.times and len(self.times[candidate].runs) >= LEAST
