@@ -1,5 +1,7 @@
 """The page's parts without a browser: words, the service, a visit, marks, the journey, the comparison."""
 import io
+import signal
+import threading
 import time
 
 import numpy as np
@@ -191,3 +193,16 @@ def test_the_page_is_imported_without_gradios_stubs():
     with app.no_stubs(), pytest.raises(OSError):
         inspect.getfile(gr.Image)
     assert inspect.getfile(gr.Image).endswith("image.py")
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no such signals here")
+def test_a_lost_request_to_end_is_repeated(monkeypatch):
+    import app
+    monkeypatch.setattr(app, "AGAIN", 0.05)
+    came, before = threading.Event(), signal.signal(signal.SIGTERM, lambda *_: came.set())
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            app.end(signal.SIGTERM, None)
+        assert came.wait(5)
+    finally:
+        signal.signal(signal.SIGTERM, before)
