@@ -15,7 +15,7 @@ from agedit.training.second_judge import SecondJudge
 from agedit.weights import Weights
 
 ASKED = (-50, -35, -20, -10, 10, 20, 30, 45, 60, 80)    # years by the scale of training
-STRONGEST = {1: 64 * ALPHA_PER_YEAR, -1: 32 * ALPHA_PER_YEAR}    # |alpha| for older and younger: further out pictures break
+STRONGEST = {1: 64 * ALPHA_PER_YEAR, -1: 40 * ALPHA_PER_YEAR}    # |alpha| for older and younger: further out pictures break
 YEARS = list(range(-30, 41, 5))
 AGES = (10, 20, 30, 40, 50, 60, 70)
 YOUNGEST, OLDEST = 5, 85                                # apparent ages that are asked for at most
