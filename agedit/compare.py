@@ -7,7 +7,7 @@ import numpy as np
 
 from agedit.align import align
 from agedit.blend import add_change_to_crop
-from agedit.selector import MARGIN, answer, estimate, frontier
+from agedit.selector import MARGIN, answer, estimates, frontier
 from agedit.submodel import cost, work
 
 
@@ -39,10 +39,10 @@ def with_times(rows, times, order, budget):
     A sub-model without times is predicted by the fit; None where there is nothing to predict from.
     """
     found, best = answer(order, work, times, budget / MARGIN), set(frontier(order, work))
-    result = []
-    for row in rows:
-        rc = row["r"], row["c"]
-        p50, p90, measured = estimate(rc, work, times) or (None, None, False)
+    rows, result = list(rows), []
+    keys = [(row["r"], row["c"]) for row in rows]
+    for row, rc, known in zip(rows, keys, estimates(keys, work, times)):
+        p50, p90, measured = known or (None, None, False)
         result.append(row | {"p50_ms": p50, "p90_ms": p90, "measured": measured, "fits": p90 is not None and p90 * MARGIN <= budget,
                              "chosen": bool(found) and found["candidate"] == rc, "frontier": rc in best})
     return result

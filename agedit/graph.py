@@ -102,11 +102,11 @@ def generator_graph(weights, r, c):
         demod = b.add("Reciprocal", b.add("Sqrt", total))
         style = b.add("Mul", style, scale) if scale else style
         own, bias = weight[:, extra:], arrays[p + "bias"]
+        # a block's first convolution is scaled before the upsampling: a quarter of the work
+        x = b.add("Mul", x, spread(four(style) if packed and not photo else style))
         if packed:
-            x = b.add("Mul", x, spread(style if photo else four(style)))
             x = conv(x, (from_coarse if photo else from_packed)(own), np.tile(bias, 4))
-        else:                           # a block's first convolution is scaled before the upsampling: a quarter of the work
-            x = b.add("Mul", x, spread(style))
+        else:
             x = conv(upsample(x) if photo else x, own, bias)
         if photo:                       # the photo's channels apart: no copy to join them, and both layouts stay fast
             x = b.add("Add", x, conv(photo, from_fine(weight[:, :3]), strides=[2, 2]) if packed else conv(photo, weight[:, :3]))
@@ -120,14 +120,12 @@ def generator_graph(weights, r, c):
             x = apart(x)
         x, scale = styled(x, scale, p + "conv2.", None, packed)
         weight, bias = arrays[p + "to_rgb.weight"], arrays[p + "to_rgb.bias"]
+        weight, bias, by = (to_rgb(weight), np.tile(bias, 4), four(scale)) if packed else (weight, bias, scale)
+        new = b.add("Conv", x, b.add("Mul", b.constant(weight), spread(by)), b.constant(bias), kernel_shape=[1, 1])
         if packed:
-            weight = b.add("Mul", b.constant(to_rgb(weight)), spread(four(scale)))
-            new = b.add("Conv", x, weight, b.constant(np.tile(bias, 4)), kernel_shape=[1, 1])
-            rgb = b.add("Add", conv(b.add("Pad", rgb, around, mode="edge"), from_coarse(same), pad=0), new)
-            rgb, x = apart(rgb), apart(x) if size < r else x
+            rgb = apart(b.add("Add", conv(b.add("Pad", rgb, around, mode="edge"), from_coarse(same), pad=0), new))
+            x = apart(x) if size < r else x
         else:
-            weight = b.add("Mul", b.constant(weight), spread(scale))
-            new = b.add("Conv", x, weight, b.constant(bias), kernel_shape=[1, 1])
             rgb = new if rgb is None else b.add("Add", upsample(rgb), new)
     b.add("Identity", rgb, output="picture")
     photos = {f"photo_{size}": [1, 3, size, size] for size, _, _ in blocks(r, c)}

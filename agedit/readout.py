@@ -39,7 +39,8 @@ class Readout:
         """Probabilities of EXPRESSIONS, float32 (7,), for an aligned RGB uint8 (S, S, 3)."""
         self._mood = self._mood or self._open("expression_faceapi.onnx")           # the app never asks
         logits = np.ravel(self._run(self._mood, judge_crop(crop, AGE_CROP, 112))[0])
-        return np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+        shares = np.exp(logits - logits.max())
+        return shares / shares.sum()
 
     def embed(self, crop):
         """Identity embedding, float32 (128,)."""

@@ -76,23 +76,25 @@ def fit(times, cost):
     return my - b * mx, b
 
 
-def estimate(candidate, cost, times):
-    """(p50, p90, measured) in ms of a candidate: as timed, else by the fit with the usual distance between p50 and p90.
+def estimates(candidates, cost, times):
+    """[(p50, p90, measured)] in ms of candidates: as timed, else by the fit with the usual distance between p50 and p90.
 
     A p90 of few runs is unsteady, and what disturbs a device disturbs all alike: half of its distance is the usual one.
     None where nothing can be said: fewer than two candidates were timed, and this was not one of them.
     """
-    known = times.get(candidate)
-    usual = percentile([t.p90 / t.p50 for t in times.values() if t.runs] or [1.0], 0.5)
-    if known and len(known.runs) >= LEAST:
-        return known.p50, (known.p90 + usual * known.p50) / 2, True
-    if known and known.runs:                # given up after a few runs: far over the budget of then
-        return known.p50, max(known.p90, 1.25 * known.p50), False
-    line = fit(times, cost)
-    if line is None:
-        return None
-    p50 = max(0.0, line[0] + line[1] * cost(candidate))
-    return p50, p50 * usual, False
+    usual, line = percentile([t.p90 / t.p50 for t in times.values() if t.runs] or [1.0], 0.5), fit(times, cost)
+
+    def one(candidate):
+        known = times.get(candidate)
+        if known and len(known.runs) >= LEAST:
+            return known.p50, (known.p90 + usual * known.p50) / 2, True
+        if known and known.runs:            # given up after a few runs: far over the budget of then
+            return known.p50, max(known.p90, 1.25 * known.p50), False
+        if line is None:
+            return None
+        p50 = max(0.0, line[0] + line[1] * cost(candidate))
+        return p50, p50 * usual, False
+    return [one(candidate) for candidate in candidates]
 
 
 def answer(order, cost, times, budget, slow=1.0):
@@ -105,12 +107,12 @@ def answer(order, cost, times, budget, slow=1.0):
         {"candidate", "fits", "p50", "p90", "measured"}, in ms as of now; the cheapest with fits=False when none fits.
         None when too little is known to say what else would fit.
     """
-    candidates = [(k, estimate(k, cost, times)) for k in frontier(order, cost)]
-    known = [(k, e) for k, e in candidates if e]
+    candidates = frontier(order, cost)
+    known = [(k, e) for k, e in zip(candidates, estimates(candidates, cost, times)) if e]
     if not known:
         return None
     for candidate, (p50, p90, measured) in known:
-        if within(p90 * slow, budget, candidate == candidates[-1][0]):
+        if within(p90 * slow, budget, candidate == candidates[-1]):
             if len(known) < len(candidates):
                 return None               # it fits, but so might a better one that nothing is known of
             return {"candidate": candidate, "fits": True, "p50": p50 * slow, "p90": p90 * slow, "measured": measured}

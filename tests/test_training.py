@@ -273,7 +273,7 @@ def test_judges_in_torch_equal_the_shipped_ones(engine, portrait):
     crop = editor.prepare(0).crop
     judges = Judges(FOLDER)
     x = torch.from_numpy(crop.transpose(2, 0, 1)[None].copy()).float() / 127.5 - 1
-    years, _, _, mood = judges.look(x)
+    years, mood = judges.look(x)[0], judges.mood(x)
     assert years.shape == (1, 1) and years.item() == pytest.approx(engine.readout.age(crop)[0], abs=1.5)
     assert np.abs(mood.exp().numpy()[0] - engine.readout.mood(crop)).max() < 0.05
     cosine = torch.nn.functional.cosine_similarity(judges.embed(x), torch.from_numpy(engine.readout.embed(crop))[None])
@@ -294,7 +294,7 @@ def test_the_look_of_an_age_is_the_age_networks_own(portrait):
     judges = Judges(FOLDER)
     x = torch.from_numpy(cv2.resize(portrait[:1024], (128, 128))).permute(2, 0, 1)[None].float() / 127.5 - 1
     with torch.no_grad():
-        years, male, features, mood = judges.look(x)
+        (years, male, features), mood = judges.look(x), judges.mood(x)
     assert 10 < years.item() < 70 and male.shape == (1,) and mood.exp().sum().item() == pytest.approx(1)
     assert all((v.square().sum(1).sqrt() <= 1.001).all() for v in features) and len(features) == 5
 

@@ -33,7 +33,7 @@ EDGE = 72                   # pixels: a patch at half the resolution
 class Settings:
     """Weights of the losses and the shape of a step."""
     batch: int = 16
-    photos: int = 4            # rows of the batch that are labelled photos without a second age
+    photos: int = 6            # rows of the batch that are labelled photos without a second age
     strict: float = 0.15       # share of pair rows whose photo is hidden
     rate: float = 3e-3
     pixel: float = 2.5         # L1 at three scales
@@ -149,7 +149,7 @@ class Trainer:
         if whole:
             with torch.no_grad(), self.device.autocast():
                 whole.look = self.judges.look(whole.target)      # a photo is its own target
-                whole.mood = self.judges.look(whole.x)[3]
+                whole.mood = self.judges.mood(whole.x)
         loss, log, age = self._losses(full, y, new, base, whole, judged=patch is None and r >= 128, sharp=True)
         self.opt_g.zero_grad()
         loss.backward()
@@ -225,14 +225,14 @@ class Trainer:
                     _, wanted = self.discriminator(target, seen.goal, seen.change(target))
                 terms["features"] = s.features * sum((a - b)[pair].float().abs().mean() for a, b in zip(features, wanted))
             if full:
-                wanted_age, wanted_male, wanted_look, _ = full.look
-                years, male, look, mood = self.judges.look(seen.shown(y, full))
+                (wanted_age, wanted_male, wanted_look), picture = full.look, seen.shown(y, full)
+                years, male, look = self.judges.look(picture)
                 if sharp:
                     terms["look"] = s.look * (sum((a - b)[pair].square().sum(1).mean() for a, b in zip(look, wanted_look))
                                               + 0.2 * F.smooth_l1_loss(years[pair] / 20, wanted_age[pair] / 20, beta=0.3))
                 sure = wanted_male.clamp(-2, 2)          # as sure as of the target, but not more than it need be
                 terms["gender"] = s.gender * F.relu(sure.abs() - sure.sign() * male)[~seen.hidden].mean()
-                apart = (full.mood.exp() * (full.mood - mood)).sum(1)             # Kullback-Leibler
+                apart = (full.mood.exp() * (full.mood - self.judges.mood(picture))).sum(1)             # Kullback-Leibler
                 terms["mood"] = s.expression * apart[~seen.hidden].log1p().mean()
             if judged and (~pair).any():
                 shown = y[~pair].clamp(-1, 1)

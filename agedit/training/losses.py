@@ -169,12 +169,8 @@ class Judges(nn.Module):
         return ((picture + 1) * 127.5).contiguous(memory_format=torch.channels_last)
 
     def look(self, x):
-        """What the judges see of age and mood.
-
-        Returns:
-            years (B, judges); the logit of male against female (B,); the age network's features, each with unit length at every
-            place; log-probabilities of `readout.EXPRESSIONS` (B, 7).
-        """
+        """What the judges see of age: years (B, judges), the logit of male against female (B,), and the age network's features, each with
+        unit length at every place."""
         crop = self._crop(x, self.age_crop, 112)
         years, sexes, *features = self.age_network(crop, [*self.age_network.outputs[:2], *AGE_TAPS])
         years = [years.reshape(-1).float()]
@@ -182,7 +178,11 @@ class Judges(nn.Module):
             chip = (self._crop(x, self.second_crop, 64) - self.second_mean) * self.second_scale
             years.append(self.second_network(chip)[0].float() @ self.second_years)
         features = [v.float() / (v.float().square().sum(1, keepdim=True).sqrt() + 1e-4) for v in features]
-        return torch.stack(years, 1), (sexes[:, 0] - sexes[:, 1]).float(), features, self.expression_network(crop)[0].float().log_softmax(1)
+        return torch.stack(years, 1), (sexes[:, 0] - sexes[:, 1]).float(), features
+
+    def mood(self, x):
+        """Log-probabilities of `readout.EXPRESSIONS`, (B, 7)."""
+        return self.expression_network(self._crop(x, self.age_crop, 112))[0].float().log_softmax(1)
 
     def embed(self, x):
         """(B, 128) identity embeddings."""
