@@ -17,7 +17,8 @@ from agedit.blend import add_change, add_change_to_crop
 from agedit.editor import AgeEditor
 from agedit.graph import Builder, convolutions_graph, generator_graph, photo_inputs
 from agedit.photo import encode_photo, load_photo
-from agedit.runtime import Engine, open_session, open_submodel, openvino_core, quickest_precision, runtime_name, uses_openvino, usable_cores
+from agedit.runtime import (Engine, floating, open_session, open_submodel, openvino_core, quickest_precision, ranges, runtime_name,
+                            uses_openvino, usable_cores)
 from agedit.selector import Times
 from agedit.submodel import FEATURES, START, STYLE, blocks, cost
 from agedit.tune import REFERENCE, SHOWN, Tuner
@@ -51,7 +52,7 @@ def random_generator(largest=1024, seed=0):
 def convolutions(threads, precision="f32", openvino=False):
     """() -> one run of the yardstick: plain 3x3 convolutions in a row, the layout left to the runtime; and its multiply-adds."""
     channels, edge, count = YARDSTICK
-    model = convolutions_graph(*YARDSTICK)
+    model = convolutions_graph(*YARDSTICK, precision == "i8")
     feed = {"x": np.random.default_rng(0).standard_normal((1, channels, edge, edge)).astype(np.float32)}
     if openvino:
         run = open_submodel(model, threads, precision)
@@ -96,7 +97,7 @@ def stylegan(wheel, threads):
             for end in ("xml", "bin"):
                 z.extract(f"random_face/data/SynthesisNetwork.{end}", folder)
         network = openvino_core().compile_model(f"{folder}/random_face/data/SynthesisNetwork.xml", "CPU",
-                                               {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": quickest_precision()})
+                                               {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": floating()})
     w = np.random.default_rng(0).standard_normal((1, 512)).astype(np.float32)
     return lambda: network([w])
 
@@ -123,21 +124,22 @@ def networks(tell=None):
         "narrow": {r: time of c = 1 over c = 1/4}}}, "extract_ms", "open_ms": {"r:c": ms}}. The fp32 yardstick is the best of the runtimes'.
     """
     threads, arrays, rng, extract, opened = usable_cores(), random_generator(), np.random.default_rng(1), {}, {}
-    names = ["f32"] + (["bf16"] if runtime_name().endswith("bf16") else [])
+    names = list(dict.fromkeys(("f32", quickest_precision() if uses_openvino() else "f32")))
     yards = {("f32", "onnxruntime"): convolutions(threads)}
     if uses_openvino():
         yards |= {(name, "openvino"): convolutions(threads, name, True) for name in names}
     macs, tasks = yards["f32", "onnxruntime"][1], {k: run for k, (run, _) in yards.items()}
     for name in names:
         for r, c in SHAPES:
+            feed = {"f": rng.standard_normal((1, FEATURES)).astype(np.float32)} | photo_inputs(
+                rng.uniform(-1, 1, (1, 3, r, r)).astype(np.float32))
+            measured = ranges(arrays, r, c, [feed]) if name == "i8" else None
             start = time.perf_counter()
-            graph = generator_graph(arrays, r, c)
+            graph = generator_graph(arrays, r, c, measured)
             middle = time.perf_counter()
             run = open_submodel(graph, threads, name)
             extract[f"{r}:{c:g}"] = round((middle - start) * 1e3, 1)
             opened[f"{r}:{c:g}"] = round((time.perf_counter() - middle) * 1e3, 1)
-            feed = {"f": rng.standard_normal((1, FEATURES)).astype(np.float32)} | photo_inputs(
-                rng.uniform(-1, 1, (1, 3, r, r)).astype(np.float32))
             tasks[name, r, c] = lambda run=run, feed=feed: run(feed)
     times, result = interleaved(tasks, tell=tell), {}
     for name in names:
@@ -161,7 +163,7 @@ def peers(engine, wheel=None, tell=None):
     picked = picked["r"], picked["c"]
     name = lambda rc: f"ours {rc[0]}:{rc[1]:g}"
     tasks = {name(rc): _whole_edit(engine, rc) for rc in (smallest, picked, full)}
-    tasks["ours 1024:1, random weights"] = _whole_edit(engine, full, generator_graph(random_generator(), 1024, 1.0))
+    tasks["ours 1024:1, random weights"] = _whole_edit(engine, full, random_generator())
     window, macs = unet(threads)
     tasks["unet"] = window
     if wheel:
@@ -171,18 +173,21 @@ def peers(engine, wheel=None, tell=None):
             "unet_gmacs": round(macs / 1e9, 1)}
 
 
-def _whole_edit(engine, submodel, graph=None):
-    """() -> what a visitor waits for with a 1024 px photo: shift, generate, blend, encode. graph: a 1024 px network to run instead."""
+def _whole_edit(engine, submodel, arrays=None):
+    """() -> what a visitor waits for with a 1024 px photo: shift, generate, blend, encode. arrays: a generator to run instead, at 1024:1."""
     editor, turn = AgeEditor(engine, submodel), [0]
     editor.set_photo(load_photo(REFERENCE))
     prepared = editor.prepare(0, submodel)
-    if graph:
-        network, photos = open_submodel(graph, engine.threads), engine.inputs(prepared.crop, 1024)
-        base = network({"f": prepared.f, **photos})
+    if arrays:
+        photos = {k: np.ascontiguousarray(v) for k, v in engine.inputs(prepared.crop, 1024).items()}
+        feed = {"f": prepared.f, **photos}
+        measured = ranges(arrays, 1024, 1.0, [feed]) if engine.precision == "i8" else None
+        network = open_submodel(generator_graph(arrays, 1024, 1.0, measured), engine.threads)
+        base = network(feed)
 
     def run():
         turn[0] += 1
-        if graph:
+        if arrays:
             change = (network({"f": prepared.f + np.float32(turn[0] * 0.01), **photos}) - base)[0].transpose(1, 2, 0)
             change = prepared.tone(1024)(change * 127.5)
             picture = add_change(editor.view(SHOWN), change, prepared.mask, prepared.face.scaled(editor.rgb.shape, editor.view(SHOWN).shape))
@@ -193,11 +198,11 @@ def _whole_edit(engine, submodel, graph=None):
 
 
 def lowered(engine):
-    """What lower precision costs in quality: the shown picture in bf16 against fp32 on the portraits, at -20 and +30 years.
+    """What lower precision costs in quality: the picture shown in it against fp32's on the portraits, at -20 and +30 years.
 
-    Returns {"levels" (mean absolute, of 255, over the whole crop), "worst_levels", "judged_years_apart"}; None where fp32 is what runs.
+    Returns {"precision", "levels" (mean absolute, of 255, over the whole crop), "worst_levels", "judged_years_apart"}; None where fp32 is what runs.
     """
-    if not runtime_name().endswith("bf16"):
+    if engine.precision == "f32":
         return None
     full, rows, worst = engine.weights.candidates[-1], [], 0
     exact = open_submodel(generator_graph(engine.weights.part("generator"), *full), engine.cores, "f32")
@@ -215,7 +220,7 @@ def lowered(engine):
             worst = max(worst, int(apart.max()))
             rows.append((apart.mean(), abs(engine.readout.age(shown)[0] - engine.readout.age(precise)[0])))
     levels, years = np.mean(rows, 0)
-    return {"levels": round(float(levels), 3), "worst_levels": worst, "judged_years_apart": round(float(years), 2)}
+    return {"precision": engine.precision, "levels": round(float(levels), 3), "worst_levels": worst, "judged_years_apart": round(float(years), 2)}
 
 
 def bench(wheel=None, with_peers=True, tell=None):

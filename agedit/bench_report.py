@@ -28,7 +28,7 @@ def table(data):
     lines.append(_line("  right after another warm sub-model's, over its own", f"{m['switch_ratio']} times", "<= 1.1", m["switch_ratio"] <= 1.1))
     if data["lowered"]:
         v = data["lowered"]
-        lines.append(_line("bf16 against fp32, the shown picture", f"{v['levels']} levels", "< 1 level", v["levels"] < 1))
+        lines.append(_line(f"{v['precision']} against fp32, the shown picture", f"{v['levels']} levels", "< 1 level", v["levels"] < 1))
         lines.append(_line("  judged age apart", f"{v['judged_years_apart']} years"))
     light = data["light"]
     if light["page_s"]:

@@ -3,7 +3,8 @@ import numpy as np
 from onnx import ModelProto, TensorProto, helper
 
 from agedit.packing import from_coarse, from_fine, from_packed, to_rgb, ways
-from agedit.submodel import FEATURES, blocks, slice_weights
+from agedit.quantize import evened, whole_numbers
+from agedit.submodel import FEATURES, blocks, layers, slice_weights
 
 OPSET = 18
 SLOPE = 0.2
@@ -30,21 +31,32 @@ class Builder:
     def linear(self, x, weight, bias):
         return self.add("Gemm", x, self.constant(weight), self.constant(bias), transB=1)
 
-    def model(self, inputs, output, shape):
+    def convolution_int8(self, x, weight, bias, least, most):
+        """3x3 convolution in int8: x, from `least` to `most`, by one step, each kernel by its own. OpenVINO knows it by these pairs of nodes."""
+        step, (kernel, steps) = (most - least) / 255, whole_numbers(weight)
+        zero, step = self.constant(round(-least / step), np.uint8), self.constant(step)
+        x = self.add("DequantizeLinear", self.add("QuantizeLinear", x, step, zero), step, zero)
+        kernel = self.add("DequantizeLinear", self.constant(kernel, np.int8), self.constant(steps), self.constant(0 * steps, np.int8), axis=0)
+        return self.add("Conv", x, kernel, self.constant(bias), kernel_shape=[3, 3], pads=[1] * 4)
+
+    def model(self, inputs, output, shape, also=()):
+        """Bytes of the graph; `also` names values that are given out beside `output`."""
         model = self.proto
         model.ir_version, model.producer_name, model.graph.name = 10, "agedit", "agedit"
         model.opset_import.append(helper.make_opsetid("", OPSET))
         model.graph.node.extend(self.nodes)
         model.graph.input.extend(helper.make_tensor_value_info(k, TensorProto.FLOAT, s) for k, s in inputs.items())
         model.graph.output.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, shape))
+        model.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in also)
         return model.SerializeToString()
 
 
-def convolutions_graph(channels, edge, count):
+def convolutions_graph(channels, edge, count, int8=False):
     """Plain 3 x 3 convolutions in a row, the yardstick of a processor: x (1, channels, edge, edge) -> y, the same shape."""
     b, x, rng, shape = Builder(), "x", np.random.default_rng(0), [1, channels, edge, edge]
     for _ in range(count):
-        x = b.add("Conv", x, b.constant(rng.standard_normal((channels, channels, 3, 3)) / (3 * channels ** 0.5)), kernel_shape=[3, 3], pads=[1] * 4)
+        weight = rng.standard_normal((channels, channels, 3, 3)) / (3 * channels ** 0.5)
+        x = b.convolution_int8(x, weight, np.zeros(channels), -4, 4) if int8 else b.add("Conv", x, b.constant(weight), kernel_shape=[3, 3], pads=[1] * 4)
     b.add("Identity", x, output="y")
     return b.model({"x": shape}, "y", shape)
 
@@ -67,12 +79,14 @@ def encoder_graph(arrays, convolutions, size):
     return b.model({"photo": [1, 3, size, size]}, "f", [1, FEATURES])
 
 
-def generator_graph(weights, r, c):
+def generator_graph(weights, r, c, ranges=None, watched=False):
     """Bytes of G_{r,c}: `f` (1, 512), `photo_8` ... `photo_{r}` in -1..1 -> `picture` (1, 3, r, r) in about -1..1.
 
     Each block reads the photo at its own resolution (see `photo_inputs`): shrinking it is done once a photo, not once a run.
     Narrow blocks are packed (see `packing`); their pictures differ in the three outermost pixels, where no mask reaches 6%.
     weights: the full generator's arrays, as named by `network.generator`; sliced here (S28).
+    ranges: {layer: (2, C), the least and most that its input's channels come to}; these layers then compute in int8 (see `quantize`).
+    watched: every layer's input is an output too, by the layer's name (see `submodel.layers`).
     """
     arrays, b = {k: np.asarray(v, np.float32) for k, v in slice_weights(weights, r, c).items()}, Builder()
     w = "f"
@@ -101,13 +115,17 @@ def generator_graph(weights, r, c):
         total = b.linear(b.add("Mul", style, style), energy[:, extra:] / 2, (energy[:, :extra].sum(1) + 1e-4) / 2)
         demod = b.add("Reciprocal", b.add("Sqrt", total))
         style = b.add("Mul", style, scale) if scale else style
-        own, bias = weight[:, extra:], arrays[p + "bias"]
+        own, bias, seen = weight[:, extra:], arrays[p + "bias"], (ranges or {}).get(p)
+        if seen is not None:            # channels of like size share one step better; the kernel takes it back
+            by = evened(seen, own)
+            style, own, seen = b.add("Mul", style, b.constant(1 / by)), own * by[:, None, None], seen / by
         # a block's first convolution is scaled before the upsampling: a quarter of the work
-        x = b.add("Mul", x, spread(four(style) if packed and not photo else style))
+        x = b.add("Mul", x, spread(four(style) if packed and not photo else style), output=p if watched else None)
         if packed:
-            x = conv(x, (from_coarse if photo else from_packed)(own), np.tile(bias, 4))
-        else:
-            x = conv(upsample(x) if photo else x, own, bias)
+            own, bias = (from_coarse if photo else from_packed)(own), np.tile(bias, 4)
+        elif photo:
+            x = upsample(x)
+        x = conv(x, own, bias) if seen is None else b.convolution_int8(x, own, bias, seen.min(), seen.max())
         if photo:                       # the photo's channels apart: no copy to join them, and both layouts stay fast
             x = b.add("Add", x, conv(photo, from_fine(weight[:, :3]), strides=[2, 2]) if packed else conv(photo, weight[:, :3]))
         return b.add("LeakyRelu", x, alpha=SLOPE), demod
@@ -129,7 +147,7 @@ def generator_graph(weights, r, c):
             rgb = new if rgb is None else b.add("Add", upsample(rgb), new)
     b.add("Identity", rgb, output="picture")
     photos = {f"photo_{size}": [1, 3, size, size] for size, _, _ in blocks(r, c)}
-    return b.model({"f": [1, FEATURES], **photos}, "picture", [1, 3, r, r])
+    return b.model({"f": [1, FEATURES], **photos}, "picture", [1, 3, r, r], layers(r, c) if watched else ())
 
 
 def photo_inputs(photo):

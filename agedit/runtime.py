@@ -18,8 +18,12 @@ from agedit.align import FaceFinder
 from agedit.blend import Masker
 from agedit.errors import AgeEditError
 from agedit.graph import convolutions_graph, encoder_graph, generator_graph, photo_inputs
+from agedit.quantize import widest
 from agedit.readout import Readout
+from agedit.submodel import layers
 from agedit.weights import Weights
+
+QUICKER = 0.6       # of fp32's time is what int8 may take at the most to be used
 
 
 def quotas(root="/sys/fs/cgroup", own="/proc/self/cgroup"):
@@ -80,7 +84,7 @@ def give_back_memory():
 def uses_openvino():
     """Whether sub-models run on OpenVINO: where it is installed, and AGEDIT_RUNTIME does not name onnxruntime.
 
-    It reads the same ONNX graphs, and computes in bf16 where that is quicker: up to five times as fast.
+    It reads the same ONNX graphs, and computes in bf16 or int8 where that is quicker: up to five times as fast.
     """
     wanted = os.environ.get("AGEDIT_RUNTIME", "")
     if wanted not in ("", "openvino", "onnxruntime"):
@@ -102,23 +106,28 @@ def openvino_core():
 
 @functools.lru_cache(maxsize=1)
 def quickest_precision():
-    """What OpenVINO computes sub-models in: "f32", or this processor's lower precision if plain convolutions are quicker in it.
+    """What OpenVINO computes sub-models in: "bf16", "i8" (int8) or "f32", by what plain convolutions take, once a process, in a tenth of a second.
 
-    OpenVINO takes bf16 wherever there are instructions for it, but without matrix units they are slower than fp32: 127 ms
-    against 72 for the full network on one such Xeon. So both are timed, once a process, in a tenth of a second.
+    bf16 where it is quicker than fp32, for it is near to it: only with matrix units, else it takes 119 ms where fp32 takes 68 for the full
+    network. int8 where it takes QUICKER or less of fp32's time: 25 ms there. Without its instructions (VNNI) it gains little and may overflow.
     """
     lower = openvino_core().get_property("CPU", "INFERENCE_PRECISION_HINT").get_type_name()
-    if lower == "f32":
-        return lower
-    model, feed = convolutions_graph(128, 32, 3), {"x": np.ones((1, 128, 32, 32), np.float32)}
-    runs = {p: open_submodel(model, usable_cores(), p) for p in (lower, "f32")}
-    least = dict.fromkeys(runs, float("inf"))
+    feed, least = {"x": np.ones((1, 128, 32, 32), np.float32)}, {}
+    runs = {p: open_submodel(convolutions_graph(128, 32, 3, p == "i8"), usable_cores(), p) for p in sorted({lower, "i8", "f32"})}
     for _ in range(3):
         for p, run in runs.items():
             start = time.perf_counter()
             run(feed)
-            least[p] = min(least[p], time.perf_counter() - start)
-    return min(least, key=least.get)
+            least[p] = min(least.get(p, float("inf")), time.perf_counter() - start)
+    if "bf16" in least and least["bf16"] < least["f32"]:
+        return "bf16"
+    return "i8" if least["i8"] < QUICKER * least["f32"] else "f32"
+
+
+def floating(precision=None):
+    """The precision of what is not int8 beside `precision` (default: the quickest), as OpenVINO calls it."""
+    precision = precision or quickest_precision()
+    return "f32" if precision == "i8" else precision
 
 
 def open_submodel(model, threads, precision=None):
@@ -127,13 +136,13 @@ def open_submodel(model, threads, precision=None):
     Pictures are quickest where a pixel's channels lie side by side in memory, as those of `photo_inputs` and the result's do.
 
     Args:
-        model: serialized ONNX graph. precision: "f32" or "bf16" for OpenVINO; default: `quickest_precision`.
+        model: serialized ONNX graph. precision: "f32", "bf16" or, of a graph with `ranges`, "i8" for OpenVINO; default: `quickest_precision`.
     """
     if not uses_openvino():
         session = open_session(model, threads)
         return lambda feed: session.run(None, feed)[0]
     options = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "ENABLE_CPU_PINNING": False,
-               "INFERENCE_PRECISION_HINT": precision or quickest_precision()}
+               "INFERENCE_PRECISION_HINT": floating(precision)}
     request, lock = openvino_core().compile_model(_side_by_side(model), "CPU", options).create_infer_request(), threading.Lock()
 
     def run(feed):
@@ -141,6 +150,12 @@ def open_submodel(model, threads, precision=None):
         with lock:                      # one request's memory serves all callers in turn
             return request.infer(feed, share_inputs=True)[0].copy().transpose(0, 3, 1, 2)
     return run
+
+
+def ranges(arrays, r, c, feeds):
+    """{layer: (2, C)} of the generator `arrays`: what the inputs of G_{r,c}'s layers come to over `feeds` (see `quantize.widest`)."""
+    session, wanted = open_session(generator_graph(arrays, r, c, watched=True)), layers(r, c)
+    return widest(lambda feed: dict(zip(wanted, session.run(list(wanted), feed))), wanted, feeds)
 
 
 def _side_by_side(model):
@@ -186,7 +201,15 @@ class Engine:
         """G_{r,c} as a function (see `open_submodel`); sliced and built on first use."""
         threads = self.threads
         return self._get((r, c, threads),
-                         lambda: open_submodel(generator_graph(self.weights.part("generator"), r, c), threads))
+                         lambda: open_submodel(generator_graph(self.weights.part("generator"), r, c, self._ranges(r, c)), threads))
+
+    @property
+    def precision(self):
+        """What sub-models compute in: "f32", "bf16" or "i8"."""
+        return quickest_precision() if uses_openvino() else "f32"
+
+    def _ranges(self, r, c):
+        return self.weights.ranges(r, c) if self.precision == "i8" else None
 
     def use_threads(self, threads):
         """Run sub-models with this many threads from now on; sessions of another count stay until `drop_other_threads`."""

@@ -27,6 +27,11 @@ def blocks(resolution, ratio=1.0):
     return result
 
 
+def layers(resolution, ratio=1.0):
+    """{name of a 3x3 convolution of G_{r,c}, as in its arrays: channels of its input, the photo's not counted}."""
+    return {f"blocks.{size}.conv{k}.": n for size, *both in blocks(resolution, ratio) for k, n in zip((1, 2), both)}
+
+
 def cost(resolution, ratio=1.0):
     """Multiply-adds really done and parameters of one run of G_{r,c}: {"macs", "parameters"}."""
     macs = parameters = 8 * FEATURES * STYLE

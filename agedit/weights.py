@@ -12,6 +12,7 @@ from agedit.submodel import candidates
 
 FOLDER = Path(__file__).resolve().parent.parent / "weights"
 NETWORKS = "agedit.safetensors"
+RANGES = "ranges.safetensors"         # for int8; absent until `calibrate` measured them
 SCHEMA = 3
 
 
@@ -81,6 +82,14 @@ class Weights:
         float16 as in the file, `age_vector` float32. Read anew each time: nothing of it stays in memory but what runs.
         """
         return {k[len(prefix) + 1 if prefix else 0:]: v for k, v in self._read(prefix + "." if prefix else "").items()}
+
+    def ranges(self, r, c):
+        """{layer: (2, C)} of G_{r,c}, for int8 (see `quantize`); empty where they were not measured."""
+        if RANGES not in self.manifest["files"]:
+            return {}
+        with safe_open(self.folder / RANGES, "numpy") as file:
+            start = f"{r}:{c:g}/"
+            return {k[len(start):]: np.float32(file.get_tensor(k)) for k in file.keys() if k.startswith(start)}
 
     @cached_property
     def age_vector(self):

@@ -123,9 +123,11 @@ def test_openvino_comes_without_its_telemetry():
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-@pytest.mark.parametrize("lower,ms,quickest", [("bf16", {"bf16": 2, "f32": 1}, "f32"), ("bf16", {"bf16": 1, "f32": 5}, "bf16"), ("f32", {}, "f32")])
+@pytest.mark.parametrize("lower,ms,quickest", [
+    ("bf16", {"bf16": 2, "i8": 0.7, "f32": 1}, "f32"), ("bf16", {"bf16": 2, "i8": 0.3, "f32": 1}, "i8"), ("bf16", {"bf16": 1, "i8": 0.5, "f32": 5}, "bf16"),
+    ("f32", {"i8": 0.3, "f32": 1}, "i8"), ("f32", {"i8": 0.9, "f32": 1}, "f32")])
 def test_precision_is_what_is_quicker(monkeypatch, lower, ms, quickest):
-    """A processor may have bf16 without being quick in it."""
+    """A processor may have bf16 or int8 without being quick in it."""
     now = [0.0]
 
     def take(precision):

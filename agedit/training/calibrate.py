@@ -1,18 +1,21 @@
 """Stage `calibrate`: years -> alpha for each (r, c) and apparent age, and the quality of each (r, c), measured on
-held-out photos with the app's own runtime; the results go into the manifest."""
+held-out photos with the app's own runtime; the results go into the manifest. Before that, the ranges for int8."""
+from pathlib import Path
+
 import numpy as np
 import torch
+from safetensors.numpy import save_file
 from tqdm import tqdm
 
 from agedit.blend import Tone, add_change_to_crop
-from agedit.runtime import Engine, to_network
+from agedit.runtime import Engine, ranges, to_network
 from agedit.submodel import cost
 from agedit.training.data import Crops
 from agedit.training.export import write_manifest
 from agedit.training.generator import ALPHA_PER_YEAR
 from agedit.training.losses import Perceptual
 from agedit.training.second_judge import SecondJudge
-from agedit.weights import Weights
+from agedit.weights import RANGES, Weights, sha256
 
 ASKED = (-50, -35, -20, -10, 10, 20, 30, 45, 60, 80)    # years by the scale of training
 STRONGEST = {1: 64 * ALPHA_PER_YEAR, -1: 40 * ALPHA_PER_YEAR}    # |alpha| for older and younger: further out pictures break
@@ -20,6 +23,7 @@ YEARS = list(range(-30, 41, 5))
 AGES = (10, 20, 30, 40, 50, 60, 70)
 YOUNGEST, OLDEST = 5, 85                                # apparent ages that are asked for at most
 QUALITY_YEARS = (-20, 30)
+RANGED = (-10, 0, 10, 20)                               # alphas at which ranges for int8 are measured, in both forms
 
 
 class Shown:
@@ -84,6 +88,23 @@ def spread(crops, index, ages, n):
     return list(dict.fromkeys(int(index[np.argmin(np.abs(crops.judged[index] - a))]) for a in np.linspace(*ages, n)))
 
 
+def measure_ranges(engine, crops, out):
+    """Write RANGES into `out`, of every (r, c) over RGB `crops`, and its hash into the manifest (see `quantize`)."""
+    found, weights = {}, engine.weights
+    arrays = weights.part("generator")
+    for r, c in tqdm(weights.candidates, desc="ranges", unit="sub-model"):
+        feeds = []
+        for k, crop in enumerate(crops):
+            f = engine.encode(crop)
+            for photos in [engine.inputs(crop, r)] + [engine.sketch(f, r)] * (k % 3 == 0):
+                photos = {name: np.ascontiguousarray(v) for name, v in photos.items()}
+                feeds += [{"f": f + np.float32(alpha) * weights.age_vector, **photos} for alpha in RANGED]
+        found |= {f"{r}:{c:g}/{layer}": v.astype(np.float16) for layer, v in ranges(arrays, r, c, feeds).items()}
+    save_file(found, Path(out) / RANGES)
+    weights.manifest["files"][RANGES] = sha256(Path(out) / RANGES)
+    write_manifest(out, weights.manifest)
+
+
 def calibrate(data, out, wheel, second_judge=None, photos=48):
     """Measure and write `calibration` and `quality` into the manifest of `out`.
 
@@ -100,6 +121,8 @@ def calibrate(data, out, wheel, second_judge=None, photos=48):
     invented = np.array([i for g in crops.people(True) for i in g if crops.beta[i] == 0], int)
     if len(invented):
         chosen += spread(crops, invented, (15, 60), photos // 2)
+    measure_ranges(engine, [np.ascontiguousarray(crops.images[i][:, :, :3]) for i in chosen[::4]], out)
+    engine = Engine(Weights(out))
     judges = [lambda crop: engine.readout.age(crop)[0]] + ([SecondJudge(second_judge).age] if second_judge else [])
     faces = [Shown(engine, crops.images[i], judges) for i in chosen]
     table, judged = {}, []

@@ -63,10 +63,13 @@ def direction(wheel, start, out, people, weights):
 @click.option("--out", required=True, help="Folder for the pictures and pairs.csv.")
 @click.option("--people", default=3000, show_default=True, help="Five pictures each.")
 @click.option("--seed", default=1, show_default=True)
-def teacher(wheel, direction, out, people, seed):
+@click.option("--neutral", default=0.5, show_default=True, type=click.FloatRange(0, 1),
+              help="Share of the people who must not smile; left alone, four of five do.")
+@weights
+def teacher(wheel, direction, out, people, seed, neutral, weights):
     """Draw invented people at five ages each, to learn from."""
     from agedit.training.teacher import draw_pairs
-    draw_pairs(wheel, direction, out, people, seed)
+    draw_pairs(wheel, direction, out, people, seed, neutral=neutral, weights=weights)
 
 
 @stages.command()

@@ -12,10 +12,14 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from agedit.runtime import openvino_core, quickest_precision
+from agedit.align import FaceFinder, align
+from agedit.errors import AgeEditError
+from agedit.readout import EXPRESSIONS, Readout
+from agedit.runtime import open_session, openvino_core, quickest_precision
 
 FIRST_AGED_LAYER = 6      # of 23 modulated layers; earlier ones move pose, head shape and glasses
 STEPS = ((-3.5, -1.8), (-1.8, -0.7), (1.0, 2.6), (2.6, 4.8))   # ranges of beta beside the person's own 0
+TRIES = 40                # people who are drawn until one does not smile; one in five does not
 
 
 class Teacher:
@@ -63,10 +67,26 @@ class Teacher:
         return (np.clip(y.transpose(1, 2, 0) * 0.5 + 0.5, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
-def draw_pairs(wheel, direction, out, people, seed=1, size=384):
+class Calm:
+    """Whether the face in a drawn picture is neutral, as the shipped expression network sees it."""
+
+    def __init__(self, weights):
+        self.finder, self.readout = FaceFinder(), Readout(lambda name: open_session(Path(weights) / name, 1))
+
+    def __call__(self, picture):
+        picture = np.ascontiguousarray(picture[::2, ::2])
+        try:
+            crop = align(picture, self.finder.find(picture)[0], 256)
+        except AgeEditError:
+            return False
+        return EXPRESSIONS[self.readout.mood(crop).argmax()] == "neutral"
+
+
+def draw_pairs(wheel, direction, out, people, seed=1, size=384, neutral=0.0, weights=None):
     """Write `people` x 5 pictures (beta 0 and one of each range in STEPS) and `pairs.csv`; resumes.
 
-    direction: .npz with `age_nogender`, a unit vector (512,), + is older. size: edge in pixels.
+    direction: .npz with `age_nogender`, a unit vector (512,), + is older. size: edge in pixels. neutral: share of the people who
+    must not smile, as three of four of the teacher's do; `weights` is the folder with the network that says so.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -75,7 +95,7 @@ def draw_pairs(wheel, direction, out, people, seed=1, size=384):
     done = set()
     if table.exists():
         done = {row["person"] for row in csv.DictReader(table.open())}
-    teacher = Teacher(wheel, out / "teacher")
+    teacher, calm = Teacher(wheel, out / "teacher"), Calm(weights) if neutral else None
     with table.open("a", newline="") as f:
         writer = csv.writer(f)
         if not done:
@@ -85,10 +105,15 @@ def draw_pairs(wheel, direction, out, people, seed=1, size=384):
             if person in done:
                 continue
             rng = np.random.default_rng([seed, i])
-            w = teacher.person(rng, rng.uniform(0.55, 0.85))
+            for _ in range(TRIES):
+                w = teacher.person(rng, rng.uniform(0.55, 0.85))
+                base = teacher.draw(w, 0 * aged)
+                if int((i + 1) * neutral) == int(i * neutral) or calm(base):
+                    break
             rows = []
             for k, beta in enumerate([0.0] + [rng.uniform(*s) for s in STEPS]):
-                picture = cv2.resize(teacher.draw(w, beta * aged), (size, size), interpolation=cv2.INTER_AREA)
+                picture = teacher.draw(w, beta * aged) if k else base
+                picture = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
                 name = f"{person}_{k}.jpg"
                 cv2.imwrite(str(out / name), picture[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
                 rows.append([name, person, f"{beta:.4f}"])

@@ -1,0 +1,85 @@
+"""int8: kernels and inputs in whole numbers, and pictures that stay what they are."""
+import numpy as np
+import pytest
+import torch
+
+from agedit import AgeEditor, load_photo
+from agedit.graph import convolutions_graph, generator_graph, photo_inputs
+from agedit.network.generator import Generator
+from agedit.quantize import evened, whole_numbers, widest
+from agedit.runtime import open_session, ranges
+from agedit.submodel import layers
+from agedit.weights import Weights
+from conftest import PORTRAITS
+
+
+def test_kernels_are_within_half_a_step():
+    kernel = np.random.default_rng(0).standard_normal((5, 7, 3, 3)) * np.arange(1, 6)[:, None, None, None]
+    whole, steps = whole_numbers(kernel)
+    assert np.abs(whole).max() == 127 and (whole == np.rint(whole)).all()
+    assert (np.abs(whole * steps[:, None, None, None] - kernel) <= steps[:, None, None, None] * 0.501).all()
+
+
+def test_the_widest_run_counts_and_single_places_do_not():
+    rng = np.random.default_rng(0)
+    calm = rng.uniform(-1, 2, (1, 3, 40, 40))
+    spiky, wide = calm.copy(), calm.copy()
+    spiky[0, :, 3, 3], wide[0, 1] = 99, 5 * calm[0, 1]
+    found = widest(lambda x: {"a": x}, {"a": 3}, [calm, spiky, wide])["a"]
+    assert found.shape == (2, 3) and np.allclose(found[:, [0, 2]], [[-1, -1], [2, 2]], atol=0.1) and np.allclose(found[:, 1], [-5, 10], atol=0.4)
+
+
+def test_a_packed_layer_counts_all_four_pixels_of_a_channel():
+    packed = np.zeros((1, 8, 16, 16))
+    packed[0, 5] = 7                                     # the third pixel's second channel of two
+    assert np.allclose(widest(lambda x: {"a": x}, {"a": 2}, [packed])["a"], [[0, 0], [0, 7]])
+
+
+def test_evening_gives_channels_and_kernels_a_like_reach():
+    rng = np.random.default_rng(0)
+    seen, kernel = np.array([[-0.1, -9, -1.0], [1, 0.5, 30]]), rng.standard_normal((4, 3, 3, 3))
+    by = evened(seen, kernel)
+    assert (by > 0).tolist() == [True, False, True] and np.isclose(np.abs(by).prod(), 1)
+    spread = lambda v: v.max() / v.min()
+    assert spread(np.abs(seen / by).max(0)) < spread(np.abs(seen).max(0))
+
+
+@pytest.mark.parametrize("r,c", [(64, 0.25), (256, 0.25), (256, 1.0), (1024, 0.25)])
+def test_int8_pictures_are_near(r, c):
+    torch.manual_seed(0)
+    weights, rng = {k: v.detach().numpy() for k, v in Generator(r).state_dict().items()}, np.random.default_rng(0)
+    feed = {"f": rng.standard_normal((1, 512)).astype(np.float32), **photo_inputs(rng.uniform(-1, 1, (1, 3, r, r)).astype(np.float32))}
+    found = ranges(weights, r, c, [feed])
+    assert {k: v.shape for k, v in found.items()} == {k: (2, n) for k, n in layers(r, c).items()}
+    exact = open_session(generator_graph(weights, r, c)).run(None, feed)[0]
+    near = open_session(generator_graph(weights, r, c, found)).run(None, feed)[0]
+    assert 0 < np.abs(near - exact).mean() < 0.05 * np.abs(exact).mean()
+
+
+def test_plain_convolutions_in_int8_are_near():
+    x = np.random.default_rng(1).standard_normal((1, 32, 16, 16)).astype(np.float32)
+    exact, near = (open_session(convolutions_graph(32, 16, 2, int8)).run(None, {"x": x})[0] for int8 in (False, True))
+    assert 0 < np.abs(near - exact).mean() < 0.03
+
+
+def test_what_ships_has_ranges_for_every_layer():
+    weights = Weights()
+    for rc in weights.candidates:
+        assert {k: v.shape for k, v in weights.ranges(*rc).items()} == {k: (2, n) for k, n in layers(*rc).items()}
+    del weights.manifest["files"]["ranges.safetensors"]
+    assert weights.ranges(64, 0.25) == {}
+
+
+@pytest.mark.parametrize("submodel", [(256, 1.0), (64, 0.25)])
+def test_an_edit_in_int8_is_the_edit(engine, submodel):
+    """On portraits that the ranges were not measured on: the change differs by less than one level of 255."""
+    r, c = submodel
+    arrays, n = engine.weights.part("generator"), engine.weights.age_vector
+    exact, near = (open_session(generator_graph(arrays, r, c, found)) for found in (None, engine.weights.ranges(r, c)))
+    editor = AgeEditor(engine)
+    editor.set_photo(load_photo(PORTRAITS[0]))
+    prepared = editor.prepare(0)
+    photos = {k: np.ascontiguousarray(v) for k, v in engine.inputs(prepared.crop, r).items()}
+    run = lambda session, alpha: session.run(None, {"f": prepared.f + np.float32(alpha) * n, **photos})[0] * 127.5
+    changes = [run(session, 12) - run(session, 0) for session in (exact, near)]
+    assert np.abs(changes[0] - changes[1]).mean() < 1 < np.abs(changes[0]).mean()
