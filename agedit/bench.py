@@ -17,7 +17,7 @@ from agedit.blend import add_change, add_change_to_crop
 from agedit.editor import AgeEditor
 from agedit.graph import Builder, convolutions_graph, generator_graph, photo_inputs
 from agedit.photo import encode_photo, load_photo
-from agedit.runtime import (Engine, floating, open_session, open_submodel, openvino_core, quickest_precision, ranges, runtime_name,
+from agedit.runtime import (Engine, floating, open_session, open_submodel, openvino_core, measure_ranges, quickest_precision, runtime_name,
                             uses_openvino, usable_cores)
 from agedit.selector import Times
 from agedit.submodel import FEATURES, START, STYLE, blocks, cost
@@ -82,7 +82,7 @@ def unet(threads, edge=512):
         x = conv(conv(b.add("Concat", x, skip, axis=1), n + w, w, size), w, w, size)
         n = w
     b.add("Conv", x, b.constant(rng.standard_normal((3, n, 1, 1))), kernel_shape=[1, 1], output="y")
-    run = open_submodel(b.model({"x": [1, 5, edge, edge]}, "y", [1, 3, edge, edge]), threads)       # as ours runs
+    run = open_submodel(b.model({"x": [1, 5, edge, edge]}, "y", [1, 3, edge, edge]), threads)
     feed = {"x": rng.standard_normal((1, 5, edge, edge)).astype(np.float32)}
     return (lambda: run(feed)), total[0]
 
@@ -133,7 +133,7 @@ def networks(tell=None):
         for r, c in SHAPES:
             feed = {"f": rng.standard_normal((1, FEATURES)).astype(np.float32)} | photo_inputs(
                 rng.uniform(-1, 1, (1, 3, r, r)).astype(np.float32))
-            measured = ranges(arrays, r, c, [feed]) if name == "i8" else None
+            measured = measure_ranges(arrays, r, c, [feed]) if name == "i8" else None
             start = time.perf_counter()
             graph = generator_graph(arrays, r, c, measured)
             middle = time.perf_counter()
@@ -181,7 +181,7 @@ def _whole_edit(engine, submodel, arrays=None):
     if arrays:
         photos = {k: np.ascontiguousarray(v) for k, v in engine.inputs(prepared.crop, 1024).items()}
         feed = {"f": prepared.f, **photos}
-        measured = ranges(arrays, 1024, 1.0, [feed]) if engine.precision == "i8" else None
+        measured = measure_ranges(arrays, 1024, 1.0, [feed]) if engine.precision == "i8" else None
         network = open_submodel(generator_graph(arrays, 1024, 1.0, measured), engine.threads)
         base = network(feed)
 

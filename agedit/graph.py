@@ -2,12 +2,13 @@
 import numpy as np
 from onnx import ModelProto, TensorProto, helper
 
-from agedit.packing import from_coarse, from_fine, from_packed, to_rgb, ways
+from agedit.packing import EDGE, from_coarse, from_fine, from_packed, to_rgb, ways
 from agedit.quantize import evened, whole_numbers
 from agedit.submodel import FEATURES, blocks, layers, slice_weights
 
 OPSET = 18
 SLOPE = 0.2
+PIXELS = -128 / 127, 1.0        # range of a photo in int8: 0 is one of its steps, and white another
 
 
 class Builder:
@@ -31,13 +32,14 @@ class Builder:
     def linear(self, x, weight, bias):
         return self.add("Gemm", x, self.constant(weight), self.constant(bias), transB=1)
 
-    def convolution_int8(self, x, weight, bias, least, most):
-        """3x3 convolution in int8: x, from `least` to `most`, by one step, each kernel by its own. OpenVINO knows it by these pairs of nodes."""
+    def convolution_int8(self, x, weight, bias, least, most, **more):
+        """Convolution in int8: x, from `least` to `most`, by one step, each kernel by its own. OpenVINO knows it by these pairs of nodes."""
+        least, most = min(least, 0), max(most, least + 1e-6, 0)         # the borders' padding is 0
         step, (kernel, steps) = (most - least) / 255, whole_numbers(weight)
         zero, step = self.constant(round(-least / step), np.uint8), self.constant(step)
         x = self.add("DequantizeLinear", self.add("QuantizeLinear", x, step, zero), step, zero)
         kernel = self.add("DequantizeLinear", self.constant(kernel, np.int8), self.constant(steps), self.constant(0 * steps, np.int8), axis=0)
-        return self.add("Conv", x, kernel, self.constant(bias), kernel_shape=[3, 3], pads=[1] * 4)
+        return self.add("Conv", x, kernel, self.constant(bias), kernel_shape=list(weight.shape[2:]), pads=[1] * 4, **more)
 
     def model(self, inputs, output, shape, also=()):
         """Bytes of the graph; `also` names values that are given out beside `output`."""
@@ -127,7 +129,9 @@ def generator_graph(weights, r, c, ranges=None, watched=False):
             x = upsample(x)
         x = conv(x, own, bias) if seen is None else b.convolution_int8(x, own, bias, seen.min(), seen.max())
         if photo:                       # the photo's channels apart: no copy to join them, and both layouts stay fast
-            x = b.add("Add", x, conv(photo, from_fine(weight[:, :3]), strides=[2, 2]) if packed else conv(photo, weight[:, :3]))
+            kernel, stride = (from_fine(weight[:, :3]), {"strides": [2, 2]}) if packed else (weight[:, :3], {})
+            x = b.add("Add", x, conv(photo, kernel, **stride) if seen is None else
+                      b.convolution_int8(photo, kernel, np.zeros(len(kernel)), *PIXELS, **stride))
         return b.add("LeakyRelu", x, alpha=SLOPE), demod
 
     x, scale, rgb = b.constant(arrays["start"]), None, None
@@ -140,11 +144,12 @@ def generator_graph(weights, r, c, ranges=None, watched=False):
         weight, bias = arrays[p + "to_rgb.weight"], arrays[p + "to_rgb.bias"]
         weight, bias, by = (to_rgb(weight), np.tile(bias, 4), four(scale)) if packed else (weight, bias, scale)
         new = b.add("Conv", x, b.add("Mul", b.constant(weight), spread(by)), b.constant(bias), kernel_shape=[1, 1])
-        if packed:
-            rgb = apart(b.add("Add", conv(b.add("Pad", rgb, around, mode="edge"), from_coarse(same), pad=0), new))
-            x = apart(x) if size < r else x
+        if rgb and size >= EDGE:        # the same upsampling by a convolution, which is quicker on three channels
+            rgb = conv(b.add("Pad", rgb, around, mode="edge"), from_coarse(same), pad=0)
+            rgb = apart(b.add("Add", rgb, new)) if packed else b.add("Add", apart(rgb), new)
         else:
-            rgb = new if rgb is None else b.add("Add", upsample(rgb), new)
+            rgb = b.add("Add", upsample(rgb), new) if rgb else new
+        x = apart(x) if packed and size < r else x
     b.add("Identity", rgb, output="picture")
     photos = {f"photo_{size}": [1, 3, size, size] for size, _, _ in blocks(r, c)}
     return b.model({"f": [1, FEATURES], **photos}, "picture", [1, 3, r, r], layers(r, c) if watched else ())

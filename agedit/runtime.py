@@ -106,9 +106,9 @@ def openvino_core():
 
 @functools.lru_cache(maxsize=1)
 def quickest_precision():
-    """What OpenVINO computes sub-models in: "bf16", "i8" (int8) or "f32", by what plain convolutions take, once a process, in a tenth of a second.
+    """What OpenVINO computes sub-models in: "bf16" (ARM: "f16"), "i8" (int8) or "f32", by what plain convolutions take, once a process, in a tenth of a second.
 
-    bf16 where it is quicker than fp32, for it is near to it: only with matrix units, else it takes 119 ms where fp32 takes 68 for the full
+    bf16 or f16 where it is quicker than fp32, for it is near to it: only with matrix units, else it takes 119 ms where fp32 takes 68 for the full
     network. int8 where it takes QUICKER or less of fp32's time: 25 ms there. Without its instructions (VNNI) it gains little and may overflow.
     """
     lower = openvino_core().get_property("CPU", "INFERENCE_PRECISION_HINT").get_type_name()
@@ -119,8 +119,8 @@ def quickest_precision():
             start = time.perf_counter()
             run(feed)
             least[p] = min(least.get(p, float("inf")), time.perf_counter() - start)
-    if "bf16" in least and least["bf16"] < least["f32"]:
-        return "bf16"
+    if least[lower] < least["f32"]:
+        return lower
     return "i8" if least["i8"] < QUICKER * least["f32"] else "f32"
 
 
@@ -152,7 +152,7 @@ def open_submodel(model, threads, precision=None):
     return run
 
 
-def ranges(arrays, r, c, feeds):
+def measure_ranges(arrays, r, c, feeds):
     """{layer: (2, C)} of the generator `arrays`: what the inputs of G_{r,c}'s layers come to over `feeds` (see `quantize.widest`)."""
     session, wanted = open_session(generator_graph(arrays, r, c, watched=True)), layers(r, c)
     return widest(lambda feed: dict(zip(wanted, session.run(list(wanted), feed))), wanted, feeds)
@@ -201,15 +201,14 @@ class Engine:
         """G_{r,c} as a function (see `open_submodel`); sliced and built on first use."""
         threads = self.threads
         return self._get((r, c, threads),
-                         lambda: open_submodel(generator_graph(self.weights.part("generator"), r, c, self._ranges(r, c)), threads))
+                         lambda: open_submodel(generator_graph(
+            self.weights.part("generator"), r, c, self.weights.ranges(r, c) if self.precision == "i8" else None), threads))
 
     @property
     def precision(self):
-        """What sub-models compute in: "f32", "bf16" or "i8"."""
-        return quickest_precision() if uses_openvino() else "f32"
-
-    def _ranges(self, r, c):
-        return self.weights.ranges(r, c) if self.precision == "i8" else None
+        """What sub-models compute in: see `quickest_precision`; "f32" where int8 would be quicker and its ranges were not measured."""
+        found = quickest_precision() if uses_openvino() else "f32"
+        return "f32" if found == "i8" and not self.weights.has_ranges else found
 
     def use_threads(self, threads):
         """Run sub-models with this many threads from now on; sessions of another count stay until `drop_other_threads`."""

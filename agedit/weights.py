@@ -54,12 +54,18 @@ class Weights:
             if found != expected:
                 raise AgeEditError(f"The weights were altered: {name} is not the file that was released; "
                                    "fetch the weights folder again.")
-        self._checked = self._stamp()
+        self._checked = {name: self._stamp(name) for name in (NETWORKS, RANGES)}
 
     @property
     def hash(self):
-        """Names the trained networks: the first 16 hex digits of their file's SHA-256."""
-        return self.manifest["files"][NETWORKS][:16]
+        """Names what is computed, 16 hex digits: the trained networks and, once there are some, the ranges for int8."""
+        files = self.manifest["files"]
+        return hashlib.sha256((files[NETWORKS] + files[RANGES]).encode()).hexdigest()[:16] if self.has_ranges else files[NETWORKS][:16]
+
+    @property
+    def has_ranges(self):
+        """Whether the ranges for int8 were measured."""
+        return RANGES in self.manifest["files"]
 
     @property
     def resolutions(self):
@@ -85,32 +91,30 @@ class Weights:
 
     def ranges(self, r, c):
         """{layer: (2, C)} of G_{r,c}, for int8 (see `quantize`); empty where they were not measured."""
-        if RANGES not in self.manifest["files"]:
-            return {}
-        with safe_open(self.folder / RANGES, "numpy") as file:
-            start = f"{r}:{c:g}/"
-            return {k[len(start):]: np.float32(file.get_tensor(k)) for k in file.keys() if k.startswith(start)}
+        start = f"{r}:{c:g}/"
+        found = self._read(start, RANGES) if self.has_ranges else {}
+        return {k[len(start):]: np.float32(v) for k, v in found.items()}
 
     @cached_property
     def age_vector(self):
         """n (S5): float32 (512,), unit length, + is older."""
         return self._read("age_vector")["age_vector"]
 
-    def _stamp(self):
+    def _stamp(self, name):
         try:
-            found = (self.folder / NETWORKS).stat()
+            found = (self.folder / name).stat()
         except OSError:
             return None
         return found.st_ino, found.st_size, found.st_mtime_ns
 
-    def _read(self, start):
-        if self._stamp() != self._checked:          # its hash was checked, another file's was not
-            raise AgeEditError(f"{NETWORKS} was replaced while it was in use; start the program again.")
+    def _read(self, start, name=NETWORKS):
+        if self._stamp(name) != self._checked[name]:          # its hash was checked, another file's was not
+            raise AgeEditError(f"{name} was replaced while it was in use; start the program again.")
         try:
-            with safe_open(self.folder / NETWORKS, "numpy") as file:
+            with safe_open(self.folder / name, "numpy") as file:
                 return {k: file.get_tensor(k) for k in file.keys() if k.startswith(start)}
         except (OSError, SafetensorError):
-            raise AgeEditError(f"{NETWORKS} is damaged; fetch the weights folder again.") from None
+            raise AgeEditError(f"{name} is damaged; fetch the weights folder again.") from None
 
     def alpha(self, years, age, r, c):
         """Edit strength (S63) with which G_{r,c} makes a face of an apparent `age` look `years` older.

@@ -182,9 +182,14 @@ def test_weights_missing_altered_or_damaged(tmp_path):
     (copy / "agedit.safetensors").write_bytes(data)
     with pytest.raises(AgeEditError, match="altered"):
         Weights(copy)
-    (copy / "agedit.safetensors").unlink()
-    with pytest.raises(AgeEditError, match="incomplete"):
-        Weights(copy)
+    for name in ("agedit.safetensors", "ranges.safetensors"):
+        shutil.copytree(FOLDER, copy, dirs_exist_ok=True)
+        weights = Weights(copy)
+        (copy / name).unlink()
+        with pytest.raises(AgeEditError, match="replaced"):
+            weights.ranges(64, 0.25) if name == "ranges.safetensors" else weights.part("generator")
+        with pytest.raises(AgeEditError, match="incomplete"):
+            Weights(copy)
     (copy / "manifest.json").write_text("{")
     with pytest.raises(AgeEditError, match="damaged"):
         Weights(copy)

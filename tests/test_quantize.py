@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from agedit import AgeEditor, load_photo
-from agedit.graph import convolutions_graph, generator_graph, photo_inputs
+from agedit.graph import Builder, convolutions_graph, generator_graph, photo_inputs
 from agedit.network.generator import Generator
 from agedit.quantize import evened, whole_numbers, widest
-from agedit.runtime import open_session, ranges
+from agedit.runtime import measure_ranges, open_session, open_submodel, quickest_precision, uses_openvino
 from agedit.submodel import layers
-from agedit.weights import Weights
+from agedit.weights import RANGES, Weights
 from conftest import PORTRAITS
 
 
@@ -27,6 +27,12 @@ def test_the_widest_run_counts_and_single_places_do_not():
     spiky[0, :, 3, 3], wide[0, 1] = 99, 5 * calm[0, 1]
     found = widest(lambda x: {"a": x}, {"a": 3}, [calm, spiky, wide])["a"]
     assert found.shape == (2, 3) and np.allclose(found[:, [0, 2]], [[-1, -1], [2, 2]], atol=0.1) and np.allclose(found[:, 1], [-5, 10], atol=0.4)
+
+
+def test_one_column_is_not_the_picture():
+    x = np.random.default_rng(0).uniform(-1, 1, (1, 2, 256, 256))
+    x[..., 0] = 50                                       # 0.4% of the places
+    assert np.allclose(widest(lambda x: {"a": x}, {"a": 2}, [x])["a"], [[-1, -1], [1, 1]], atol=0.05)
 
 
 def test_a_packed_layer_counts_all_four_pixels_of_a_channel():
@@ -49,7 +55,7 @@ def test_int8_pictures_are_near(r, c):
     torch.manual_seed(0)
     weights, rng = {k: v.detach().numpy() for k, v in Generator(r).state_dict().items()}, np.random.default_rng(0)
     feed = {"f": rng.standard_normal((1, 512)).astype(np.float32), **photo_inputs(rng.uniform(-1, 1, (1, 3, r, r)).astype(np.float32))}
-    found = ranges(weights, r, c, [feed])
+    found = measure_ranges(weights, r, c, [feed])
     assert {k: v.shape for k, v in found.items()} == {k: (2, n) for k, n in layers(r, c).items()}
     exact = open_session(generator_graph(weights, r, c)).run(None, feed)[0]
     near = open_session(generator_graph(weights, r, c, found)).run(None, feed)[0]
@@ -62,11 +68,37 @@ def test_plain_convolutions_in_int8_are_near():
     assert 0 < np.abs(near - exact).mean() < 0.03
 
 
+@pytest.mark.parametrize("least,most", [(0.0, 0.0), (1.0, 2.0), (-2.0, -1.0)])
+def test_a_range_without_zero_gets_it(least, most):
+    """The borders are padded with zeros, so 0 must be a step."""
+    b, x = Builder(), np.full((1, 4, 8, 8), (least + most) / 2, np.float32)
+    kernel = np.random.default_rng(0).standard_normal((4, 4, 3, 3))
+    y = b.convolution_int8("x", kernel, np.zeros(4), least, most)
+    run = open_session(b.model({"x": [1, 4, 8, 8]}, y, [1, 4, 8, 8])).run(None, {"x": x})[0]
+    assert np.allclose(run[0, :, 4, 4], kernel.sum((1, 2, 3)) * x[0, 0, 0, 0], atol=0.3) and np.allclose(run[0, :, 0, 0],
+                       kernel[:, :, 1:, 1:].sum((1, 2, 3)) * x[0, 0, 0, 0], atol=0.3)
+
+
+@pytest.mark.skipif(not uses_openvino() or quickest_precision() != "i8", reason="int8 is not what this processor is quick in")
+@pytest.mark.parametrize("r,c", [(64, 0.25), (256, 0.25)])
+def test_openvino_computes_what_the_graph_says(engine, r, c):
+    """In whole numbers as in ONNX Runtime, also for a change of one year: no more of it is rounded than the graph rounds."""
+    graph = generator_graph(engine.weights.part("generator"), r, c, engine.weights.ranges(r, c))
+    rng = np.random.default_rng(0)
+    f, photos = rng.standard_normal((1, 512)).astype(np.float32), photo_inputs(rng.uniform(-1, 1, (1, 3, r, r)).astype(np.float32))
+    photos = {k: np.ascontiguousarray(v) for k, v in photos.items()}
+    session, ours = open_session(graph), open_submodel(graph, 2, "i8")
+    for alpha in (0, 0.4):
+        feed = {"f": f + np.float32(alpha) * engine.weights.age_vector, **photos}
+        expected = session.run(None, feed)[0]
+        assert np.abs(ours(feed) - expected).mean() < 0.003 * np.abs(expected).mean()
+
+
 def test_what_ships_has_ranges_for_every_layer():
     weights = Weights()
     for rc in weights.candidates:
         assert {k: v.shape for k, v in weights.ranges(*rc).items()} == {k: (2, n) for k, n in layers(*rc).items()}
-    del weights.manifest["files"]["ranges.safetensors"]
+    del weights.manifest["files"][RANGES]
     assert weights.ranges(64, 0.25) == {}
 
 

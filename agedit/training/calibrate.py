@@ -8,7 +8,7 @@ from safetensors.numpy import save_file
 from tqdm import tqdm
 
 from agedit.blend import Tone, add_change_to_crop
-from agedit.runtime import Engine, ranges, to_network
+from agedit.runtime import Engine, measure_ranges, to_network
 from agedit.submodel import cost
 from agedit.training.data import Crops
 from agedit.training.export import write_manifest
@@ -88,7 +88,7 @@ def spread(crops, index, ages, n):
     return list(dict.fromkeys(int(index[np.argmin(np.abs(crops.judged[index] - a))]) for a in np.linspace(*ages, n)))
 
 
-def measure_ranges(engine, crops, out):
+def write_ranges(engine, crops, out):
     """Write RANGES into `out`, of every (r, c) over RGB `crops`, and its hash into the manifest (see `quantize`)."""
     found, weights = {}, engine.weights
     arrays = weights.part("generator")
@@ -99,7 +99,7 @@ def measure_ranges(engine, crops, out):
             for photos in [engine.inputs(crop, r)] + [engine.sketch(f, r)] * (k % 3 == 0):
                 photos = {name: np.ascontiguousarray(v) for name, v in photos.items()}
                 feeds += [{"f": f + np.float32(alpha) * weights.age_vector, **photos} for alpha in RANGED]
-        found |= {f"{r}:{c:g}/{layer}": v.astype(np.float16) for layer, v in ranges(arrays, r, c, feeds).items()}
+        found |= {f"{r}:{c:g}/{layer}": v.astype(np.float16) for layer, v in measure_ranges(arrays, r, c, feeds).items()}
     save_file(found, Path(out) / RANGES)
     weights.manifest["files"][RANGES] = sha256(Path(out) / RANGES)
     write_manifest(out, weights.manifest)
@@ -121,7 +121,7 @@ def calibrate(data, out, wheel, second_judge=None, photos=48):
     invented = np.array([i for g in crops.people(True) for i in g if crops.beta[i] == 0], int)
     if len(invented):
         chosen += spread(crops, invented, (15, 60), photos // 2)
-    measure_ranges(engine, [np.ascontiguousarray(crops.images[i][:, :, :3]) for i in chosen[::4]], out)
+    write_ranges(engine, [np.ascontiguousarray(crops.images[i][:, :, :3]) for i in chosen[::4]], out)
     engine = Engine(Weights(out))
     judges = [lambda crop: engine.readout.age(crop)[0]] + ([SecondJudge(second_judge).age] if second_judge else [])
     faces = [Shown(engine, crops.images[i], judges) for i in chosen]

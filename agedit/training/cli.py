@@ -64,7 +64,7 @@ def direction(wheel, start, out, people, weights):
 @click.option("--people", default=3000, show_default=True, help="Five pictures each.")
 @click.option("--seed", default=1, show_default=True)
 @click.option("--neutral", default=0.5, show_default=True, type=click.FloatRange(0, 1),
-              help="Share of the people who must not smile; left alone, four of five do.")
+              help="Share of the people whose face must be neutral; left alone, three of four smile.")
 @weights
 def teacher(wheel, direction, out, people, seed, neutral, weights):
     """Draw invented people at five ages each, to learn from."""

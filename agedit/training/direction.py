@@ -7,11 +7,11 @@ measure does along W is a regression on these, and what the direction of age doe
 import numpy as np
 from tqdm import tqdm
 
-from agedit.align import FaceFinder, align
+from agedit.align import FaceFinder
 from agedit.errors import AgeEditError
 from agedit.readout import EXPRESSION, Readout, expression
 from agedit.runtime import open_session
-from agedit.training.teacher import Teacher
+from agedit.training.teacher import Teacher, face_in
 
 MEASURES = ("years", "male", *EXPRESSION)
 SHARE, PSI, SPREAD = 0.6, 0.7, 3000      # how far late styles move to another person's; truncation; people whose W is looked at
@@ -23,17 +23,15 @@ class Observer:
     """Measures drawn pictures."""
 
     def __init__(self, teacher, weights):
-        self.teacher, self.finder = teacher, FaceFinder()
+        self.teacher, self.finder = teacher, FaceFinder(weights)
         self.readout = Readout(lambda name: open_session(weights / name, 2))
 
-    def __call__(self, w, offset, size=256):
+    def __call__(self, w, offset):
         """MEASURES, float (7,), of `w` drawn with `offset` (512,) in the late layers; None where no face is found."""
-        picture = self.teacher.draw(w, offset)[::2, ::2]
-        try:
-            face = self.finder.find(picture)[0]
-        except AgeEditError:
+        face, crop = face_in(self.finder, self.teacher.draw(w, offset))
+        if face is None:
             return None
-        years, male = self.readout.age(align(picture, face, size))
+        years, male = self.readout.age(crop)
         return np.array([years, male, *expression(face.points)])
 
 

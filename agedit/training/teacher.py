@@ -15,11 +15,11 @@ from tqdm import tqdm
 from agedit.align import FaceFinder, align
 from agedit.errors import AgeEditError
 from agedit.readout import EXPRESSIONS, Readout
-from agedit.runtime import open_session, openvino_core, quickest_precision
+from agedit.runtime import floating, open_session, openvino_core
 
 FIRST_AGED_LAYER = 6      # of 23 modulated layers; earlier ones move pose, head shape and glasses
 STEPS = ((-3.5, -1.8), (-1.8, -0.7), (1.0, 2.6), (2.6, 4.8))   # ranges of beta beside the person's own 0
-TRIES = 40                # people who are drawn until one does not smile; one in five does not
+TRIES = 40                # people who are drawn until one's face is neutral; one in five is, and after this many any will do
 
 
 class Teacher:
@@ -52,7 +52,7 @@ class Teacher:
             user.replace_source_output(late.output(0))
         model.add_parameters([late])
         model.validate_nodes_and_infer_types()
-        self.synthesis = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": quickest_precision()})
+        self.synthesis = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": floating()})
         z = np.random.default_rng(0).standard_normal((2000, 1, 512)).astype(np.float32)
         self.w_mean = np.mean([self.mapping(v)[0] for v in z], axis=0)
 
@@ -67,26 +67,32 @@ class Teacher:
         return (np.clip(y.transpose(1, 2, 0) * 0.5 + 0.5, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
+def face_in(finder, picture):
+    """(align.Face, its aligned crop of 256 px) of a drawn picture at half its size; (None, None) where no face is found."""
+    picture = np.ascontiguousarray(picture[::2, ::2])
+    try:
+        face = finder.find(picture)[0]
+    except AgeEditError:
+        return None, None
+    return face, align(picture, face, 256)
+
+
 class Calm:
     """Whether the face in a drawn picture is neutral, as the shipped expression network sees it."""
 
     def __init__(self, weights):
-        self.finder, self.readout = FaceFinder(), Readout(lambda name: open_session(Path(weights) / name, 1))
+        self.finder, self.readout = FaceFinder(weights), Readout(lambda name: open_session(Path(weights) / name, 1))
 
     def __call__(self, picture):
-        picture = np.ascontiguousarray(picture[::2, ::2])
-        try:
-            crop = align(picture, self.finder.find(picture)[0], 256)
-        except AgeEditError:
-            return False
-        return EXPRESSIONS[self.readout.mood(crop).argmax()] == "neutral"
+        face, crop = face_in(self.finder, picture)
+        return face is not None and EXPRESSIONS[self.readout.mood(crop).argmax()] == "neutral"
 
 
 def draw_pairs(wheel, direction, out, people, seed=1, size=384, neutral=0.0, weights=None):
     """Write `people` x 5 pictures (beta 0 and one of each range in STEPS) and `pairs.csv`; resumes.
 
-    direction: .npz with `age_nogender`, a unit vector (512,), + is older. size: edge in pixels. neutral: share of the people who
-    must not smile, as three of four of the teacher's do; `weights` is the folder with the network that says so.
+    direction: .npz with `age_nogender`, a unit vector (512,), + is older. size: edge in pixels. neutral: share of the people whose
+    face must be neutral (three of four of the teacher's smile); `weights` is the folder with the network that says so.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
