@@ -59,7 +59,7 @@ class Masker:
         mask[:s // 2, left:right] = closed[:s // 2, left:right]
         mask = cv2.GaussianBlur(mask, (0, 0), s * 0.014)
         # below the eyes it ends inside the face: a jaw that is drawn elsewhere would leave a pale rim on what is behind it
-        near = cv2.GaussianBlur(np.maximum(cv2.erode(oval, ellipse(0.02)), hair), (0, 0), s * 0.008)
+        near = cv2.GaussianBlur(np.maximum(cv2.erode(oval, ellipse(0.06)), hair), (0, 0), s * 0.016)
         lower = np.clip((np.arange(s, dtype=np.float32) / s - 0.45) * 10, 0, 1)[:, None]
         mask += lower * np.minimum(near - mask, 0)
         mask *= 1 - own_features(landmarks, s)
