@@ -21,7 +21,7 @@ from agedit.training.age_vector import load_encoder, train_age_vector
 from agedit.training.batches import brightness, keep_tone, shrink
 from agedit.training.common import batch_of
 from agedit.training.data import Crops, is_held_out, prepare
-from agedit.training.calibrate import STRONGEST, invert, surface
+from agedit.training.calibrate import FURTHER, STRONGEST, YEARS, invert, surface
 from agedit.training.export import THIRD_PARTY, export, unpack
 from agedit.training.optimizer import orthogonal
 from agedit.network.generator import Generator
@@ -211,15 +211,19 @@ def test_released_weights_unpack_to_where_they_came_from(tmp_path):
 
 def test_years_are_inverted_to_the_alpha_that_gives_them():
     rng = np.random.default_rng(0)
-    samples = [(a, age, 4 * a - 0.02 * a * (age - 40)) for a, age in zip(rng.uniform(-15, 15, 400), rng.uniform(15, 70, 400))]
+    samples = [(a, age, 4 * a - 0.02 * a * (age - 40)) for a, age in zip(rng.uniform(-15, 20, 400), rng.uniform(15, 70, 400))]
     weights = surface(samples)
+    true = lambda alpha, age: 4 * alpha - 0.02 * alpha * (age - 40)
     for age in (20, 40, 60):
-        alphas = invert(weights, age, [-6, 0, 10, 20])
-        assert alphas == sorted(alphas) and alphas[1] == 0
-        assert [4 * a - 0.02 * a * (age - 40) for a in alphas] == pytest.approx([-6, 0, 10, 20], abs=0.6)
+        alphas = invert(weights, age)
+        assert alphas == sorted(alphas) and alphas[YEARS.index(0)] == 0
+        assert [true(a, age) for a in alphas] == pytest.approx(YEARS, abs=0.7)
+    # a sub-model gives what the full network gives, and may go further than it for that
+    weak = surface([(a, age, y / 2) for a, age, y in samples])
+    assert [true(a, 40) / 2 for a in invert(weak, 40, [0.8 * y for y in YEARS])] == pytest.approx([0.8 * y for y in YEARS], abs=0.7)
+    assert invert(weak, 40)[-1] == STRONGEST[1] and invert(weak, 40, [500] * len(YEARS))[-1] == FURTHER * STRONGEST[1]
     blind = surface([(a, 40, 0.01 * a) for a in np.linspace(-15, 15, 50)])           # a judge that sees nothing
     assert all(np.diff(invert(blind, 40)) > 0)
-    assert invert(weights, 30, [500, -500]) == [STRONGEST[1], -STRONGEST[-1]]
 
 
 @pytest.fixture(scope="module")

