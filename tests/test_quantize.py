@@ -82,16 +82,17 @@ def test_a_range_without_zero_gets_it(least, most):
 @pytest.mark.skipif(not uses_openvino() or quickest_precision() != "i8", reason="int8 is not what this processor is quick in")
 @pytest.mark.parametrize("r,c", [(64, 0.25), (256, 0.25)])
 def test_openvino_computes_what_the_graph_says(engine, r, c):
-    """In whole numbers as in ONNX Runtime, also for a change of one year: no more of it is rounded than the graph rounds."""
-    graph = generator_graph(engine.weights.part("generator"), r, c, engine.weights.ranges(r, c))
+    """In whole numbers as in ONNX Runtime, but for ties that a last bit rounds the other way: nothing is rounded that the graph does not round."""
+    arrays = engine.weights.part("generator")
+    graph = generator_graph(arrays, r, c, engine.weights.ranges(r, c))
     rng = np.random.default_rng(0)
     f, photos = rng.standard_normal((1, 512)).astype(np.float32), photo_inputs(rng.uniform(-1, 1, (1, 3, r, r)).astype(np.float32))
     photos = {k: np.ascontiguousarray(v) for k, v in photos.items()}
-    session, ours = open_session(graph), open_submodel(graph, 2, "i8")
+    session, exact, ours = open_session(graph), open_session(generator_graph(arrays, r, c)), open_submodel(graph, 2, "i8")
     for alpha in (0, 0.4):
         feed = {"f": f + np.float32(alpha) * engine.weights.age_vector, **photos}
         expected = session.run(None, feed)[0]
-        assert np.abs(ours(feed) - expected).mean() < 0.003 * np.abs(expected).mean()
+        assert np.abs(ours(feed) - expected).mean() < 0.5 * np.abs(expected - exact.run(None, feed)[0]).mean()
 
 
 def test_what_ships_has_ranges_for_every_layer():
