@@ -182,8 +182,7 @@ def _whole_edit(engine, submodel, arrays=None):
     editor.set_photo(load_photo(REFERENCE))
     prepared = editor.prepare(0, submodel)
     if arrays:
-        photos = {k: np.ascontiguousarray(v) for k, v in engine.inputs(prepared.crop, 1024).items()}
-        feed = {"f": prepared.f, **photos}
+        feed = {"f": prepared.f, **engine.inputs(prepared.crop, 1024)}
         measured = measure_ranges(arrays, 1024, 1.0, [feed]) if engine.precision == "i8" else None
         network = open_submodel(generator_graph(arrays, 1024, 1.0, measured), engine.threads)
         base = network(feed)
@@ -191,7 +190,7 @@ def _whole_edit(engine, submodel, arrays=None):
     def run():
         turn[0] += 1
         if arrays:
-            change = (network({"f": prepared.f + np.float32(turn[0] * 0.01), **photos}) - base)[0].transpose(1, 2, 0)
+            change = (network(feed | {"f": prepared.f + np.float32(turn[0] * 0.01)}) - base)[0].transpose(1, 2, 0)
             change = prepared.tone(1024)(change * 127.5)
             picture = add_change(editor.view(SHOWN), change, prepared.mask, prepared.face.scaled(editor.rgb.shape, editor.view(SHOWN).shape))
         else:

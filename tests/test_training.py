@@ -220,8 +220,8 @@ def test_years_are_inverted_to_the_alpha_that_gives_them():
         assert [true(a, age) for a in alphas] == pytest.approx(YEARS, abs=0.7)
     # a sub-model gives what the full network gives, and may go further than it for that
     weak = surface([(a, age, y / 2) for a, age, y in samples])
-    assert [true(a, 40) / 2 for a in invert(weak, 40, [0.8 * y for y in YEARS])] == pytest.approx([0.8 * y for y in YEARS], abs=0.7)
-    assert invert(weak, 40)[-1] == STRONGEST[1] and invert(weak, 40, [500] * len(YEARS))[-1] == FURTHER * STRONGEST[1]
+    assert [true(a, 40) / 2 for a in invert(weak, 40, [0.8 * y for y in YEARS], FURTHER)] == pytest.approx([0.8 * y for y in YEARS], abs=0.7)
+    assert invert(weak, 40)[-1] == STRONGEST[1] and invert(weak, 40, [500] * len(YEARS), FURTHER)[-1] == FURTHER * STRONGEST[1]
     blind = surface([(a, 40, 0.01 * a) for a in np.linspace(-15, 15, 50)])           # a judge that sees nothing
     assert all(np.diff(invert(blind, 40)) > 0)
 

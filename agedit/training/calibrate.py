@@ -70,18 +70,16 @@ def surface(samples):
     return np.linalg.solve(x.T @ x + 0.02 * len(x) / 100 * np.eye(x.shape[1]), x.T @ change)
 
 
-def invert(weights, age, wanted=None):
-    """alpha for each of YEARS at an apparent age: where the surface first reaches that change, STRONGEST at the most.
-
-    wanted: the changes that the full network gives for YEARS, for a sub-model to give too, FURTHER than STRONGEST if need be.
-    """
+def invert(weights, age, wanted=YEARS, further=1.0):
+    """alpha for each of YEARS at an apparent age: where the surface first reaches the change that is `wanted` for it, `further` times
+    STRONGEST at the most."""
     result = []
     for k, y in enumerate(YEARS):
         sign = int(np.sign(y)) or 1
-        end = STRONGEST[sign] * (1 if wanted is None else FURTHER)
+        end = STRONGEST[sign] * further
         grid = np.linspace(0, end, 241)
         judged = np.maximum.accumulate(terms(sign * grid, np.full(len(grid), age)) @ weights * sign)
-        reached = np.flatnonzero(judged >= (abs(y) if wanted is None else sign * wanted[k]))
+        reached = np.flatnonzero(judged >= sign * wanted[k])
         # where the judge stops seeing a change the slider must still do something at every year, up to its end
         most = end * min(1, abs(y) / (max(YEARS) if y > 0 else -min(YEARS))) ** 0.5
         result.append(round(float(sign * min(most, grid[reached[0]] if len(reached) else most)), 4))
@@ -97,12 +95,11 @@ def write_ranges(engine, crops, out):
     """Write RANGES into `out`, of every (r, c) over RGB `crops`, and its hash into the manifest (see `quantize`)."""
     found, weights = {}, engine.weights
     arrays = weights.part("generator")
+    features = [engine.encode(crop) for crop in crops]
     for r, c in tqdm(weights.candidates, desc="ranges", unit="sub-model"):
         feeds = []
-        for k, crop in enumerate(crops):
-            f = engine.encode(crop)
+        for k, (crop, f) in enumerate(zip(crops, features)):
             for photos in [engine.inputs(crop, r)] + [engine.sketch(f, r)] * (k % 3 == 0):
-                photos = {name: np.ascontiguousarray(v) for name, v in photos.items()}
                 feeds += [{"f": f + np.float32(alpha) * weights.age_vector, **photos} for alpha in RANGED]
         found |= {f"{r}:{c:g}/{layer}": v.astype(np.float16) for layer, v in measure_ranges(arrays, r, c, feeds).items()}
     save_file(found, Path(out) / RANGES)
@@ -131,14 +128,14 @@ def calibrate(data, out, wheel, second_judge=None, photos=48):
     judges = [lambda crop: engine.readout.age(crop)[0]] + ([SecondJudge(second_judge).age] if second_judge else [])
     faces = [Shown(engine, crops.images[i], judges) for i in chosen]
     table, judged = {}, []
-    given = {}              # what the full network, which comes first, gives at its own alphas
+    wanted = dict.fromkeys(AGES, YEARS)         # of the others, what the full network, which comes first, gives at its own alphas
     for rc in tqdm(engine.weights.candidates[::-1], desc="calibrate", unit="sub-model"):
         samples = [(y * ALPHA_PER_YEAR, s.age, s.change(y * ALPHA_PER_YEAR, *rc)) for s in faces for y in ASKED
                    if YOUNGEST <= s.age + y <= OLDEST + 35]
         weights = surface(samples)
-        table[rc] = [invert(weights, age, given.get(age)) for age in AGES]
+        table[rc] = [invert(weights, age, wanted[age], 1.0 if rc == full else FURTHER) for age in AGES]
         if rc == full:
-            given = {age: terms(row, np.full(len(row), age)) @ weights for age, row in zip(AGES, table[rc])}
+            wanted = {age: terms(row, np.full(len(row), age)) @ weights for age, row in zip(AGES, table[rc])}
             judged = [[y, round(float(np.mean([d for a, _, d in samples if a == y * ALPHA_PER_YEAR])), 1)] for y in ASKED]
     manifest = engine.weights.manifest
     manifest["calibration"] = {
