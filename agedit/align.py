@@ -1,6 +1,8 @@
 """S11/S61: find faces, one similarity transform into the reference position, and its exact inverse."""
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import cv2
 import numpy as np
@@ -65,6 +67,19 @@ def similarity(source, target):
     return np.column_stack([rotation, ct - rotation @ cs])
 
 
+def mediapipe_solutions():
+    """`mediapipe.solutions`, imported without its drawing modules: they bring all of matplotlib, 30 MB and half a second."""
+    unused = [f"mediapipe.python.solutions.drawing_{k}" for k in ("utils", "styles")]
+    unused = [] if "mediapipe" in sys.modules else unused
+    sys.modules.update((name, ModuleType(name)) for name in unused)
+    try:
+        import mediapipe
+    finally:
+        for name in unused:              # who asks for them later gets the real ones
+            del sys.modules[name]
+    return mediapipe.solutions
+
+
 class FaceFinder:
     """YuNet proposes faces of any size, MediaPipe's face mesh places 478 landmarks on each.
 
@@ -72,12 +87,11 @@ class FaceFinder:
     """
 
     def __init__(self, models=MODELS):
-        import mediapipe as mp
         path = Path(models) / "face_detection_yunet.onnx"
         if not path.exists():
             raise AgeEditError(f"The face detector is missing at {path}; fetch the weights folder again.")
         self.detector = cv2.FaceDetectorYN.create(str(path), "", (320, 320), 0.7, 0.3, 50)
-        self.mesh = mp.solutions.face_mesh.FaceMesh(static_image_mode=True, max_num_faces=1, refine_landmarks=True,
+        self.mesh = mediapipe_solutions().face_mesh.FaceMesh(static_image_mode=True, max_num_faces=1, refine_landmarks=True,
                                                     min_detection_confidence=0.3)
 
     def find(self, rgb):

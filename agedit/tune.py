@@ -8,6 +8,7 @@ from agedit import profile
 from agedit.editor import AgeEditor
 from agedit.errors import AgeEditError
 from agedit.photo import encode_photo, load_photo
+from agedit.runtime import give_back_memory
 from agedit.selector import MARGIN, Selector, Times, Watch, answer, frontier
 from agedit.submodel import work
 from agedit.turns import Turns
@@ -83,6 +84,18 @@ class Tuner:
         self.times = selector.times
         self.notes += self._keep(before)
 
+    def rest(self, budget):
+        """Let go of what timing held: the portrait, 40 MB, and the sub-models that the answer to `budget` does without."""
+        with self.lock:
+            self._editor = self._last = None
+            self.engine.keep_submodels(self._needed(budget))
+            give_back_memory()
+
+    def _needed(self, budget):
+        """[(r, c)]: the answer to `budget`, the best, and the smallest."""
+        found, order = self.answer(budget), frontier(self.engine.weights.order, work)
+        return list(dict.fromkeys([tuple(found["submodel"].values())] * bool(found) + [order[0], order[-1]]))
+
     def _selector(self, known, tell=None):
         return Selector(self.engine.weights.order, work, self._run, times=known, tell=tell, hold=Between(self))
 
@@ -112,11 +125,9 @@ class Tuner:
 
         They stay loaded, so the first edit of a visitor opens nothing.
         """
-        found = self.answer(budget)
-        if found is None:
+        if self.answer(budget) is None:
             return False
-        order = frontier(self.engine.weights.order, work)
-        for candidate in dict.fromkeys([(found["submodel"]["r"], found["submodel"]["c"]), order[0], order[-1]]):
+        for candidate in self._needed(budget):
             if candidate in self.times:
                 now = Times([self.time_once(candidate) for _ in range(9)][2:])
                 if abs(math.log(now.p50 / max(self.times[candidate].p50, 1e-3))) > math.log(1 + Watch.TOLERANCE):

@@ -125,6 +125,17 @@ def test_the_number_of_threads_is_tuned_kept_and_taken_up_again(tmp_path):
     assert thread_counts(8) == [8, 4, 2, 1] and thread_counts(1) == [1] and thread_counts(3) == [3, 2, 1]
 
 
+def test_timing_holds_nothing_that_edits_do_without(tmp_path):
+    engine = Engine()
+    tuner = Tuner(engine, tmp_path)
+    small, other = (64, 0.25), (64, 0.5)
+    runs = [engine.submodel(*rc) for rc in (small, other)]
+    tuner.time_once(small)
+    tuner.rest(100)
+    assert engine.submodel(*small) is runs[0] and engine.submodel(*other) is not runs[1]
+    assert tuner.time_once(small) > 0                       # and times again when asked
+
+
 def test_answers_allow_for_drift(engine, tmp_path):
     tuner = Tuner(engine, tmp_path)
     tuner.times = {rc: Times([10.0 + 5 * k] * 20) for k, rc in enumerate(engine.weights.candidates)}

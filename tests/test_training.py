@@ -262,6 +262,26 @@ def test_a_step_at_every_size(data, encoded, wheel):
     assert all(np.isfinite(v) for v in (*whole.values(), *patch.values())) and trainer.skipped == 0 and trainer.steps == 2
 
 
+def test_a_block_grows_on_a_trained_network(data, encoded, wheel, tmp_path):
+    """512 px on top of 256: needs crops as large, trains the new block alone, and what was trained gives the same pictures."""
+    fine, run = tmp_path / "fine", tmp_path / "run"
+    unpack(Weights(FOLDER), run)
+    with pytest.raises(AgeEditError, match="prepare stage with --size 512"):
+        Trainer([str(data / "ready")], run, wheel, FOLDER, Settings(batch=2), largest=512).step(512)
+    assert prepare(fine, pairs=[data / "pairs"], size=512) == 16
+    crops = Crops(fine).images
+    assert crops.shape == (16, 512, 512, 5) and np.abs(crops[0, ::2, ::2] - np.int16(Crops(data / "ready").images[160])).mean() < 4
+    trainer = Trainer([str(fine)], run, wheel, FOLDER, Settings(batch=2, photos=0), largest=512)
+    before = {k: v.clone() for k, v in trainer.generator.state_dict().items()}
+    trainer.opt_g.rate(1e-3)
+    assert all(np.isfinite(v) for v in trainer.step(512).values()) and trainer.skipped == 0
+    changed = {k for k, v in trainer.generator.state_dict().items() if (v != before[k]).any()}
+    assert {"blocks.512.conv1.weight", "blocks.512.to_rgb.weight"} <= changed and all(k.startswith("blocks.512.") for k in changed)
+    trainer.save()
+    again = Trainer([str(fine)], run, wheel, FOLDER, Settings(batch=2, photos=0))
+    assert again.top == 512 and again.steps == trainer.steps
+
+
 @pytest.mark.parametrize("r", [64, 128, 256])
 def test_the_sketch_is_drawn_alike_in_training_and_in_the_app(engine, r):
     f = np.random.default_rng(0).standard_normal((1, 512)).astype(np.float32)

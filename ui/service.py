@@ -60,6 +60,7 @@ class Service:
                 self.tune(budget)
             with self._tuning:
                 self.tuner.complete()       # a profile that the command line wrote may know little
+                self.tuner.rest(budget)
         except AgeEditError as error:
             self.tuner.notes.append(str(error))
 

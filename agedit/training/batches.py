@@ -68,13 +68,16 @@ class Batches:
         if not self.people:
             raise AgeEditError("The generator learns from same-person pairs; prepare a folder with --pairs.")
         self.photo_rows = photos if self.photos else 0
+        self.edge = min(s.images.shape[1] for s in self.sets)
         ages = np.array([s.age[i] for s, i in self.photos])      # even over ages: photos are mostly of 25-35
         if len(ages):
             weight = 1 / np.sqrt(np.bincount((ages // 10).astype(int))[(ages // 10).astype(int)])
             self.photo_weight = weight / weight.sum()
 
     def draw(self, size):
-        """A batch of size x size pictures."""
+        """A batch of size x size pictures; raises AgeEditError where they were prepared smaller."""
+        if size > self.edge:
+            raise AgeEditError(f"The crops have {self.edge} pixels, too few to train {size}; run the prepare stage with --size {size}.")
         rng, photos = self.rng, self.photo_rows
         rows_a, rows_b, years, ages = [], [], [], []
         for _ in range(self.batch - photos):

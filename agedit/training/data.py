@@ -1,12 +1,13 @@
 """Stage `prepare`: photos and same-person pairs into aligned crops with masks (S11), ages and labels (S12).
 
-Writes `crops.npy`, uint8 (N, 256, 256, 5): RGB, the blend mask and the hair, and `table.csv`, one row a crop.
+Writes `crops.npy`, uint8 (N, S, S, 5): RGB, the blend mask and the hair, and `table.csv`, one row a crop.
 """
 import csv
 import hashlib
 from multiprocessing import get_context
 from pathlib import Path
 
+import cv2
 import numpy as np
 from tqdm import tqdm
 
@@ -17,7 +18,6 @@ from agedit.photo import load_photo
 from agedit.readout import SAME_EXPRESSION, Readout, expression
 from agedit.runtime import open_session
 
-SIZE = 256
 COLUMNS = ["kind", "file", "person", "age", "gender", "beta", "judged", "held_out"]
 _worker = {}
 
@@ -65,10 +65,9 @@ def _jobs(photos, labels, pairs):
             yield [("pair", Path(folder), r["file"], person, "", "", r["beta"]) for r in rows]
 
 
-def _start():
-    import cv2
+def _start(size):
     cv2.setNumThreads(1)
-    _worker.update(finder=FaceFinder(), masker=Masker(),
+    _worker.update(size=size, finder=FaceFinder(), masker=Masker(),
                    readout=Readout(lambda name: open_session(Path(__file__).parents[2] / "weights" / name, 1)))
 
 
@@ -90,7 +89,7 @@ def _prepare(job):
             # an age that smiles less would teach to frown
             elif scale != 1 or (abs(expression(_worker["finder"].find(photo)[0].points) - neutral) > SAME_EXPRESSION).any():
                 continue
-            crop = align(photo, face, SIZE)
+            crop = align(photo, face, _worker["size"])
             hair = _worker["masker"].hair(crop)
         except AgeEditError:
             return result
@@ -100,8 +99,9 @@ def _prepare(job):
         gender = gender or ("0" if male > 0.5 else "1")
         if result and gender != result[0][0][4]:
             continue
+        planes = [cv2.resize(to_bytes(v), crop.shape[:2], interpolation=cv2.INTER_LINEAR) for v in (mask, hair)]
         result.append(([kind, file, person, age, gender, beta, f"{judged:.2f}",
-                        int(is_held_out(person))], np.dstack([crop, to_bytes(mask), to_bytes(hair)]), photo.shape[0]))
+                        int(is_held_out(person))], np.dstack([crop, *planes]), photo.shape[0]))
     return result
 
 
@@ -110,12 +110,12 @@ def to_bytes(mask):
     return (mask * 255 + 0.5).astype(np.uint8)
 
 
-def prepare(out, photos=None, labels=None, pairs=(), workers=2):
+def prepare(out, photos=None, labels=None, pairs=(), workers=2, size=256):
     """Align and judge everything once.
 
     Args:
         out: folder for `crops.npy` and `table.csv`. photos, labels: a folder and a CSV with `file,age[,gender]`
-        (0 male, 1 female; judged when absent). pairs: folders with `pairs.csv` (`file,person,beta`).
+        (0 male, 1 female; judged when absent). pairs: folders with `pairs.csv` (`file,person,beta`). size: S, pixels of a crop.
 
     Returns:
         Number of crops. Pictures without a usable face, and those of a pair whose expression or gender is another than the
@@ -127,9 +127,9 @@ def prepare(out, photos=None, labels=None, pairs=(), workers=2):
     total = sum(map(len, jobs))
     if not total:
         raise AgeEditError("Nothing to prepare; give --photos with --labels, or --pairs.")
-    crops = np.lib.format.open_memmap(out / "crops.tmp.npy", "w+", np.uint8, (total, SIZE, SIZE, 5))
+    crops = np.lib.format.open_memmap(out / "crops.tmp.npy", "w+", np.uint8, (total, size, size, 5))
     n = 0
-    with open(out / "table.csv", "w", newline="") as f, get_context("spawn").Pool(workers, _start) as pool:
+    with open(out / "table.csv", "w", newline="") as f, get_context("spawn").Pool(workers, _start, (size,)) as pool:
         writer = csv.writer(f)
         writer.writerow(COLUMNS)
         for result in tqdm(pool.imap(_prepare, jobs, chunksize=16), total=len(jobs), desc="prepare", unit="person"):
@@ -139,7 +139,7 @@ def prepare(out, photos=None, labels=None, pairs=(), workers=2):
                 n += 1
     if not n:
         raise AgeEditError("No usable face in any of these pictures; check the folder, and that faces are visible.")
-    final = np.lib.format.open_memmap(out / "crops.npy", "w+", np.uint8, (n, SIZE, SIZE, 5))
+    final = np.lib.format.open_memmap(out / "crops.npy", "w+", np.uint8, (n, size, size, 5))
     final[:] = crops[:n]
     (out / "crops.tmp.npy").unlink()
     print(f"{n} crops, {total - n} pictures skipped (no usable face, or another expression or gender than the person's first)")
@@ -147,7 +147,7 @@ def prepare(out, photos=None, labels=None, pairs=(), workers=2):
 
 
 class Crops:
-    """The prepared set: `images` uint8 memmap (N, 256, 256, 5) and the table's columns as arrays."""
+    """The prepared set: `images` uint8 memmap (N, S, S, 5) and the table's columns as arrays."""
 
     def __init__(self, folder):
         rows = read_table(Path(folder) / "table.csv", *COLUMNS)

@@ -39,7 +39,7 @@ def unpack(weights, run):
     run, manifest = Path(run), weights.manifest
     run.mkdir(parents=True, exist_ok=True)
     arrays = {k: torch.from_numpy(v).float() for k, v in weights.part("").items()}
-    model, generator = Autoencoder(), Generator(256)
+    model, generator = Autoencoder(), Generator(weights.resolutions[-1])
     for i, (conv, norm) in enumerate(model.encoder.layers):
         conv.weight.data, norm.bias.data = arrays[f"encoder.conv{i}.weight"], arrays[f"encoder.conv{i}.bias"]
         norm.weight.data.fill_((1 + norm.eps) ** 0.5)           # the norms are folded into the convolutions already

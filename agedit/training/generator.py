@@ -25,8 +25,7 @@ from agedit.training.losses import Judges, Perceptual, texture
 from agedit.training.optimizer import Optimizer
 
 ALPHA_PER_YEAR = 0.25       # scale of alpha in training; the calibrate stage corrects what is left
-PATCHED = 256               # from this resolution on only the top block is trained, on patches
-EDGE = 72                   # pixels: a patch at half the resolution
+PATCHED = {256: 72, 512: 128, 1024: 128}        # where only the top block is trained, on patches: their edge at half the resolution
 
 
 @dataclass
@@ -73,7 +72,7 @@ def widen(state, old):
 class Trainer:
     """State of one run: networks, optimisers, EMA; `step` does one batch."""
 
-    def __init__(self, data, run, wheel, weights, settings=Settings(), seed=0, second=None):
+    def __init__(self, data, run, wheel, weights, settings=Settings(), seed=0, second=None, largest=256):
         self.device, self.run, self.settings = Device(), Path(run), settings
         to = dict(device=self.device.torch, memory_format=torch.channels_last)
         torch.manual_seed(seed)
@@ -82,19 +81,24 @@ class Trainer:
         if not vector.exists():
             raise AgeEditError(f"There is no age vector in {run}; run the age-vector stage first.")
         self.n = torch.from_numpy(np.load(vector)["n"]).to(self.device.torch)
-        self.generator, self.discriminator = Generator(256).to(**to), Discriminator().to(**to)
+        state = load_checkpoint(self.run / "generator.pt") or {}
+        self.top = max(largest, state.get("largest", 0))
+        self.generator, self.discriminator = Generator(self.top).to(**to), Discriminator().to(**to)
         self.perceptual, self.judges = Perceptual(wheel).to(**to), Judges(weights, second).to(**to)
         self.opt_g = Optimizer(self.generator)
         self.opt_d = torch.optim.Adam(self.discriminator.parameters(), 5e-4, (0.0, 0.99), eps=1e-7)
         self.ema, self.steps, self.seconds, self.norm, self.skipped = Ema(self.generator), 0, 0.0, None, 0
         self.largest, self.width = 0, 0.0           # what was trained so far: resolution and channel ratio
         self.started_from = ""                      # hash of the weights that were unpacked, if any
-        state = load_checkpoint(self.run / "generator.pt")
         if state:
-            for name in ("generator", "discriminator", "opt_g", "opt_d"):
+            # a new block on top starts as it is, and so do all momenta, which are kept by number
+            grown = self.generator.state_dict().keys() - state["generator"].keys()
+            self.generator.load_state_dict(self.generator.state_dict() | state["generator"])
+            for name in ("discriminator", "opt_d") if grown else ("discriminator", "opt_g", "opt_d"):
                 if name in state:           # unpacked weights bring no optimiser and no D
                     getattr(self, name).load_state_dict(state[name])
-            self.ema.state, self.ema.steps = {k: v.to(self.device.torch) for k, v in state["ema"].items()}, state["steps"]
+            self.ema.state |= {k: v.to(self.device.torch) for k, v in state["ema"].items()}
+            self.ema.steps = 0 if grown else state["steps"]
             self.steps, self.seconds, self.started_from = state["steps"], state["seconds"], state["started_from"]
             self.largest, self.width = state["largest"], state["width"]
         self.rng = np.random.default_rng([seed, self.device.rank, self.steps])
@@ -140,7 +144,8 @@ class Trainer:
         with torch.no_grad():                # not in bf16: a shift of f is small beside its steps
             f = self.encoder(shrink(b["x"], INPUT))
         shifted = f + (b["years"] * ALPHA_PER_YEAR)[:, None] * self.n
-        patch = (*(int(v) for v in self.rng.integers(0, r // 2 - EDGE + 1, 2)), EDGE) if r >= PATCHED else None
+        edge = PATCHED.get(r)
+        patch = (*(int(v) for v in self.rng.integers(0, r // 2 - edge + 1, 2)), edge) if edge else None
         y, new, base = self.edit(self.generator, b, f, shifted, r, width, patch)
         full = Seen(b, r, patch)
         loss_d = self._train_discriminator(full, y.detach())
@@ -183,7 +188,7 @@ class Trainer:
 
     def _draw_submodel(self, r, width):
         narrower = [c for c in RATIOS if c <= width]
-        if r >= PATCHED:                     # the blocks below are done
+        if r in PATCHED:                     # the blocks below are done
             return r, RATIOS[0] if self.steps % 2 else float(self.rng.choice(narrower))
         if self.steps % 2:
             return SMALLEST, RATIOS[0]
@@ -270,7 +275,7 @@ class Trainer:
         return total
 
     def _averaged(self):
-        network = Generator(256).to(self.device.torch, memory_format=torch.channels_last)
+        network = Generator(self.top).to(self.device.torch, memory_format=torch.channels_last)
         network.load_state_dict(self.ema.state)
         return network
 
@@ -305,7 +310,7 @@ def train_generator(data, run, wheel, weights, plan=((64, 0.5, 0.25), (128, 0.5,
         they serve every sub-model, and a step at half the width costs a quarter.
         wheel: the perceptual trunk's wheel. weights: folder with the shipped judges. second: another age judge's wheel.
     """
-    trainer = Trainer(data, run, wheel, weights, settings, second=second)
+    trainer = Trainer(data, run, wheel, weights, settings, second=second, largest=max(r for r, *_ in plan))
     bounds = np.cumsum([share for *_, share in plan]) / sum(share for *_, share in plan)
     log_mean, last, entered, (r, width, _) = {}, time.time(), {}, plan[-1]
     with stop_on_signal() as stopped, tqdm(total=steps, initial=trainer.steps, desc="generator",
