@@ -94,7 +94,8 @@ class Tuner:
     def _needed(self, budget):
         """[(r, c)]: the answer to `budget`, the best, and the smallest."""
         found, order = self.answer(budget), frontier(self.engine.weights.order, work)
-        return list(dict.fromkeys([tuple(found["submodel"].values())] * bool(found) + [order[0], order[-1]]))
+        chosen = [(found["submodel"]["r"], found["submodel"]["c"])] if found else []
+        return list(dict.fromkeys(chosen + [order[0], order[-1]]))
 
     def _selector(self, known, tell=None):
         return Selector(self.engine.weights.order, work, self._run, times=known, tell=tell, hold=Between(self))
