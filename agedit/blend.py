@@ -189,11 +189,12 @@ def add_change(photo, change, mask, face):
     layer = change * mask[:, :, None]
     result = photo.copy()
     x0, y0, x1, y1 = region(face.to_crop(size), size, photo.shape, margin=1)
-    if face.frame * 1.5 < size:          # a face smaller than the change: shrink by areas
+    edge, ratio = size, face.frame / size
+    if ratio * 1.5 < 1:                  # a face smaller than the change: shrink by areas
         edge = int(np.ceil(face.frame))
         layer = cv2.resize(layer, (edge, edge), interpolation=cv2.INTER_AREA)
-    else:                                # enlarge upright, which is quick, to half the way or more; then turn
-        edge = size * 2 ** int(np.log2(max(2, face.frame / size))) if face.frame > size else size
+    elif ratio > 1.5:                    # enlarge upright, which is quick, to half the way or more; then turn
+        edge = size * 2 ** max(1, int(np.log2(ratio)))
         layer = cv2.resize(layer, (edge, edge), interpolation=cv2.INTER_CUBIC)
     to_crop = face.to_crop(edge)
     to_crop[:, 2] += to_crop[:, :2] @ (x0, y0)

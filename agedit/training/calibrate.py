@@ -136,7 +136,8 @@ def calibrate(data, out, wheel, second_judge=None, photos=48):
         table[rc] = [invert(weights, age, wanted[age], 1.0 if rc == full else FURTHER) for age in AGES]
         if rc == full:
             wanted = {age: terms(row, np.full(len(row), age)) @ weights for age, row in zip(AGES, table[rc])}
-            judged = [[y, round(float(np.mean([d for a, _, d in samples if a == y * ALPHA_PER_YEAR])), 1)] for y in ASKED]
+            seen = {y: [d for a, _, d in samples if a == y * ALPHA_PER_YEAR] for y in ASKED}
+            judged = [[y, round(float(np.mean(v)), 1)] for y, v in seen.items() if v]
     manifest = engine.weights.manifest
     manifest["calibration"] = {
         "years": YEARS, "ages": list(AGES), "youngest": YOUNGEST, "oldest": OLDEST, "photos": len(faces), "judges": len(judges), "judged": judged,

