@@ -24,12 +24,12 @@ from agedit.submodel import FEATURES, START, STYLE, blocks, cost
 from agedit.tune import REFERENCE, SHOWN, Tuner
 
 YARDSTICK = (128, 64, 8)          # channels, edge in pixels, convolutions in a row
-SHAPES = ((128, 1.0), (128, 0.25), (256, 1.0), (256, 0.25), (1024, 1.0), (1024, 0.25))
+SHAPES = ((128, 1.0), (128, 0.25), (256, 1.0), (256, 0.25), (512, 1.0), (512, 0.25), (1024, 1.0), (1024, 0.25))
 RUNS = 9
 ROOT = REFERENCE.parents[2]
 # What is wanted: shares of the yardstick's rate, times of c = 1 over c = 1/4, and other bounds.
 SHARES = {(128, 1.0): 0.85, (256, 1.0): 0.80, (1024, 1.0): 0.60, (256, 0.25): 0.50, (1024, 0.25): 0.30}
-NARROW = {256: 7.0, 1024: 5.0}
+NARROW = {256: 7.0, 512: 5.0, 1024: 5.0}
 WINDOWS = 4                       # of 512 px in a picture of 1024 px
 
 

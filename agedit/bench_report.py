@@ -93,5 +93,5 @@ def plot(data, path):
     right.set_title("The promise", loc="left", fontsize=11)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(frameon=False, fontsize=8, markerscale=0.5 if axes is left else 1)
     figure.savefig(path, dpi=130)

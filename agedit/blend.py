@@ -125,6 +125,8 @@ class Tone:
         self.face = area(mask * (1 - hair), PLACES)
         self.around = cv2.GaussianBlur(self.face, (0, 0), FACE_BLUR) + 0.01
         self.hair = area(hair, r)
+        self.hairs = self.hair / (1 - TONE * kept)         # at the rim most of the colour that `keep_tone` leaves is the hair's
+        self.rim = self.hairs - self.hair
         grey = cv2.transform(photo, GREY)
         self.room = grey / 2 + DARK + 255 * self.hair
         colour = photo - grey[:, :, None]
@@ -147,16 +149,21 @@ class Tone:
         return cv2.add(light, cv2.multiply(change, self.drawn), light)
 
     def keep_hair(self, change):
-        """The change, as above, hair that turns grey place by place brought to less of its own colour instead of spots of others."""
+        """The change, as above, hair that turns grey place by place brought to less of its own colour instead of spots of others.
+
+        Colours of hair change smoothly: what is drawn finer than that is light and dark, and the rest of it noise.
+        """
         small = cv2.resize(change, self.coarse.shape[1::-1], interpolation=cv2.INTER_AREA)
-        after = self.coarse + small - cv2.transform(small, GREY)[:, :, None]
+        small -= cv2.transform(small, GREY)[:, :, None]
+        after = self.coarse + small
         left = np.clip(_places(cv2.transform(self.coarse * after, SUM) * self.coarse_hair) / self.strength, 0, 1)
         # grey hair may get colour, half of what is drawn: black hair's is often red
         gains = 0.5 * np.clip(_places(cv2.transform(after * after, SUM) * self.coarse_hair) / self.strength - 1, 0, 1)
-        even, lost = (cv2.resize(v, change.shape[1::-1], interpolation=cv2.INTER_LINEAR) for v in (1 - gains, (1 - gains) * (left - 1)))
+        drawn, gains, lost = (cv2.resize(v, change.shape[1::-1], interpolation=cv2.INTER_LINEAR) for v in (small, gains, (1 - gains) * (left - 1)))
         toward = cv2.subtract(_three(cv2.transform(change, GREY)), change)
-        cv2.multiply(toward, _three(cv2.multiply(even, self.hair)), toward)
-        return cv2.add(cv2.add(toward, change, toward), cv2.multiply(self.colour, _three(lost)), toward)
+        cv2.multiply(toward, _three(self.hairs), toward)
+        cv2.add(cv2.add(toward, change, toward), cv2.multiply(self.colour, _three(lost)), toward)
+        return cv2.add(toward, cv2.multiply(drawn, _three(cv2.add(cv2.multiply(gains, self.hair), self.rim))), toward)
 
     def keep_dark(self, change):
         """The change, as above, but what is dark outside the hair, such as glasses, gets at most half as light again, and DARK levels."""

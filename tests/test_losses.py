@@ -70,9 +70,14 @@ def test_years_are_inverted_to_the_alpha_that_gives_them():
         assert alphas == sorted(alphas) and alphas[YEARS.index(0)] == 0
         assert [true(a, age) for a in alphas] == pytest.approx(YEARS, abs=0.7)
     # a sub-model gives what the full network gives, and may go further than it for that
-    weak = surface([(a, age, y / 2) for a, age, y in samples])
-    assert [true(a, 40) / 2 for a in invert(weak, 40, [0.8 * y for y in YEARS], FURTHER)] == pytest.approx([0.8 * y for y in YEARS], abs=0.7)
-    assert invert(weak, 40)[-1] == STRONGEST[1] and invert(weak, 40, [500] * len(YEARS), FURTHER)[-1] == FURTHER * STRONGEST[1]
+    weak, full = surface([(a, age, y / 2) for a, age, y in samples]), invert(weights, 40)
+    assert [true(a, 40) / 2 for a in invert(weak, 40, [0.8 * y for y in YEARS], full)] == pytest.approx([0.8 * y for y in YEARS], abs=0.7)
+    assert invert(weak, 40)[-1] == STRONGEST[1] and invert(weak, 40, [500] * len(YEARS), full)[-1] == FURTHER * STRONGEST[1]
+    # and where the full network's change is judged to be none, or less for more years, it changes as much nearly, and no less for more years
+    nothing = invert(weak, 40, [0] * len(YEARS), full)
+    assert nothing == pytest.approx([a / FURTHER for a in full], abs=1e-3)
+    turning = invert(weak, 40, [y if abs(y) < 25 else 0 for y in YEARS], full)
+    assert turning == sorted(turning) and turning[-1] >= turning[-4] > 0 > turning[2] >= turning[0]
     blind = surface([(a, 40, 0.01 * a) for a in np.linspace(-15, 15, 50)])           # a judge that sees nothing
     assert all(np.diff(invert(blind, 40)) > 0)
 

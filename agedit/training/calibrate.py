@@ -70,20 +70,26 @@ def surface(samples):
     return np.linalg.solve(x.T @ x + 0.02 * len(x) / 100 * np.eye(x.shape[1]), x.T @ change)
 
 
-def invert(weights, age, wanted=YEARS, further=1.0):
-    """alpha for each of YEARS at an apparent age: where the surface first reaches the change that is `wanted` for it, `further` times
-    STRONGEST at the most."""
-    result = []
+def invert(weights, age, wanted=YEARS, full=None):
+    """alpha for each of YEARS at an apparent age: where the surface first reaches the change that is `wanted` for it.
+
+    Of the full network STRONGEST at the most, and less for fewer years. Of a sub-model, where the alphas of the `full` network are given,
+    up to FURTHER times STRONGEST, and at least 1 / FURTHER of these: where judges see no change there is one all the same.
+    """
+    result = np.zeros(len(YEARS))
     for k, y in enumerate(YEARS):
         sign = int(np.sign(y)) or 1
-        end = STRONGEST[sign] * further
+        end = STRONGEST[sign] * (FURTHER if full else 1)
         grid = np.linspace(0, end, 241)
         judged = np.maximum.accumulate(terms(sign * grid, np.full(len(grid), age)) @ weights * sign)
         reached = np.flatnonzero(judged >= sign * wanted[k])
         # where the judge stops seeing a change the slider must still do something at every year, up to its end
         most = end * min(1, abs(y) / (max(YEARS) if y > 0 else -min(YEARS))) ** 0.5
-        result.append(round(float(sign * min(most, grid[reached[0]] if len(reached) else most)), 4))
-    return result
+        found = grid[reached[0]] if len(reached) else most
+        result[k] = sign * (max(found, abs(full[k]) / FURTHER) if full else min(found, most))
+    zero = YEARS.index(0)                   # more years, more change
+    result[zero:], result[zero::-1] = np.maximum.accumulate(result[zero:]), np.minimum.accumulate(result[zero::-1])
+    return [round(float(v), 4) for v in result]
 
 
 def spread(crops, index, ages, n):
@@ -128,14 +134,15 @@ def calibrate(data, out, wheel, second_judge=None, photos=48):
     judges = [lambda crop: engine.readout.age(crop)[0]] + ([SecondJudge(second_judge).age] if second_judge else [])
     faces = [Shown(engine, crops.images[i], judges) for i in chosen]
     table, judged = {}, []
-    wanted = dict.fromkeys(AGES, YEARS)         # of the others, what the full network, which comes first, gives at its own alphas
+    wanted, own = dict.fromkeys(AGES, YEARS), {}         # of the others, what the full network, which comes first, gives at its own alphas
     for rc in tqdm(engine.weights.candidates[::-1], desc="calibrate", unit="sub-model"):
         samples = [(y * ALPHA_PER_YEAR, s.age, s.change(y * ALPHA_PER_YEAR, *rc)) for s in faces for y in ASKED
                    if YOUNGEST <= s.age + y <= OLDEST + 35]
         weights = surface(samples)
-        table[rc] = [invert(weights, age, wanted[age], 1.0 if rc == full else FURTHER) for age in AGES]
+        table[rc] = [invert(weights, age, wanted[age], own.get(age)) for age in AGES]
         if rc == full:
-            wanted = {age: terms(row, np.full(len(row), age)) @ weights for age, row in zip(AGES, table[rc])}
+            own = dict(zip(AGES, table[rc]))
+            wanted = {age: terms(row, np.full(len(row), age)) @ weights for age, row in own.items()}
             seen = {y: [d for a, _, d in samples if a == y * ALPHA_PER_YEAR] for y in ASKED}
             judged = [[y, round(float(np.mean(v)), 1)] for y, v in seen.items() if v]
     manifest = engine.weights.manifest
