@@ -94,7 +94,7 @@ def test_the_sketch_is_drawn_alike_in_training_and_in_the_app(engine, r):
 def test_judges_in_torch_equal_the_shipped_ones(engine, portrait):
     editor = AgeEditor(engine)
     editor.set_photo(portrait)
-    crop = editor.prepare(0).crop
+    crop = cv2.resize(editor.prepare(0).crop, (256, 256), interpolation=cv2.INTER_AREA)          # as large as they see in training, or larger
     judges = Judges(FOLDER)
     x = torch.from_numpy(crop.transpose(2, 0, 1)[None].copy()).float() / 127.5 - 1
     years, mood = judges.look(x)[0], judges.mood(x)

@@ -133,5 +133,7 @@ def build(service, visit, edit):
     run.click(go, [visit, edit["who"], budget, device], outputs, show_progress_on=[grid], api_visibility="private", **ONE)
     budget.input(repaint, [visit, budget, device], outputs, trigger_mode="always_last", **QUIET, **ONE)
     device.input(repaint, [visit, budget, device], outputs, **QUIET, **ONE)
-    grid.select(enlarge, visit, [large, difference], **QUIET)
+    # on a phone it lies below the grid
+    grid.select(enlarge, visit, [large, difference], **QUIET) \
+        .then(None, js="() => document.querySelector('#large').scrollIntoView({behavior: 'smooth', block: 'nearest'})")
     return {"arrive": (arrive, [visit, edit["who"], budget, device], outputs), "grid": grid}
