@@ -295,7 +295,7 @@ def light():
     """
     code = ("import sys, time; start = time.perf_counter(); from agedit import AgeEditor, load_photo; from agedit.tune import Tuner; e = AgeEditor(); "
             "exec('import app' if sys.argv[2] else ''); t = Tuner(e.engine); t.time_once(e.submodel); t.rest(150); loaded = time.perf_counter(); e.set_photo(load_photo(sys.argv[1])); e.edit(20); "
-            "done = time.perf_counter(); [e.edit(20 + k) for k in range(5)]; peak = float('nan')\n"
+            "done = time.perf_counter(); [e.edit(20 + k).years for k in range(5)]; peak = float('nan')\n"
             "try:\n import resource; peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 if sys.platform == 'darwin' else 1024)\n"
             "except ImportError: pass\n"
             "print(loaded - start, done - loaded, peak / (1024 * 1024 if sys.platform == 'darwin' else 1), 'torch' in sys.modules)")

@@ -120,6 +120,7 @@ def quickest_precision():
             start = time.perf_counter()
             run(feed)
             least[p] = min(least.get(p, float("inf")), time.perf_counter() - start)
+    runs.clear(), give_back_memory()
     if least[lower] < least["f32"]:
         return lower
     return "i8" if least["i8"] < QUICKER * least["f32"] else "f32"

@@ -17,6 +17,13 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
 
+def small_engine():
+    """An engine that offers 64 and 128 px only: timing every sub-model takes a minute, and these half of them a quarter of it."""
+    engine = Engine()
+    engine.weights.manifest |= {"resolutions": [64, 128], "quality_order": [[r, c] for r, c in engine.weights.order if r <= 128]}
+    return engine
+
+
 @pytest.fixture(scope="session")
 def engine():
     return Engine()

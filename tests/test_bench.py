@@ -6,10 +6,11 @@ from agedit.bench import convolutions, growth, interleaved, random_generator, un
 from agedit.bench_choice import by_faces, by_visitors, choosing, judge, promise
 from agedit.bench_report import plot, table
 from agedit.graph import generator_graph, photo_inputs
-from agedit.runtime import Engine, open_session
+from agedit.runtime import open_session
 from agedit.selector import Times
 from agedit.submodel import slice_weights
-from agedit.weights import Weights
+
+from conftest import small_engine
 
 
 def test_the_yardstick_and_the_peer_run_and_count_their_work():
@@ -55,9 +56,7 @@ def test_a_choice_is_judged_by_times_of_everything():
 
 
 def test_choosing_and_the_promise_say_what_they_measured():
-    weights = Weights()                                     # half of its sub-models: all of them take two minutes
-    weights.manifest |= {"resolutions": [64, 128], "quality_order": [[r, c] for r, c in weights.order if r <= 128]}
-    engine = Engine(weights)
+    engine = small_engine()
     found = choosing(engine, budgets=3)
     assert found["best"] + found["within_noise"] + found["worse"] == pytest.approx(1, abs=0.01) and found["share_of_exhaustive"] > 0
     rows = promise(engine, budgets=2, edits=5)

@@ -18,7 +18,7 @@ from agedit.turns import Turns
 from ui.plots import quality_against_latency, runs
 from ui.words import WORDS
 
-from conftest import PORTRAITS
+from conftest import PORTRAITS, small_engine
 
 
 def test_both_languages_have_every_word_with_the_same_blanks():
@@ -73,7 +73,7 @@ def service(tmp_path_factory):
     import os
     from ui.service import Service
     os.environ["AGEDIT_PROFILES"] = str(tmp_path_factory.mktemp("profiles"))
-    service = Service()
+    service = Service(small_engine())
     service.start(5000)
     yield service
     del os.environ["AGEDIT_PROFILES"]

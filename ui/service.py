@@ -24,9 +24,9 @@ class Service:
     timing run at most.
     """
 
-    def __init__(self):
+    def __init__(self, engine=None):
         self.lock = Turns()
-        self.engine = Engine()
+        self.engine = engine or Engine()
         self.tuner = Tuner(self.engine, lock=self.lock)
         self._tuning, self.generation = threading.Lock(), 0        # how often this device was timed
         self.sessions = Sessions()

@@ -178,6 +178,7 @@ def test_tapping_a_face_picks_it_and_each_keeps_its_own_age(page, tmp_path):
     page.wait_for_function("document.querySelector('#years input[type=range]').value == 20", timeout=60_000)
 
 
+@pytest.mark.parametrize("page", [(1280, 900)], ids=["desktop"], indirect=True)          # its files are no wider on a phone
 def test_the_journey_gives_three_files(page, tmp_path):
     page.set_input_files("#photo input[type=file]", str(PORTRAIT))
     wait_for_result(page)
