@@ -79,7 +79,7 @@ def plot(data, path):
     shapes = [(s["r"], s["c"]) for s in precisions[0][1]["submodels"]]
     wanted = [(i, 100 * SHARES[rc]) for i, rc in enumerate(shapes) if rc in SHARES]
     left.scatter(*zip(*wanted), marker="_", s=900, color="#dc2626", label="wanted", zorder=3)
-    left.set_xticks(range(len(shapes)), [f"{r}:{c:g}" for r, c in shapes])
+    left.set_xticks(range(len(shapes)), [f"{r}:{c:g}" for r, c in shapes], fontsize=8)
     left.set_ylabel("% of the rate of plain convolutions")
     left.set_title("Near the limit", loc="left", fontsize=11)
     rows = data["promise"]

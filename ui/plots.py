@@ -49,7 +49,8 @@ def quality_against_latency(devices, order, budget):
             if points:
                 axes.scatter(*zip(*points), s=46, color=colour if measured else "white", edgecolors=colour, zorder=3,
                              label=name if measured else f"{name}, predicted")
-        for n, r in enumerate(sorted(rows, key=lambda r: r["p90_ms"]) if k == 0 else ()):      # above and below in turns: neighbours stay legible
+        named = [r for r in rows if k == 0 and (r["chosen"] or (r["p90_ms"], r["lpips"]) in line)]       # the others are in the table
+        for n, r in enumerate(sorted(named, key=lambda r: r["p90_ms"])):      # above and below in turns: neighbours stay legible
             axes.annotate(f"{r['r']}:{r['c']:g}", (r["p90_ms"], r["lpips"]), (5, 6 if n % 2 else -12), textcoords="offset points", fontsize=8,
                           color=INK, weight="bold" if r["chosen"] else "normal")
             if r["chosen"]:
