@@ -82,7 +82,7 @@ class Trainer:
             raise AgeEditError(f"There is no age vector in {run}; run the age-vector stage first.")
         self.n = torch.from_numpy(np.load(vector)["n"]).to(self.device.torch)
         state = load_checkpoint(self.run / "generator.pt") or {}
-        self.top = max(largest, state.get("largest", 0))
+        self.top = max([largest, *(int(k.split(".")[1]) for k in state.get("generator", ()) if k.startswith("blocks."))])
         self.generator, self.discriminator = Generator(self.top).to(**to), Discriminator().to(**to)
         self.perceptual, self.judges = Perceptual(wheel).to(**to), Judges(weights, second).to(**to)
         self.opt_g = Optimizer(self.generator)

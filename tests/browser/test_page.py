@@ -14,9 +14,12 @@ ROOT = Path(__file__).resolve().parents[2]
 PORTRAIT = ROOT / "assets/portraits/london_021.jpg"
 
 
-@pytest.fixture(params=[(1280, 900), (390, 844)], ids=["desktop", "phone"])
+both = pytest.mark.parametrize("page", [(1280, 900), (390, 844)], ids=["desktop", "phone"], indirect=True)
+
+
+@pytest.fixture
 def page(request, browser, url):
-    yield from visit(browser, url, *request.param)
+    yield from visit(browser, url, *getattr(request, "param", (1280, 900)))
 
 
 def visit(browser, url, width, height):
@@ -65,6 +68,7 @@ def set_years(page, value):
     return float(slider.input_value())
 
 
+@both
 def test_from_upload_to_download(page, tmp_path):
     page.set_input_files("#photo input[type=file]", str(PORTRAIT))
     wait_for_result(page)
@@ -109,6 +113,7 @@ def fits(page):
     return page.evaluate("document.documentElement.scrollWidth <= window.innerWidth + 1")
 
 
+@both
 def test_every_tab_and_nothing_wider_than_the_page(page):
     page.set_input_files("#photo input[type=file]", str(PORTRAIT))
     wait_for_result(page)
@@ -154,6 +159,7 @@ def test_side_by_side_and_the_face_alone(page):
     page.wait_for_function("document.querySelector('#result img').src.includes('face-0')", timeout=60_000)
 
 
+@both
 def test_tapping_a_face_picks_it_and_each_keeps_its_own_age(page, tmp_path):
     two = [load_photo(ROOT / f"assets/portraits/london_{k}.jpg")[:1100, :1000] for k in ("021", "031")]
     save_photo(tmp_path / "two.jpg", np.hstack(two))
@@ -178,7 +184,6 @@ def test_tapping_a_face_picks_it_and_each_keeps_its_own_age(page, tmp_path):
     page.wait_for_function("document.querySelector('#years input[type=range]').value == 20", timeout=60_000)
 
 
-@pytest.mark.parametrize("page", [(1280, 900)], ids=["desktop"], indirect=True)          # its files are no wider on a phone
 def test_the_journey_gives_three_files(page, tmp_path):
     page.set_input_files("#photo input[type=file]", str(PORTRAIT))
     wait_for_result(page)
