@@ -121,11 +121,12 @@ class Tone:
         kept = area(1 - hair, r)
         light = photo + SHADE
         self.shade = kept[:, :, None] * light / cv2.transform(light, GREY)[:, :, None]
-        self.drawn = np.repeat(1 - TONE * kept[:, :, None], 3, 2)
+        own = 1 - TONE * kept               # what `keep_tone` leaves of a change's colour
+        self.drawn = np.repeat(own[:, :, None], 3, 2)
         self.face = area(mask * (1 - hair), PLACES)
         self.around = cv2.GaussianBlur(self.face, (0, 0), FACE_BLUR) + 0.01
         self.hair = area(hair, r)
-        self.hairs = self.hair / (1 - TONE * kept)         # at the rim most of the colour that `keep_tone` leaves is the hair's
+        self.hairs = self.hair / own        # at the rim most of that is the hair's
         self.rim = self.hairs - self.hair
         grey = cv2.transform(photo, GREY)
         self.room = grey / 2 + DARK + 255 * self.hair

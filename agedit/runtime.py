@@ -219,14 +219,16 @@ class Engine:
 
     def drop_other_threads(self):
         """Free the sub-models' sessions that were opened for another number of threads."""
-        with self._lock:
-            for key in [k for k in self._sessions if isinstance(k, tuple) and k[2] != self.threads]:
-                del self._sessions[key]
+        self._keep(lambda key: key[2] == self.threads)
 
     def keep_submodels(self, candidates):
         """Free all sub-models but these (r, c): each holds 40 to 180 MB, and is opened again in 0.1 to 0.5 s."""
+        self._keep(lambda key: key[:2] in candidates)
+
+    def _keep(self, wanted):
+        """Free the sub-models whose (r, c, threads) are not `wanted`."""
         with self._lock:
-            for key in [k for k in self._sessions if isinstance(k, tuple) and k[:2] not in candidates]:
+            for key in [k for k in self._sessions if isinstance(k, tuple) and not wanted(k)]:
                 del self._sessions[key]
 
     def encode(self, crop):
