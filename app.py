@@ -16,13 +16,16 @@ import sys
 import threading
 
 from agedit import AgeEditError
+from agedit.runtime import few_heaps
+
+few_heaps()
 
 
 @contextlib.contextmanager
 def no_stubs():
     """Gradio rewrites a stub for editors beside each of its 60 components whenever it is imported: a third of the start.
 
-    It leaves out classes that have no file.
+    It leaves out classes that have no file. And for each request it imports matplotlib to set a backend, which our plots do without: 25 MB.
     """
     real = inspect.getfile
 
@@ -39,6 +42,7 @@ def no_stubs():
 
 with no_stubs():
     import gradio as gr
+    gr.utils.MatplotlibBackendMananger = contextlib.nullcontext
 
     from ui.common import BUDGETS
     from ui.page import CSS, JS, build

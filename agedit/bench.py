@@ -184,7 +184,7 @@ def _whole_edit(engine, submodel, arrays=None):
     if arrays:
         feed = {"f": prepared.f, **engine.inputs(prepared.crop, 1024)}
         measured = measure_ranges(arrays, 1024, 1.0, [feed]) if engine.precision == "i8" else None
-        network = open_submodel(generator_graph(arrays, 1024, 1.0, measured), engine.threads)
+        network = open_submodel(generator_graph(arrays, 1024, 1.0, measured), engine.threads, engine.precision)
         base = network(feed)
 
     def run():

@@ -24,7 +24,8 @@ def compare(editor, years, face=0, size=384):
     base, full = align(editor.rgb, prepared.face, size), None
     inside = cv2.resize(prepared.mask, (size, size)) > 0.5
     for r, c in reversed(weights.candidates):
-        change = editor.change(years, face, (r, c))
+        with editor.engine.passing([(r, c)]):
+            change = editor.change(years, face, (r, c))
         crop = add_change_to_crop(base, change, prepared.mask) if years else base.copy()
         full = crop if full is None else full
         shown = np.abs(crop.astype(np.int16) - full).mean(2)

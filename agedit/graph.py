@@ -7,7 +7,7 @@ from agedit.quantize import evened, whole_numbers
 from agedit.submodel import FEATURES, blocks, layers, slice_weights
 
 OPSET = 18
-SLOPE = 0.2
+SLOPE, LAYERS = 0.2, 8          # of leaky ReLUs; of the mapping network
 PIXELS = -128 / 127, 1.0        # range of a photo in int8: 0 is one of its steps, and white another
 
 
@@ -53,14 +53,25 @@ class Builder:
         return model.SerializeToString()
 
 
-def convolutions_graph(channels, edge, count, int8=False):
-    """Plain 3 x 3 convolutions in a row, the yardstick of a processor: x (1, channels, edge, edge) -> y, the same shape."""
+class InFp32(dict):
+    """Arrays that are turned to float32 one by one, as they are read: all at once they would count in the peak of memory."""
+
+    def __getitem__(self, name):
+        return np.asarray(super().__getitem__(name), np.float32)
+
+
+def convolutions_graph(channels, edge, count, int8=False, styled=False):
+    """Plain 3 x 3 convolutions in a row, the yardstick of a processor: x (1, channels, edge, edge) -> y, the same shape.
+
+    styled: between them what lies between a generator's: a leaky ReLU, and a multiplication with a `style` (1, channels, 1, 1).
+    """
     b, x, rng, shape = Builder(), "x", np.random.default_rng(0), [1, channels, edge, edge]
     for _ in range(count):
+        x = b.add("Mul", b.add("LeakyRelu", x, alpha=SLOPE), "style") if styled else x
         weight = rng.standard_normal((channels, channels, 3, 3)) / (3 * channels ** 0.5)
         x = b.convolution_int8(x, weight, np.zeros(channels), -4, 4) if int8 else b.add("Conv", x, b.constant(weight), kernel_shape=[3, 3], pads=[1] * 4)
     b.add("Identity", x, output="y")
-    return b.model({"x": shape}, "y", shape)
+    return b.model({"x": shape} | ({"style": [1, channels, 1, 1]} if styled else {}), "y", shape)
 
 
 def encoder_graph(arrays, convolutions, size):
@@ -81,7 +92,15 @@ def encoder_graph(arrays, convolutions, size):
     return b.model({"photo": [1, 3, size, size]}, "f", [1, FEATURES])
 
 
-def generator_graph(weights, r, c, ranges=None, watched=False):
+def map_features(mapping, f):
+    """f (1, 512) -> w (1, 512), both float32, by the mapping network: {`0.weight`, `0.bias`, ... `7.bias`}."""
+    for i in range(LAYERS):
+        f = f @ mapping[f"{i}.weight"].T + mapping[f"{i}.bias"]
+        f = np.maximum(f, SLOPE * f)
+    return f
+
+
+def generator_graph(weights, r, c, ranges=None, watched=False, mapped=False):
     """Bytes of G_{r,c}: `f` (1, 512), `photo_8` ... `photo_{r}` in -1..1 -> `picture` (1, 3, r, r) in about -1..1.
 
     Each block reads the photo at its own resolution (see `photo_inputs`): shrinking it is done once a photo, not once a run.
@@ -89,10 +108,11 @@ def generator_graph(weights, r, c, ranges=None, watched=False):
     weights: the full generator's arrays, as named by `network.generator`; sliced here (S28).
     ranges: {layer: (2, C), the least and most that its input's channels come to}; these layers then compute in int8 (see `quantize`).
     watched: every layer's input is an output too, by the layer's name (see `submodel.layers`).
+    mapped: the mapping network is left out, and `w` is the input instead of `f` (see `map_features`): all sub-models share it.
     """
-    arrays, b = {k: np.asarray(v, np.float32) for k, v in slice_weights(weights, r, c).items()}, Builder()
-    w = "f"
-    for i in range(8):
+    arrays, b = InFp32(slice_weights(weights, r, c)), Builder()
+    w = "w" if mapped else "f"
+    for i in range(0 if mapped else LAYERS):
         w = b.linear(w, arrays[f"mapping.{i}.weight"], arrays[f"mapping.{i}.bias"])
         w = b.add("LeakyRelu", w, alpha=SLOPE)
     twice = b.constant([1, 1, 2, 2])
@@ -152,7 +172,7 @@ def generator_graph(weights, r, c, ranges=None, watched=False):
         x = apart(x) if packed and size < r else x
     b.add("Identity", rgb, output="picture")
     photos = {f"photo_{size}": [1, 3, size, size] for size, _, _ in blocks(r, c)}
-    return b.model({"f": [1, FEATURES], **photos}, "picture", [1, 3, r, r], layers(r, c) if watched else ())
+    return b.model({"w" if mapped else "f": [1, FEATURES], **photos}, "picture", [1, 3, r, r], layers(r, c) if watched else ())
 
 
 def photo_inputs(photo):

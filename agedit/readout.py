@@ -25,9 +25,8 @@ class Readout:
     """The judges. `open_session(name)` returns an ONNX Runtime session for a file in the weights folder."""
 
     def __init__(self, open_session):
-        self._open, self._mood = open_session, None
+        self._open, self._mood, self._identity = open_session, None, None
         self._age = open_session("age_gender_faceapi.onnx")
-        self._identity = open_session("identity_dlib.onnx")
 
     def age(self, crop):
         """(age in years, probability of male in 0..1) for an aligned RGB uint8 (S, S, 3)."""
@@ -44,6 +43,7 @@ class Readout:
 
     def embed(self, crop):
         """Identity embedding, float32 (128,)."""
+        self._identity = self._identity or self._open("identity_dlib.onnx")         # 26 MB, and most moves of the slider do not ask
         return np.ravel(self._run(self._identity, judge_crop(crop, IDENTITY_CROP, 150))[0])
 
     @staticmethod

@@ -17,13 +17,13 @@ import onnxruntime as ort
 from agedit.align import FaceFinder
 from agedit.blend import Masker
 from agedit.errors import AgeEditError
-from agedit.graph import convolutions_graph, encoder_graph, generator_graph, photo_inputs
+from agedit.graph import convolutions_graph, encoder_graph, generator_graph, map_features, photo_inputs
 from agedit.quantize import widest
 from agedit.readout import Readout
 from agedit.submodel import layers
 from agedit.weights import Weights
 
-QUICKER = 0.6       # of fp32's time is what int8 may take at the most to be used
+QUICKER = 0.85, 0.8      # of fp32's time is what bf16 or f16 may take at the most to be used, and of the quicker one's, int8
 
 
 def quotas(root="/sys/fs/cgroup", own="/proc/self/cgroup"):
@@ -58,22 +58,29 @@ def usable_cores():
     return min([cores, *quotas()])
 
 
-def open_session(model, threads=None):
+def open_session(model, threads=None, often=False):
     """An ONNX Runtime session on the CPU.
 
     Args:
-        model: path or serialized bytes. threads: default all usable cores.
+        model: path or serialized bytes. threads: default all usable cores. often: keep the memory of a run for the next.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads or usable_cores()
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    options.enable_cpu_mem_arena = options.enable_mem_pattern = often
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")   # spinning slows what runs next
     if isinstance(model, (str, Path)) and not Path(model).exists():
         raise AgeEditError(f"{model} is missing; fetch the weights folder again.")
     session = ort.InferenceSession(model if isinstance(model, bytes) else str(model), options, providers=["CPUExecutionProvider"])
     session._model_bytes = None      # kept for a second try with another provider: as much memory as all weights
     return session
+
+
+def few_heaps():
+    """Two heaps for all threads, where glibc would open one for each: what one has freed another can use. To be called before there are any."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(-8, 2)         # M_ARENA_MAX
 
 
 def give_back_memory():
@@ -106,30 +113,38 @@ def openvino_core():
 
 
 @functools.lru_cache(maxsize=1)
-def quickest_precision():
-    """What OpenVINO computes sub-models in: "bf16" (ARM: "f16"), "i8" (int8) or "f32", by what plain convolutions take, once a process, in a tenth of a second.
+def precisions():
+    """What OpenVINO computes in most quickly, ("bf16", ARM: "f16", or "f32"; the same or "i8" (int8) for sub-models), by what a few layers
+    take: once a process, in a tenth of a second.
 
-    bf16 or f16 where it is quicker than fp32, for it is near to it: only with matrix units, else it takes 119 ms where fp32 takes 68 for the full
-    network. int8 where it takes QUICKER or less of fp32's time: 25 ms there. Without its instructions (VNNI) it gains little and may overflow.
+    The full network takes, with neither: 68 ms in fp32, 119 in bf16, 25 in int8; with bf16 instructions but no matrix units (Zen 5): 90, 44, 27.
+    Without its own instructions (VNNI) int8 gains little and may overflow.
     """
-    lower = openvino_core().get_property("CPU", "INFERENCE_PRECISION_HINT").get_type_name()
-    feed, least = {"x": np.ones((1, 128, 32, 32), np.float32)}, {}
-    runs = {p: open_submodel(convolutions_graph(128, 32, 3, p == "i8"), usable_cores(), p) for p in sorted({lower, "i8", "f32"})}
-    for _ in range(3):
+    lower, feed, least = half_precision(), {"x": np.ones((1, 128, 32, 32), np.float32), "style": np.ones((1, 128, 1, 1), np.float32)}, {}
+    runs = {p: open_submodel(convolutions_graph(128, 32, 3, p == "i8", styled=True), usable_cores(), p) for p in sorted({lower, "i8", "f32"})}
+    for _ in range(5):
         for p, run in runs.items():
             start = time.perf_counter()
             run(feed)
             least[p] = min(least.get(p, float("inf")), time.perf_counter() - start)
     runs.clear(), give_back_memory()
-    if least[lower] < least["f32"]:
-        return lower
-    return "i8" if least["i8"] < QUICKER * least["f32"] else "f32"
+    best = lower if least[lower] < QUICKER[0] * least["f32"] else "f32"
+    return best, "i8" if least["i8"] < QUICKER[1] * least[best] else best
 
 
-def floating(precision=None):
-    """The precision of what is not int8 beside `precision` (default: the quickest), as OpenVINO calls it."""
-    precision = precision or quickest_precision()
-    return "f32" if precision == "i8" else precision
+def floating():
+    """The quickest precision for a network that is not in int8 (see `precisions`)."""
+    return precisions()[0]
+
+
+def quickest_precision():
+    """What sub-models are computed in (see `precisions`)."""
+    return precisions()[1]
+
+
+def half_precision():
+    """"bf16" or "f16" where this processor converts to it by itself, however quick its convolutions are in it; else "f32"."""
+    return openvino_core().get_property("CPU", "INFERENCE_PRECISION_HINT").get_type_name()
 
 
 def open_submodel(model, threads, precision=None):
@@ -138,13 +153,14 @@ def open_submodel(model, threads, precision=None):
     Pictures are quickest where a pixel's channels lie side by side in memory, as those of `photo_inputs` and the result's do.
 
     Args:
-        model: serialized ONNX graph. precision: "f32", "bf16" or, of a graph with `ranges`, "i8" for OpenVINO; default: `quickest_precision`.
+        model: serialized ONNX graph. precision: "f32", "bf16" or, of a graph with `ranges`, "i8" for OpenVINO; default: `floating`. Between
+            layers in int8 values are kept in `half_precision`: a tenth quicker, 50 MB less for G_{512,1}, and the picture's error grows by 4%.
     """
     if not uses_openvino():
-        session = open_session(model, threads)
+        session = open_session(model, threads, often=True)
         return lambda feed: session.run(None, feed)[0]
     options = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "ENABLE_CPU_PINNING": False,
-               "INFERENCE_PRECISION_HINT": floating(precision)}
+               "INFERENCE_PRECISION_HINT": half_precision() if precision == "i8" else precision or floating()}
     request, lock = openvino_core().compile_model(_side_by_side(model), "CPU", options).create_infer_request(), threading.Lock()
 
     def run(feed):
@@ -174,9 +190,10 @@ def _side_by_side(model):
 
 
 def runtime_name():
-    """What a timing depends on, for the profile: 'onnxruntime 1.x CPUExecutionProvider' or 'openvino 2026.x bf16'."""
+    """What a timing depends on, for the profile: 'onnxruntime 1.x CPUExecutionProvider', 'openvino 2026.x bf16' or 'openvino 2026.x i8+bf16'."""
     if uses_openvino():
-        return f"openvino {importlib.metadata.version('openvino')} {quickest_precision()}"
+        precision = quickest_precision()
+        return f"openvino {importlib.metadata.version('openvino')} {precision}" + f"+{half_precision()}" * (precision == "i8")
     return f"onnxruntime {ort.__version__} CPUExecutionProvider"
 
 
@@ -200,17 +217,17 @@ class Engine:
             return self._sessions[key]
 
     def submodel(self, r, c):
-        """G_{r,c} as a function (see `open_submodel`); sliced and built on first use."""
-        threads = self.threads
-        return self._get((r, c, threads),
-                         lambda: open_submodel(generator_graph(
-            self.weights.part("generator"), r, c, self.weights.ranges(r, c) if self.precision == "i8" else None), threads))
+        """G_{r,c} without its mapping network as a function (see `open_submodel`) of {"w": ..., "photo_8": ..., ...}; sliced and built on first use."""
+        threads, precision = self.threads, self.precision
+        return self._get((r, c, threads), lambda: open_submodel(generator_graph(
+            self.weights.part("generator"), r, c, self.weights.ranges(r, c) if precision == "i8" else None, mapped=True), threads, precision))
 
     @property
     def precision(self):
-        """What sub-models compute in: see `quickest_precision`; "f32" where int8 would be quicker and its ranges were not measured."""
-        found = quickest_precision() if uses_openvino() else "f32"
-        return "f32" if found == "i8" and not self.weights.has_ranges else found
+        """What sub-models compute in: see `precisions`; not int8 where its ranges were not measured."""
+        if not uses_openvino():
+            return "f32"
+        return quickest_precision() if self.weights.has_ranges else floating()
 
     def use_threads(self, threads):
         """Run sub-models with this many threads from now on; sessions of another count stay until `drop_other_threads`."""
@@ -222,14 +239,24 @@ class Engine:
         self._keep(lambda key: key[2] == self.threads)
 
     def keep_submodels(self, candidates):
-        """Free all sub-models but these (r, c): each holds 40 to 180 MB, and is opened again in 0.1 to 0.5 s."""
+        """Free all sub-models but these (r, c): each holds 17 to 90 MB, and is opened again in 0.2 to 0.6 s."""
         self._keep(lambda key: key[:2] in candidates)
+
+    @contextlib.contextmanager
+    def passing(self, candidates):
+        """While this is entered these (r, c) may be opened; those that were not open before are freed at the end."""
+        before = set(self._sessions)
+        try:
+            yield
+        finally:
+            self._keep(lambda key: key in before or key[:2] not in candidates)
 
     def _keep(self, wanted):
         """Free the sub-models whose (r, c, threads) are not `wanted`."""
         with self._lock:
             for key in [k for k in self._sessions if isinstance(k, tuple) and not wanted(k)]:
                 del self._sessions[key]
+            give_back_memory()
 
     def encode(self, crop):
         """S62: f = E(x), float32 (1, 512), for an aligned RGB uint8 (S, S, 3)."""
@@ -241,7 +268,8 @@ class Engine:
 
     def generate(self, f, photos, r, c):
         """G_{r,c}(f, photo): float32 (r, r, 3) in about -1..1. photos: see `inputs`; in the strict form see `sketch`."""
-        return self.submodel(r, c)({"f": f, **photos})[0].transpose(1, 2, 0)
+        mapping = self._get("mapping", lambda: {k: np.float32(v) for k, v in self.weights.part("generator.mapping").items()})
+        return self.submodel(r, c)({"w": map_features(mapping, f), **photos})[0].transpose(1, 2, 0)
 
     @staticmethod
     def inputs(crop, r):
@@ -260,7 +288,10 @@ class Engine:
         """S61: all faces, largest first (see `align.FaceFinder.find`)."""
         finder = self._get("finder", lambda: FaceFinder(self.weights.folder))
         with self._faces:
-            return finder.find(rgb)
+            try:
+                return finder.find(rgb)
+            finally:
+                give_back_memory()
 
     def masks(self, crop, face, shape):
         """What may change in an aligned crop, and its hair: see `blend.Masker`. Two float32 (256, 256) in 0..1."""

@@ -170,11 +170,13 @@ class Selector:
         run: candidate -> does what the visitor waits for, once. clock: () -> seconds.
         times: {candidate: Times} known from a valid profile. tell: called with each entry of `tried`.
         hold: a context for each run, entered before its clock starts: a lock's wait is nobody's time.
+        passing: candidates -> a context, entered while these take turns (see `complete`).
     """
 
-    def __init__(self, order, cost, run, clock=time.perf_counter, times=None, tell=None, seed=0, hold=None):
+    def __init__(self, order, cost, run, clock=time.perf_counter, times=None, tell=None, seed=0, hold=None, passing=None):
         self.order, self.cost, self.run, self.clock = frontier(order, cost), cost, run, clock
         self.times, self.hold = dict(times or {}), hold or contextlib.nullcontext()
+        self.passing = passing or contextlib.nullcontext
         self.tell, self.random, self.tried = tell or (lambda entry: None), random.Random(seed), []
 
     def predict(self, candidate):
@@ -223,17 +225,27 @@ class Selector:
         """Time everything that `choose` could leave out or hurry over, so that every budget's answer is measured well and none only predicted.
 
         In random turns: what disturbs a device now and then is in every p90 as it is in a visit, and not in that of whoever was being timed.
+        Two at a time, a large one with a small one, for the memory that they hold; twice each, in other company.
         """
         due = self.order if any(len(self.times.get(k, Times()).runs) < QUIET for k in self.order) else self._unsettled()
         for _ in range(3):                  # another program's burst widens the spread: look again, twice at most
             fresh = {candidate: Times() for candidate in due}
-            for turn in range(-WARM_UP, QUIET):
-                for candidate in self.random.sample(due, len(due)):
-                    took = self._once(candidate)
-                    if turn >= 0:
-                        fresh[candidate].runs.append(took)
+            for shift in range(2):
+                pairs = {frozenset((k, (shift - 1 - k) % len(due))) for k in range(len(due))}
+                for pair in self.random.sample(sorted(pairs, key=min), len(pairs)):
+                    some = [due[k] for k in sorted(pair)]
+                    with self.passing(some):
+                        self._take_turns(some, fresh)
             self.times = self.times | fresh
             due = self._unsettled()
+
+    def _take_turns(self, some, fresh):
+        """Half of a candidate's QUIET runs each, after warm-up, into {candidate: Times} `fresh`."""
+        for turn in range(-WARM_UP, QUIET // 2):
+            for candidate in self.random.sample(some, len(some)):
+                took = self._once(candidate)
+                if turn >= 0:
+                    fresh[candidate].runs.append(took)
 
     def _unsettled(self):
         return [k for k in self.order if self.times[k].p90 > UNSETTLED * self.times[k].p50]

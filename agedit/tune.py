@@ -9,7 +9,7 @@ from agedit.editor import AgeEditor
 from agedit.errors import AgeEditError
 from agedit.photo import encode_photo, load_photo
 from agedit.runtime import give_back_memory
-from agedit.selector import MARGIN, Selector, Times, Watch, answer, frontier
+from agedit.selector import MARGIN, Selector, Times, Watch, answer
 from agedit.submodel import work
 from agedit.turns import Turns
 
@@ -85,20 +85,23 @@ class Tuner:
         self.notes += self._keep(before)
 
     def rest(self, budget):
-        """Let go of what timing held: the portrait, 40 MB, and the sub-models that the answer to `budget` does without."""
+        """Let go of what timing held: the portrait, 40 MB, and the sub-models that the answer to `budget` does without; its own are warm then."""
+        needed = self._needed(budget)
+        self.engine.keep_submodels(needed)
+        for candidate in reversed(needed):
+            self.time_once(candidate)
         with self.lock:
             self._editor = self._last = None
-            self.engine.keep_submodels(self._needed(budget))
             give_back_memory()
 
     def _needed(self, budget):
-        """[(r, c)]: the answer to `budget`, the best, and the smallest."""
-        found, order = self.answer(budget), frontier(self.engine.weights.order, work)
+        """[(r, c)]: the answer to `budget` while a slider moves, and the best, for when it was let go."""
+        found = self.answer(budget)
         chosen = [(found["submodel"]["r"], found["submodel"]["c"])] if found else []
-        return list(dict.fromkeys(chosen + [order[0], order[-1]]))
+        return list(dict.fromkeys(chosen + self.engine.weights.order[:1]))
 
     def _selector(self, known, tell=None):
-        return Selector(self.engine.weights.order, work, self._run, times=known, tell=tell, hold=Between(self))
+        return Selector(self.engine.weights.order, work, self._run, times=known, tell=tell, hold=Between(self), passing=self.engine.passing)
 
     def _keep(self, before):
         """Write the profile if the times differ from `before`; returns what went wrong as sentences."""
@@ -122,7 +125,7 @@ class Tuner:
             "measured": found["measured"]}
 
     def verify(self, budget):
-        """A few runs of the answer to `budget`, of the best and of the smallest: True when what the profile says still holds.
+        """A few runs of the answer to `budget` and of the best: True when what the profile says still holds.
 
         They stay loaded, so the first edit of a visitor opens nothing.
         """

@@ -136,6 +136,16 @@ def test_timing_holds_nothing_that_edits_do_without(tmp_path):
     assert tuner.time_once(small) > 0                       # and times again when asked
 
 
+def test_what_passes_is_closed_again_and_what_was_open_stays(tmp_path):
+    engine, opened = Engine(), lambda: {k[:2] for k in engine._sessions if isinstance(k, tuple)}
+    small, other = (64, 0.25), (64, 0.5)
+    engine.submodel(*small)
+    with engine.passing([small, other]):
+        engine.submodel(*other)
+        assert opened() == {small, other}
+    assert opened() == {small}
+
+
 def test_answers_allow_for_drift(engine, tmp_path):
     tuner = Tuner(engine, tmp_path)
     tuner.times = {rc: Times([10.0 + 5 * k] * 20) for k, rc in enumerate(engine.weights.candidates)}

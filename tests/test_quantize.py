@@ -7,6 +7,7 @@ from agedit import AgeEditor, load_photo
 from agedit.graph import Builder, convolutions_graph, generator_graph, photo_inputs
 from agedit.network.generator import Generator
 from agedit.quantize import evened, whole_numbers, widest
+from agedit import runtime
 from agedit.runtime import measure_ranges, open_session, open_submodel, quickest_precision, uses_openvino
 from agedit.submodel import layers
 from agedit.weights import RANGES, Weights
@@ -81,17 +82,21 @@ def test_a_range_without_zero_gets_it(least, most):
 
 @pytest.mark.skipif(not uses_openvino() or quickest_precision() != "i8", reason="int8 is not what this processor is quick in")
 @pytest.mark.parametrize("r,c", [(64, 0.25), (256, 0.25)])
-def test_openvino_computes_what_the_graph_says(engine, r, c):
-    """In whole numbers as in ONNX Runtime, but for ties that a last bit rounds the other way: nothing is rounded that the graph does not round."""
+def test_openvino_computes_what_the_graph_says(engine, r, c, monkeypatch):
+    """In whole numbers as in ONNX Runtime, but for ties that a last bit rounds the other way: beside fp32 nothing is rounded that the graph does
+    not round, and bf16 between the layers adds little."""
     arrays = engine.weights.part("generator")
     graph = generator_graph(arrays, r, c, engine.weights.ranges(r, c))
     rng = np.random.default_rng(0)
     f, photos = rng.standard_normal((1, 512)).astype(np.float32), photo_inputs(rng.uniform(-1, 1, (1, 3, r, r)).astype(np.float32))
-    session, exact, ours = open_session(graph), open_session(generator_graph(arrays, r, c)), open_submodel(graph, 2, "i8")
+    session, exact, shipped = open_session(graph), open_session(generator_graph(arrays, r, c)), open_submodel(graph, 2, "i8")
+    monkeypatch.setattr(runtime, "half_precision", lambda: "f32")
+    ours = open_submodel(graph, 2, "i8")
     for alpha in (0, 0.4):
         feed = {"f": f + np.float32(alpha) * engine.weights.age_vector, **photos}
-        expected = session.run(None, feed)[0]
-        assert np.abs(ours(feed) - expected).mean() < 0.5 * np.abs(expected - exact.run(None, feed)[0]).mean()
+        expected, truth = session.run(None, feed)[0], exact.run(None, feed)[0]
+        lost = np.abs(expected - truth).mean()
+        assert np.abs(ours(feed) - expected).mean() < 0.5 * lost and np.abs(shipped(feed) - truth).mean() < 1.2 * lost
 
 
 def test_what_ships_has_ranges_for_every_layer():

@@ -153,7 +153,7 @@ def test_completing_times_what_was_left_out():
     ran, order = [], [("a", 1), ("b", 1), ("c", 1)]
     selector = Selector(order, dict(zip(order, (30, 20, 10))).get, ran.append, clock=lambda: 0.005 * len(ran), times={order[1]: Times([5.0] * LEAST)})
     selector.complete()
-    assert all(ran.count(k) == QUIET + WARM_UP for k in order) and ran[:QUIET] != sorted(ran[:QUIET])      # in turns
+    assert all(ran.count(k) == QUIET + 2 * WARM_UP for k in order) and ran[:QUIET] != sorted(ran[:QUIET])      # in turns
     assert all(len(t.runs) == QUIET for t in selector.times.values())
     count = len(ran)
     selector.complete()

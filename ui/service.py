@@ -50,17 +50,19 @@ class Service:
     def _retune(self, budget, fresh=True, tell=None):
         found = self.tuner.choose(budget, fresh=fresh, tell=tell)
         self.tuner.complete()
+        self.tuner.rest(budget)
         self.generation += 1                # only now: what visits saw until here belongs to the old times
         return found
 
     def start(self, budget):
         """Check the profile with a few runs (the page is still opening: thrice), or make one; for a thread of its own."""
         try:
-            if not any(self.tuner.verify(budget) for _ in range(3 if self.tuner.times else 1)):
-                self.tune(budget)
             with self._tuning:
-                self.tuner.complete()       # a profile that the command line wrote may know little
-                self.tuner.rest(budget)
+                if any(self.tuner.verify(budget) for _ in range(3 if self.tuner.times else 1)):
+                    self.tuner.complete()   # a profile that the command line wrote may know little
+                    self.tuner.rest(budget)
+                else:
+                    self._retune(budget)
         except AgeEditError as error:
             self.tuner.notes.append(str(error))
 

@@ -12,6 +12,7 @@ from agedit.training.common import batch_of
 from agedit.training.data import Crops
 
 DEGREE = math.pi / 180
+ALPHA_PER_YEAR = 0.25       # scale of alpha in training; the calibrate stage corrects what is left
 SAME = 0.06                 # share of the pairs that ask for nothing
 OCCLUDED, JPEG = 0.2, 0.25  # shares of the rows with something before the face, and that went through a JPEG file
 MARGIN = 8                  # pixels that a patch's borders spoil by their padding

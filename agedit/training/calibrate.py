@@ -12,7 +12,7 @@ from agedit.runtime import Engine, measure_ranges, to_network
 from agedit.submodel import cost
 from agedit.training.data import Crops
 from agedit.training.export import write_manifest
-from agedit.training.generator import ALPHA_PER_YEAR
+from agedit.training.batches import ALPHA_PER_YEAR
 from agedit.training.losses import Perceptual
 from agedit.training.second_judge import SecondJudge
 from agedit.weights import RANGES, Weights, sha256

@@ -19,12 +19,12 @@ from agedit.network.discriminator import Discriminator
 from agedit.network.generator import Generator
 from agedit.submodel import RATIOS, SMALLEST, START, WIDTHS, kept
 from agedit.training.age_vector import load_encoder
-from agedit.training.batches import Batches, Seen, brightness, keep_tone, see, seen_of, shrink
-from agedit.training.common import (Device, Ema, batch_of, load_checkpoint, save_checkpoint, save_sheet, stop_on_signal)
+from agedit.training.batches import ALPHA_PER_YEAR, Batches, Seen, brightness, keep_tone, see, seen_of, shrink
+from agedit.training.common import Device, Ema, load_checkpoint, save_checkpoint, stop_on_signal
+from agedit.training.look import sheet, validate
 from agedit.training.losses import Judges, Perceptual, texture
 from agedit.training.optimizer import Optimizer
 
-ALPHA_PER_YEAR = 0.25       # scale of alpha in training; the calibrate stage corrects what is left
 PATCHED = {256: 72, 512: 128, 1024: 128}        # where only the top block is trained, on patches: their edge at half the resolution
 
 
@@ -48,11 +48,12 @@ class Settings:
     consistency: float = 20.0  # S29
     same_age: float = 1.0      # a sub-model's edit is judged as old as the full network's
     age: float = 0.15
-    gender: float = 0.2        # the age network still sees a man as a man, a woman as a woman
+    gender: float = 0.4        # the age network still sees a man as a man, a woman as a woman
     expression: float = 0.5    # the expression network still sees what it saw in the photo
     identity: float = 1.0
     likeness: float = 0.3      # identity distance of G(f) and G(f') to the photo that was hidden
     smooth: float = 2.0        # approximate R1 on D
+    alone: int = 150           # batches that a new D has to itself before the generator hears of it: weights that draw well fool it for long
 
 
 def widen(state, old):
@@ -101,6 +102,7 @@ class Trainer:
             self.ema.steps = 0 if grown else state["steps"]
             self.steps, self.seconds, self.started_from = state["steps"], state["seconds"], state["started_from"]
             self.largest, self.width = state["largest"], state["width"]
+        self.alone = settings.alone if state and "discriminator" not in state else 0
         self.rng = np.random.default_rng([seed, self.device.rank, self.steps])
         self.batches = Batches(data, settings.batch, settings.photos, settings.strict, self.rng, self.device.torch)
 
@@ -140,12 +142,7 @@ class Trainer:
             widen(self.generator.state_dict(), self.width)
             widen(self.ema.state, self.width)
         self.width = max(self.width, width)
-        s, b = self.settings, self.batches.draw(max(r, INPUT))
-        with torch.no_grad():                # not in bf16: a shift of f is small beside its steps
-            f = self.encoder(shrink(b["x"], INPUT))
-        shifted = f + (b["years"] * ALPHA_PER_YEAR)[:, None] * self.n
-        edge = PATCHED.get(r)
-        patch = (*(int(v) for v in self.rng.integers(0, r // 2 - edge + 1, 2)), edge) if edge else None
+        s, (b, f, shifted, patch) = self.settings, self._draw(r)
         y, new, base = self.edit(self.generator, b, f, shifted, r, width, patch)
         full = Seen(b, r, patch)
         loss_d = self._train_discriminator(full, y.detach())
@@ -185,6 +182,22 @@ class Trainer:
         self.steps += 1
         log["d"], self.largest = loss_d, max(self.largest, r)
         return log
+
+    def teach_discriminator(self, r, width=1.0):
+        """One batch for D alone; returns its loss."""
+        b, f, shifted, patch = self._draw(r)
+        with torch.no_grad():
+            y, _, _ = self.edit(self.generator, b, f, shifted, r, width, patch)
+        return self._train_discriminator(Seen(b, r, patch), y)
+
+    def _draw(self, r):
+        """A batch, its f and f', and the patch of it that is trained, None for the whole."""
+        b = self.batches.draw(max(r, INPUT))
+        with torch.no_grad():                # not in bf16: a shift of f is small beside its steps
+            f = self.encoder(shrink(b["x"], INPUT))
+        edge = PATCHED.get(r)
+        patch = (*(int(v) for v in self.rng.integers(0, r // 2 - edge + 1, 2)), edge) if edge else None
+        return b, f, f + (b["years"] * ALPHA_PER_YEAR)[:, None] * self.n, patch
 
     def _draw_submodel(self, r, width):
         narrower = [c for c in RATIOS if c <= width]
@@ -256,50 +269,6 @@ class Trainer:
         log.update({k: v.item() for k, v in terms.items()})
         return sum(terms.values()), log, years
 
-    @torch.no_grad()
-    def validate(self, r, width, rows=48):
-        """{"lpips", "pixel"} of held-out people's pictures against their targets, by the EMA weights, without augmentation."""
-        network, crops = self._averaged(), self.batches.sets[0]
-        people = [g[[0, -1]] for g in crops.people(True)][:rows]         # the first picture, and the age furthest from it
-        total = {"lpips": 0.0, "pixel": 0.0}
-        for part in [people[i:i + 16] for i in range(0, len(people), 16)]:
-            (x, mask, hair), (other, *_) = (batch_of(crops.images, [g[k] for g in part], self.device.torch) for k in (0, 1))
-            years = torch.tensor([crops.age[b] - crops.age[a] for a, b in part]).to(x)
-            x, mask, hair, other = (shrink(v, max(r, INPUT)) for v in (x, mask, hair, other))
-            b = {"x": x, "mask": mask, "hair": hair, "hidden": torch.zeros_like(years) > 0}
-            f = self.encoder(shrink(x, INPUT))
-            y, _, _ = self.edit(network, b, f, f + (years * ALPHA_PER_YEAR)[:, None] * self.n, r, width)
-            target = shrink(x + mask * keep_tone(other - x, x, mask, hair), r)
-            total["lpips"] += self.perceptual(y, target).sum().item() / len(people)
-            total["pixel"] += (y - target).abs().mean((1, 2, 3)).sum().item() / len(people)
-        return total
-
-    def _averaged(self):
-        network = Generator(self.top).to(self.device.torch, memory_format=torch.channels_last)
-        network.load_state_dict(self.ema.state)
-        return network
-
-    @torch.no_grad()
-    def sheet(self, path, r, width=1.0, years=(-20, 0, 20, 40)):
-        """Held-out people by years: the full network, then the smallest sub-model, then the strict form."""
-        network, columns, crops = self._averaged(), [], self.batches.sets[0]
-        rows = [*(g[0] for g in crops.people(True)[:5]), *crops.photos(True)[::131][:5]]
-        if not rows:
-            return
-        x, mask, hair = batch_of(crops.images, rows, self.device.torch)
-        f = self.encoder(shrink(x, INPUT))
-        for form, (q, c) in (("full", (r, width)), ("small", (SMALLEST, RATIOS[0])), ("strict", (r, width))):
-            b = {"x": x, "mask": mask, "hair": hair, "hidden": torch.full((len(x),), form == "strict", device=x.device)}
-            if form == "full":
-                columns.append(shrink(x, r))
-            for t in (years if form == "full" else (-20, 40) if form == "small" else (0, 40)):
-                shifted = f + t * ALPHA_PER_YEAR * self.n
-                y, _, _ = self.edit(network, b, f, shifted, q, c)
-                if q < r:
-                    y = shrink(x, r) + F.interpolate(y - shrink(x, q), size=(r, r), mode="bicubic")
-                columns.append(y)
-        save_sheet(path, [[picture for picture in column] for column in columns])
-
 
 def train_generator(data, run, wheel, weights, plan=((64, 0.5, 0.25), (128, 0.5, 0.6), (128, 1.0, 0.15)), steps=100000, minutes=None,
                     sheet_every=200, settings=Settings(), second=None):
@@ -325,6 +294,9 @@ def train_generator(data, run, wheel, weights, plan=((64, 0.5, 0.25), (128, 0.5,
             since = trainer.steps - entered.setdefault((r, width), trainer.steps)      # a stage's new block starts gently
             rate = settings.rate * min(1, (since + 1) / 40) * max(0.03, (1 - progress) ** 0.8)
             trainer.opt_g.rate(rate)
+            while trainer.alone and not trainer.device.agree(stopped()):
+                bar.set_postfix_str(f"D alone, {trainer.alone} batches: {trainer.teach_discriminator(r, width):.3f}")
+                trainer.alone -= 1
             log = trainer.step(r, width)
             trainer.seconds, last = trainer.seconds + time.time() - last, time.time()
             for k, v in log.items():
@@ -333,12 +305,12 @@ def train_generator(data, run, wheel, weights, plan=((64, 0.5, 0.25), (128, 0.5,
             bar.set_postfix_str(f"{r}:{width:g} " + " ".join(f"{k} {v:.3f}" for k, v in log_mean.items()))
             if trainer.steps % sheet_every == 0 and trainer.device.main:
                 trainer.save()
-                trainer.sheet(Path(run) / f"sheet_{trainer.steps:06d}.png", r, width)
-                held_out = " ".join(f"{k} {v:.4f}" for k, v in trainer.validate(r, width).items())
+                sheet(trainer, Path(run) / f"sheet_{trainer.steps:06d}.png", r, width)
+                held_out = " ".join(f"{k} {v:.4f}" for k, v in validate(trainer, r, width).items())
                 bar.write(f"step {trainer.steps}, {r}:{width:g}, held-out people: {held_out}")
         trainer.save()
         if stopped():
             raise SystemExit("stopped; the same command goes on from here")
     if trainer.device.main:
-        trainer.sheet(Path(run) / "sheet.png", r, width)
+        sheet(trainer, Path(run) / "sheet.png", r, width)
     return trainer.steps

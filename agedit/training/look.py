@@ -1,0 +1,56 @@
+"""How a generator in training is doing: figures and a sheet of people held out, by its averaged weights."""
+import torch
+import torch.nn.functional as F
+
+from agedit.network.autoencoder import INPUT
+from agedit.network.generator import Generator
+from agedit.submodel import RATIOS, SMALLEST
+from agedit.training.batches import ALPHA_PER_YEAR, keep_tone, shrink
+from agedit.training.common import batch_of, save_sheet
+
+
+@torch.no_grad()
+def validate(trainer, r, width, rows=48):
+    """{"lpips", "pixel"} of held-out people's pictures against their targets, by the EMA weights, without augmentation."""
+    network, crops = _averaged(trainer), trainer.batches.sets[0]
+    people = [g[[0, -1]] for g in crops.people(True)][:rows]         # the first picture, and the age furthest from it
+    total = {"lpips": 0.0, "pixel": 0.0}
+    for part in [people[i:i + 16] for i in range(0, len(people), 16)]:
+        (x, mask, hair), (other, *_) = (batch_of(crops.images, [g[k] for g in part], trainer.device.torch) for k in (0, 1))
+        years = torch.tensor([crops.age[b] - crops.age[a] for a, b in part]).to(x)
+        x, mask, hair, other = (shrink(v, max(r, INPUT)) for v in (x, mask, hair, other))
+        b = {"x": x, "mask": mask, "hair": hair, "hidden": torch.zeros_like(years) > 0}
+        f = trainer.encoder(shrink(x, INPUT))
+        y, _, _ = trainer.edit(network, b, f, f + (years * ALPHA_PER_YEAR)[:, None] * trainer.n, r, width)
+        target = shrink(x + mask * keep_tone(other - x, x, mask, hair), r)
+        total["lpips"] += trainer.perceptual(y, target).sum().item() / len(people)
+        total["pixel"] += (y - target).abs().mean((1, 2, 3)).sum().item() / len(people)
+    return total
+
+
+def _averaged(trainer):
+    network = Generator(trainer.top).to(trainer.device.torch, memory_format=torch.channels_last)
+    network.load_state_dict(trainer.ema.state)
+    return network
+
+
+@torch.no_grad()
+def sheet(trainer, path, r, width=1.0, years=(-20, 0, 20, 40)):
+    """Held-out people by years: the full network, then the smallest sub-model, then the strict form."""
+    network, columns, crops = _averaged(trainer), [], trainer.batches.sets[0]
+    rows = [*(g[0] for g in crops.people(True)[:5]), *crops.photos(True)[::131][:5]]
+    if not rows:
+        return
+    x, mask, hair = batch_of(crops.images, rows, trainer.device.torch)
+    f = trainer.encoder(shrink(x, INPUT))
+    for form, (q, c) in (("full", (r, width)), ("small", (SMALLEST, RATIOS[0])), ("strict", (r, width))):
+        b = {"x": x, "mask": mask, "hair": hair, "hidden": torch.full((len(x),), form == "strict", device=x.device)}
+        if form == "full":
+            columns.append(shrink(x, r))
+        for t in (years if form == "full" else (-20, 40) if form == "small" else (0, 40)):
+            shifted = f + t * ALPHA_PER_YEAR * trainer.n
+            y, _, _ = trainer.edit(network, b, f, shifted, q, c)
+            if q < r:
+                y = shrink(x, r) + F.interpolate(y - shrink(x, q), size=(r, r), mode="bicubic")
+            columns.append(y)
+    save_sheet(path, [[picture for picture in column] for column in columns])
