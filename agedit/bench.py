@@ -2,17 +2,13 @@
 
 Absolute times change with what else the machine does; ratios of interleaved runs do not, so they are what is reported.
 """
-import os
-import socket
-import subprocess
-import sys
 import tempfile
 import time
-import urllib.request
 
 import numpy as np
 
 from agedit.bench_choice import by_faces, by_visitors, choosing, promise
+from agedit.bench_page import light
 from agedit.blend import add_change, add_change_to_crop
 from agedit.editor import AgeEditor
 from agedit.graph import Builder, convolutions_graph, generator_graph, photo_inputs
@@ -26,7 +22,6 @@ from agedit.tune import REFERENCE, SHOWN, Tuner
 YARDSTICK = (128, 64, 8)          # channels, edge in pixels, convolutions in a row
 SHAPES = ((128, 1.0), (128, 0.25), (256, 1.0), (256, 0.25), (512, 1.0), (512, 0.25), (1024, 1.0), (1024, 0.25))
 RUNS = 9
-ROOT = REFERENCE.parents[2]
 # What is wanted: shares of the yardstick's rate, times of c = 1 over c = 1/4, and other bounds.
 SHARES = {(128, 1.0): 0.85, (256, 1.0): 0.80, (1024, 1.0): 0.60, (256, 0.25): 0.50, (1024, 0.25): 0.30}
 NARROW = {256: 7.0, 512: 5.0, 1024: 5.0}
@@ -285,48 +280,3 @@ def growth(engine, megapixels=(0.3, 1, 3, 12, 50)):
         edits = [editor.edit(10 + k, submodel=submodel).ms for k in range(4)][1:]
         rows.append({"megapixels": mega, **{k: round(float(np.median([e[k] for e in edits])), 2) for k in edits[0]}})
     return rows
-
-
-def light():
-    """A fresh process: seconds to load and warm up as the page does at its start, then to the first edit after a photo
-    arrives; peak memory, the page's own packages among it; whether torch came along.
-
-    "page_s": from `python app.py` to the page's first answer, where the page is beside this package.
-    """
-    code = ("import sys, time; start = time.perf_counter(); from agedit import AgeEditor, load_photo; from agedit.tune import Tuner; e = AgeEditor(); "
-            "exec('import app' if sys.argv[2] else ''); t = Tuner(e.engine); t.time_once(e.submodel); t.rest(150); loaded = time.perf_counter(); e.set_photo(load_photo(sys.argv[1])); e.edit(20); "
-            "done = time.perf_counter(); [e.edit(20 + k).years for k in range(5)]; peak = float('nan')\n"
-            "try:\n import resource; peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 if sys.platform == 'darwin' else 1024)\n"
-            "except ImportError: pass\n"
-            "print(loaded - start, done - loaded, peak / (1024 * 1024 if sys.platform == 'darwin' else 1), 'torch' in sys.modules)")
-    out = subprocess.run([sys.executable, "-c", code, str(REFERENCE), "app" * (ROOT / "app.py").exists()], capture_output=True, text=True, check=True,
-                         cwd=ROOT).stdout.split()
-    return {"load_s": round(float(out[0]), 2), "first_edit_s": round(float(out[1]), 2), "peak_memory_mb": round(float(out[2])) if out[2] != "nan" else None,
-            "torch": out[3] == "True", "page_s": page() if (ROOT / "app.py").exists() else None}
-
-
-def page(timeout=60):
-    """Seconds from `python app.py`, with a valid profile, to the first answer of the page, or None."""
-    with tempfile.TemporaryDirectory(prefix="agedit-") as folder:
-        env = os.environ | {"AGEDIT_PROFILES": folder}
-        subprocess.run([sys.executable, "-m", "agedit", "tune", "--budget", "150"], cwd=ROOT, env=env, capture_output=True, check=True)
-        return _first_answer(env, timeout)
-
-
-def _first_answer(env, timeout):
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=env | {"GRADIO_SERVER_PORT": str(port)},
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        while time.perf_counter() - start < timeout and process.poll() is None:
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5):
-                    return round(time.perf_counter() - start, 2)
-            except OSError:
-                time.sleep(0.05)
-    finally:
-        process.terminate()
-        process.wait(20)

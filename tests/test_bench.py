@@ -67,7 +67,7 @@ def test_the_table_says_what_is_met(tmp_path):
     part = {"yardstick_gflops": 100, "submodels": [{"r": 128, "c": 1.0, "p50_ms": 5, "gmacs": 3, "share": 0.5}], "narrow": {"256": 8}}
     data = {"runtime": "some 1.0", "threads": 2, "networks": {"precisions": {"f32": part}, "extract_ms": {"128:1": 80}, "open_ms": {"128:1": 400}}, "lowered": None,
             "moves": {"ms": 20.0, "share": 0.99, "switch_ratio": 1.0, "read_ms": 3.0},
-            "light": {"page_s": 2.0, "first_edit_s": 0.5, "peak_memory_mb": 300, "torch": False},
+            "light": {"page_s": 2.0, "first_edit_s": 0.5, "peak_memory_mb": 300, "first_start_memory_mb": 400, "torch": False},
             "choosing": {"budgets": 40, "best": 0.9, "within_noise": 0.1, "noise": 0.05, "answer_ms": 0.1, "verify_s": 1, "threads": 2, "drift": 1.0, "attempts": 1, "seconds": 1, "share_of_exhaustive": 0.1},
             "promise": [{"budget_ms": 20, "submodel": [64, 0.25], "edits": 300, "p50_ms": 10, "p90_ms": 30, "p90_share": 1.5, "within_125": 0.8, "told": 0.1}],
             "by_size": [], "by_faces": [], "by_visitors": []}
