@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 WARM_UP = 3          # runs that are not counted: the first compiles and allocates
 LEAST, MOST = 15, 40  # counted runs of a candidate
 QUIET = 40           # the same in a quiet moment
+ROUNDS = 5           # that they are spread over
 UNSETTLED = 1.3      # p90 over p50 from here on was not a quiet moment
 NEAR = 0.12          # a p90 this close to the budget asks for all runs
 FAR = 1.6            # predicted over this many budgets: not worth a run
@@ -225,12 +226,12 @@ class Selector:
         """Time everything that `choose` could leave out or hurry over, so that every budget's answer is measured well and none only predicted.
 
         In random turns: what disturbs a device now and then is in every p90 as it is in a visit, and not in that of whoever was being timed.
-        Two at a time, a large one with a small one, for the memory that they hold; twice each, in other company.
+        Two at a time, a large one with a small one, for the memory that they hold, ROUNDS times: a device has states that last for seconds.
         """
         due = self.order if any(len(self.times.get(k, Times()).runs) < QUIET for k in self.order) else self._unsettled()
         for _ in range(3):                  # another program's burst widens the spread: look again, twice at most
             fresh = {candidate: Times() for candidate in due}
-            for shift in range(2):
+            for shift in range(ROUNDS):
                 pairs = {frozenset((k, (shift - 1 - k) % len(due))) for k in range(len(due))}
                 for pair in self.random.sample(sorted(pairs, key=min), len(pairs)):
                     some = [due[k] for k in sorted(pair)]
@@ -240,8 +241,8 @@ class Selector:
             due = self._unsettled()
 
     def _take_turns(self, some, fresh):
-        """Half of a candidate's QUIET runs each, after warm-up, into {candidate: Times} `fresh`."""
-        for turn in range(-WARM_UP, QUIET // 2):
+        """A round's share of the QUIET runs for each candidate, after warm-up, into {candidate: Times} `fresh`."""
+        for turn in range(-WARM_UP, QUIET // ROUNDS):
             for candidate in self.random.sample(some, len(some)):
                 took = self._once(candidate)
                 if turn >= 0:

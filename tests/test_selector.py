@@ -3,7 +3,7 @@ import random
 
 import pytest
 
-from agedit.selector import LEAST, QUIET, WARM_UP, Selector, Times, Watch, answer, frontier, percentile
+from agedit.selector import LEAST, QUIET, ROUNDS, WARM_UP, Selector, Times, Watch, answer, frontier, percentile
 
 COST = {(64, 0.25): 0.2e9, (64, 1.0): 3.4e9, (128, 0.25): 0.34e9, (128, 0.5): 1.3e9, (128, 0.75): 3.0e9, (128, 1.0): 5.3e9}
 ORDER = [(128, 1.0), (128, 0.75), (64, 1.0), (128, 0.5), (128, 0.25), (64, 0.25)]     # (64, 1) is dominated
@@ -153,7 +153,7 @@ def test_completing_times_what_was_left_out():
     ran, order = [], [("a", 1), ("b", 1), ("c", 1)]
     selector = Selector(order, dict(zip(order, (30, 20, 10))).get, ran.append, clock=lambda: 0.005 * len(ran), times={order[1]: Times([5.0] * LEAST)})
     selector.complete()
-    assert all(ran.count(k) == QUIET + 2 * WARM_UP for k in order) and ran[:QUIET] != sorted(ran[:QUIET])      # in turns
+    assert all(ran.count(k) == QUIET + ROUNDS * WARM_UP for k in order) and ran[:QUIET] != sorted(ran[:QUIET])      # in turns
     assert all(len(t.runs) == QUIET for t in selector.times.values())
     count = len(ran)
     selector.complete()
