@@ -25,7 +25,7 @@ few_heaps()
 def no_stubs():
     """Gradio rewrites a stub for editors beside each of its 60 components whenever it is imported: a third of the start.
 
-    It leaves out classes that have no file. And for each request it imports matplotlib to set a backend, which our plots do without: 25 MB.
+    It leaves out classes that have no file.
     """
     real = inspect.getfile
 
@@ -42,7 +42,7 @@ def no_stubs():
 
 with no_stubs():
     import gradio as gr
-    gr.utils.MatplotlibBackendMananger = contextlib.nullcontext
+    gr.utils.MatplotlibBackendMananger = contextlib.nullcontext        # it imports matplotlib at each request, for a backend that our plots do without
 
     from ui.common import BUDGETS
     from ui.page import CSS, JS, build

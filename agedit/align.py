@@ -90,7 +90,7 @@ class FaceFinder:
         path = Path(models) / "face_detection_yunet.onnx"
         if not path.exists():
             raise AgeEditError(f"The face detector is missing at {path}; fetch the weights folder again.")
-        self.detector = str(path)
+        self.detector_model = str(path)
         self.mesh = mediapipe_solutions().face_mesh.FaceMesh(static_image_mode=True, max_num_faces=1, refine_landmarks=True,
                                                     min_detection_confidence=0.3)
 
@@ -117,7 +117,7 @@ class FaceFinder:
         scale = min(1.0, limit / max(height, width))
         small = cv2.resize(rgb, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=cv2.INTER_AREA)
         # opened anew each time, in 5 ms: what it has computed in stays allocated, 44 MB for 640 pixels
-        detector = cv2.FaceDetectorYN.create(self.detector, "", (small.shape[1], small.shape[0]), 0.7, 0.3, 50)
+        detector = cv2.FaceDetectorYN.create(self.detector_model, "", (small.shape[1], small.shape[0]), 0.7, 0.3, 50)
         found = detector.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))[1]
         return np.zeros((0, 15)) if found is None else found / scale
 

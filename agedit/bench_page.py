@@ -12,12 +12,13 @@ from pathlib import Path
 
 from agedit import profile
 from agedit.errors import AgeEditError
-from agedit.selector import QUIET
+from agedit.selector import QUIET, frontier
+from agedit.submodel import work
 from agedit.tune import REFERENCE
+from agedit.weights import Weights
 
 ROOT = REFERENCE.parents[2]
 EDITS = (30, -20, 10)             # years
-LEAST_TIMED = 4                   # sub-models in a profile that is being written for the last time
 
 
 def light():
@@ -80,12 +81,12 @@ def _running(profiles, timeout=60):
 
 def _wait_for_profile(folder, timeout=300):
     """Until everything in the profile was timed as often as in a quiet moment, and what timing held was let go."""
-    end = time.perf_counter() + timeout
+    end, due = time.perf_counter() + timeout, frontier(Weights().order, work)
     while time.perf_counter() < end:
         for path in Path(folder).glob("*.json"):
             with contextlib.suppress(AgeEditError):
-                runs = [len(t.runs) for t in profile.load(path)["times"].values()]
-                if len(runs) >= LEAST_TIMED and min(runs) >= QUIET:
+                times = profile.load(path)["times"]
+                if all(k in times and len(times[k].runs) >= QUIET for k in due):
                     time.sleep(5)
                     return
         time.sleep(0.5)
@@ -107,6 +108,7 @@ def _edit(address, photo, years):
     mark = "agedit-bench"
     body = (f'--{mark}\r\nContent-Disposition: form-data; name="files"; filename="{photo.name}"\r\nContent-Type: image/jpeg\r\n\r\n'.encode()
             + photo.read_bytes() + f"\r\n--{mark}--\r\n".encode())
+
     def ask(path, data, kind):
         return urllib.request.urlopen(urllib.request.Request(address + path, data, {"Content-Type": kind}), timeout=60)
     with ask("/upload", body, f"multipart/form-data; boundary={mark}") as answer:

@@ -23,7 +23,7 @@ from agedit.readout import Readout
 from agedit.submodel import layers
 from agedit.weights import Weights
 
-QUICKER = 0.85, 0.8      # of fp32's time is what bf16 or f16 may take at the most to be used, and of the quicker one's, int8
+HALF, INT8 = 0.85, 0.8      # of fp32's time is what bf16 or f16 may take at the most to be used, and of the quicker one's, int8
 
 
 def quotas(root="/sys/fs/cgroup", own="/proc/self/cgroup"):
@@ -84,7 +84,7 @@ def few_heaps():
 
 
 def give_back_memory():
-    """To the system what building a graph left behind: glibc keeps over 100 MB of it. Does nothing elsewhere."""
+    """To the system what was freed: after building a graph glibc keeps over 100 MB of it. Does nothing elsewhere."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 
@@ -128,8 +128,8 @@ def precisions():
             run(feed)
             least[p] = min(least.get(p, float("inf")), time.perf_counter() - start)
     runs.clear(), give_back_memory()
-    best = lower if least[lower] < QUICKER[0] * least["f32"] else "f32"
-    return best, "i8" if least["i8"] < QUICKER[1] * least[best] else best
+    best = lower if least[lower] < HALF * least["f32"] else "f32"
+    return best, "i8" if least["i8"] < INT8 * least[best] else best
 
 
 def floating():
@@ -216,6 +216,10 @@ class Engine:
                 give_back_memory()
             return self._sessions[key]
 
+    def _part(self, prefix):
+        """A small part of the weights in float32, kept (see `Weights.part`)."""
+        return self._get(prefix, lambda: {k: np.asarray(v, np.float32) for k, v in self.weights.part(prefix).items()})
+
     def submodel(self, r, c):
         """G_{r,c} without its mapping network as a function (see `open_submodel`) of {"w": ..., "photo_8": ..., ...}; sliced and built on first use."""
         threads, precision = self.threads, self.precision
@@ -245,7 +249,8 @@ class Engine:
     @contextlib.contextmanager
     def passing(self, candidates):
         """While this is entered these (r, c) may be opened; those that were not open before are freed at the end."""
-        before = set(self._sessions)
+        with self._lock:
+            before = set(self._sessions)
         try:
             yield
         finally:
@@ -268,8 +273,7 @@ class Engine:
 
     def generate(self, f, photos, r, c):
         """G_{r,c}(f, photo): float32 (r, r, 3) in about -1..1. photos: see `inputs`; in the strict form see `sketch`."""
-        mapping = self._get("mapping", lambda: {k: np.float32(v) for k, v in self.weights.part("generator.mapping").items()})
-        return self.submodel(r, c)({"w": map_features(mapping, f), **photos})[0].transpose(1, 2, 0)
+        return self.submodel(r, c)({"w": map_features(self._part("generator.mapping"), f), **photos})[0].transpose(1, 2, 0)
 
     @staticmethod
     def inputs(crop, r):
@@ -278,7 +282,7 @@ class Engine:
 
     def sketch(self, f, r):
         """What G_{r,c} reads instead of a photo in the strict form: the 32 px picture that f (1, 512), unshifted, gives; as `inputs`."""
-        part = self._get("sketch", lambda: {k: np.asarray(v, np.float32) for k, v in self.weights.part("sketch").items()})
+        part = self._part("sketch")
         small = (part["weight"] @ f[0] + part["bias"]).reshape(3, -1)
         edge = int(round(small.shape[1] ** 0.5))
         picture = cv2.resize(small.reshape(3, edge, edge).transpose(1, 2, 0), (r, r), interpolation=cv2.INTER_CUBIC)

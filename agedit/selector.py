@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 WARM_UP = 3          # runs that are not counted: the first compiles and allocates
 LEAST, MOST = 15, 40  # counted runs of a candidate
 QUIET = 40           # the same in a quiet moment
-ROUNDS = 5           # that they are spread over
+ROUNDS = 5           # that they are spread over, in equal parts
 UNSETTLED = 1.3      # p90 over p50 from here on was not a quiet moment
 NEAR = 0.12          # a p90 this close to the budget asks for all runs
 FAR = 1.6            # predicted over this many budgets: not worth a run

@@ -3,11 +3,10 @@ import numpy as np
 import pytest
 import torch
 
-from agedit import AgeEditor, load_photo
+from agedit import AgeEditor, load_photo, runtime
 from agedit.graph import Builder, convolutions_graph, generator_graph, photo_inputs
 from agedit.network.generator import Generator
 from agedit.quantize import evened, whole_numbers, widest
-from agedit import runtime
 from agedit.runtime import measure_ranges, open_session, open_submodel, quickest_precision, uses_openvino
 from agedit.submodel import layers
 from agedit.weights import RANGES, Weights

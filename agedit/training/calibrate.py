@@ -10,9 +10,9 @@ from tqdm import tqdm
 from agedit.blend import Tone, add_change_to_crop
 from agedit.runtime import Engine, measure_ranges, to_network
 from agedit.submodel import cost
+from agedit.training.batches import ALPHA_PER_YEAR
 from agedit.training.data import Crops
 from agedit.training.export import write_manifest
-from agedit.training.batches import ALPHA_PER_YEAR
 from agedit.training.losses import Perceptual
 from agedit.training.second_judge import SecondJudge
 from agedit.weights import RANGES, Weights, sha256

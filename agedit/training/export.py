@@ -12,8 +12,8 @@ from agedit.network.autoencoder import CONVOLUTIONS, INPUT, Autoencoder
 from agedit.network.generator import Generator
 from agedit.submodel import SMALLEST, candidates
 from agedit.training.age_vector import load_encoder
-from agedit.training.common import load_checkpoint, save_checkpoint
 from agedit.training.batches import ALPHA_PER_YEAR
+from agedit.training.common import load_checkpoint, save_checkpoint
 from agedit.weights import NETWORKS, SCHEMA, sha256
 
 THIRD_PARTY = ("age_gender_faceapi.onnx", "expression_faceapi.onnx", "face_detection_yunet.onnx", "hair_segmentation_mobile.tflite",
