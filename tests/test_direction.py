@@ -4,7 +4,7 @@ import pytest
 
 from agedit import AgeEditError
 from agedit.readout import EXPRESSION, expression
-from agedit.training.direction import MEASURES, UNIT, fit_direction
+from agedit.training.direction import FREED, GREY, MEASURES, OLDER, UNIT, fit_direction
 
 
 class World:
@@ -24,11 +24,14 @@ class World:
 def test_age_is_freed_from_what_moved_with_it():
     start = np.zeros(12)
     start[[0, 1, 2]] = 1, 0.4, -0.5                  # older, more male, the mouth's corners higher
-    direction, before, after = fit_direction(World(), start, people=60)
+    direction, grey, before, after = fit_direction(World(), start, people=60)
     assert abs(before[1:3] / UNIT[1:3]).min() > 1
-    assert (abs(after[1:] / UNIT[1:]) < 0.1 * after[0] / UNIT[0]).all()
+    assert (abs(after[FREED] / UNIT[FREED]) < 0.1 * after[0] / UNIT[0]).all()
     step = World()(np.zeros((1, 12)), direction) / UNIT
     assert step[0] == pytest.approx(before[0] / UNIT[0] / 7, rel=0.05)          # as many years a step as before
+    older = World()(np.zeros((1, 12)), OLDER * (direction + grey)) / UNIT
+    assert older[-2:] == pytest.approx(GREY, abs=0.1)                                # hair turns grey, and nothing else
+    assert abs(older[FREED] - OLDER * step[FREED]).max() < 0.1
 
 
 def test_a_teacher_without_age_is_refused():

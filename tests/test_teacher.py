@@ -40,19 +40,19 @@ def draw(monkeypatch, tmp_path):
 
 def test_a_share_of_the_people_is_neutral(draw):
     rows, bases, _ = draw(8, neutral=0.5)
-    assert len(rows) == 40 and len({row["person"] for row in rows}) == 8
+    assert len(rows) == 48 and len({row["person"] for row in rows}) == 8
     assert (bases[1::2] > 158).all() and (bases[::2] < 158).any()
 
 
 def test_without_a_share_nobody_is_drawn_twice_and_a_run_goes_on(draw):
     _, bases, drawn = draw(3)
-    assert drawn == 15
+    assert drawn == 18
     rows, more, drawn = draw(5)
-    assert drawn == 10 and len(rows) == 25 and (more[:3] == bases).all()
+    assert drawn == 12 and len(rows) == 30 and (more[:3] == bases).all()
     assert (draw(5, "again")[1] == more).all()
 
 
 def test_where_nobody_is_neutral_anybody_will_do(draw, monkeypatch):
     monkeypatch.setattr(teacher, "Calm", lambda weights: lambda picture: False)
     rows, _, drawn = draw(1, neutral=1.0)
-    assert len(rows) == 5 and drawn == teacher.TRIES + 4
+    assert len(rows) == 6 and drawn == teacher.TRIES + 5

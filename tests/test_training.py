@@ -21,7 +21,8 @@ from agedit.training.autoencoder import train_autoencoder
 from agedit.training.age_vector import load_encoder, train_age_vector
 from agedit.training.cli import stages
 from agedit.training.common import batch_of
-from agedit.training.data import Crops, is_held_out, prepare
+from agedit.align import FaceFinder, align
+from agedit.training.data import Crops, in_register, is_held_out, prepare
 from agedit.training.export import THIRD_PARTY, average, export, unpack
 from agedit.training.generator import ALPHA_PER_YEAR, Settings, Trainer, train_generator
 from agedit.training.losses import Perceptual
@@ -82,6 +83,22 @@ def test_prepared_crops(data):
     assert set(crops.gender) <= {0, 1}
     people = crops.people()
     assert people and all(len(g) == 2 and len(set(crops.person[g])) == 1 for g in people)
+
+
+def test_two_ages_are_brought_into_register():
+    photo = load_photo(PORTRAITS[0])
+    first = align(photo, FaceFinder().find(photo)[0], 512)
+    y, x = np.mgrid[:512, :512].astype(np.float32)
+    bend = lambda v: cv2.remap(v, x + 5 * np.sin(y / 60), y + 6 * np.cos(x / 70), cv2.INTER_CUBIC)
+    folded = first.copy()
+    cv2.line(folded, (200, 130), (312, 130), (90, 60, 50), 2)           # a fold on the forehead, at the older age alone
+    face = np.s_[130:460, 130:380]
+    apart = lambda a, b: np.abs(a[face].astype(int) - b[face]).mean()
+    moved = bend(folded)
+    assert apart(in_register(moved, first), folded) < 0.5 * apart(moved, folded)          # nose, brows and mouth are back in place
+    depth = lambda v: v[125:136, 220:290].astype(int).min(0).mean() - v[115:120, 220:290].mean()
+    assert depth(in_register(moved, first)) < 0.7 * depth(folded) < -50                    # and the fold is still there
+    np.testing.assert_array_equal(in_register(first, first), first)
 
 
 def test_all_stages_then_an_edit(data, wheel, tmp_path):

@@ -62,14 +62,14 @@ def direction(wheel, start, out, people, weights):
 @click.option("--wheel", required=True, type=EXISTING, help="The random-face==2021.7.21.1 wheel.")
 @click.option("--direction", required=True, metavar="NPZ", type=EXISTING, help="What `direction` wrote, or any age_nogender: a vector (512,) in W, + is older.")
 @click.option("--out", required=True, help="Folder for the pictures and pairs.csv.")
-@click.option("--people", default=3000, show_default=True, help="Five pictures each.")
+@click.option("--people", default=3000, show_default=True, help="Six pictures each.")
 @click.option("--seed", default=1, show_default=True)
 @click.option("--size", default=384, show_default=True, type=click.IntRange(64, 1024), help="Pixels of a picture; half as many again as those of its face.")
 @click.option("--neutral", default=0.5, show_default=True, type=click.FloatRange(0, 1),
               help="Share of the people whose face must be neutral; left alone, three of four smile.")
 @weights
 def teacher(wheel, direction, out, people, seed, size, neutral, weights):
-    """Draw invented people at five ages each, to learn from."""
+    """Draw invented people at six ages each, to learn from."""
     from agedit.training.teacher import draw_pairs
     draw_pairs(wheel, direction, out, people, seed, size, neutral, weights)
 

@@ -18,7 +18,7 @@ from agedit.readout import EXPRESSIONS, Readout
 from agedit.runtime import floating, open_session, openvino_core
 
 FIRST_AGED_LAYER = 6      # of 23 modulated layers; earlier ones move pose, head shape and glasses
-STEPS = ((-3.5, -1.8), (-1.8, -0.7), (1.0, 2.6), (2.6, 4.8))   # ranges of beta beside the person's own 0
+STEPS = ((-3.5, -1.8), (-1.8, -0.7), (1.0, 2.6), (2.6, 4.8), (4.8, 7.5))   # ranges of beta beside the person's own 0
 TRIES = 40                # people who are drawn until one's face is neutral; one in five is, and after this many any will do
 
 
@@ -89,14 +89,16 @@ class Calm:
 
 
 def draw_pairs(wheel, direction, out, people, seed=1, size=384, neutral=0.0, weights=None):
-    """Write `people` x 5 pictures (beta 0 and one of each range in STEPS) and `pairs.csv`; resumes.
+    """Write `people` x 6 pictures (beta 0 and one of each range in STEPS) and `pairs.csv`; resumes.
 
-    direction: .npz with `age_nogender`, a unit vector (512,), + is older. size: edge in pixels. neutral: share of the people whose
+    direction: .npz with `age_nogender` (512,), + is older, and, where it has one, `grey` (512,), added on the older half. size: edge in pixels. neutral: share of the people whose
     face must be neutral (three of four of the teacher's smile); `weights` is the folder with the network that says so.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    aged = np.load(direction)["age_nogender"].astype(np.float32)
+    found = np.load(direction)
+    aged = found["age_nogender"].astype(np.float32)
+    grey = found["grey"].astype(np.float32) if "grey" in found else 0 * aged
     table = out / "pairs.csv"
     done = set()
     if table.exists():
@@ -118,7 +120,7 @@ def draw_pairs(wheel, direction, out, people, seed=1, size=384, neutral=0.0, wei
                     break
             rows = []
             for k, beta in enumerate([0.0] + [rng.uniform(*s) for s in STEPS]):
-                picture = teacher.draw(w, beta * aged) if k else base
+                picture = teacher.draw(w, beta * aged + max(beta, 0) * grey) if k else base
                 picture = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
                 name = f"{person}_{k}.jpg"
                 cv2.imwrite(str(out / name), picture[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
