@@ -18,6 +18,7 @@ OVAL = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379
 LIPS = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185)          # their outer outline
 EYES = ((33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246),                      # between the lids
         (362, 382, 381, 380, 374, 373, 390, 249, 263, 466, 388, 387, 386, 385, 384, 398))
+NOSE = (168, 122, 351, 188, 412, 174, 399, 198, 420, 131, 360, 48, 278, 64, 294, 98, 327, 2)               # on it; its hull is the nose
 IRISES = ((468, 469, 470, 471, 472), (473, 474, 475, 476, 477))                                             # centre, then rim
 MOST_FACES = 20                   # of one photo, the largest: a crowd must not keep everybody else waiting
 MIN_FRAME, MAX_YAW = 64, 60       # pixels of the photo across the template; degrees

@@ -58,7 +58,7 @@ def test_nothing_outside_the_mask_moves(editor, portrait):
     assert not changed[:20].any() and not changed[:, :20].any()
 
 
-def test_lips_and_irises_stay_the_photos_own(editor, portrait):
+def test_lips_irises_and_nose_stay_the_photos_own(editor, portrait):
     face = editor.faces[0]
     apart = np.abs(editor.edit(40).picture.astype(int) - portrait).max(2)
     around = lambda p, r: apart[int(p[1]) - r:int(p[1]) + r + 1, int(p[0]) - r:int(p[0]) + r + 1].mean()
@@ -69,6 +69,8 @@ def test_lips_and_irises_stay_the_photos_own(editor, portrait):
     assert own.shape == (256, 256) and 0 <= own.min() and own.max() < 1 and 0.01 < (own > 0.5).mean() < 0.05
     lips = cv2.transform(face.points[None, [0, 17]], face.matrix)[0].mean(0) * 256
     assert own[int(lips[1]), int(lips[0])] > 0.7 and own[128 - 60, 128] == 0
+    nose, cheek = (cv2.transform(face.points[None, [k]], face.matrix)[0, 0] * 256 for k in (4, 50))
+    assert own[int(nose[1]), int(nose[0])] > 0.65 and own[int(cheek[1]), int(cheek[0])] < 0.02
 
 
 def test_output_keeps_the_photos_own_resolution_and_the_photo_itself(editor, portrait):

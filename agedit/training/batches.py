@@ -121,7 +121,7 @@ class Batches:
         soft = torch.tensor(rng.random((n, 1, 1, 1)) < 0.25, device=x.device)
         blurred = F.interpolate(F.avg_pool2d(x, 2), scale_factor=2, mode="bilinear")
         grain = torch.randn_like(x) * draw(-0.05, 0.05).clamp_min(0)
-        degraded = torch.where(soft, blurred, x) + grain
+        degraded = torch.where(soft, blurred, self._marked(x, draw)) + grain
         for i in np.flatnonzero(rng.random(n) < JPEG):
             picture = ((degraded[i].clamp(-1, 1) + 1) * 127.5 + 0.5).byte().permute(1, 2, 0).cpu().numpy()
             coded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(40, 90))])[1]
@@ -131,6 +131,26 @@ class Batches:
         lasting = dict(memory_format=torch.channels_last)
         return (degraded.clamp(-1, 1).contiguous(**lasting), target.clamp(-1, 1).contiguous(**lasting),
                 mask.contiguous(**lasting), hair.contiguous(**lasting))
+
+    def _marked(self, x, draw):
+        """The photo as real skin and real lenses have it, which the teacher's is not: spots, uneven light, sharpened, with more contrast.
+
+        None of it is a sign of age: what was there before must not be drawn stronger.
+        """
+        n, s = len(x), x.shape[-1]
+        light = x + 1
+        for cells, most in ((s // 16, 0.04), (s // 6, 0.04), (s // 3, 0.04)):        # patches, freckles, pores
+            noise = torch.randn(n, 1, cells, cells, device=x.device) * draw(-most, most).clamp_min(0)
+            light = light * F.interpolate(noise, size=(s, s), mode="bicubic").exp()
+        count = self.rng.integers(0, 6, n)                                              # moles and blemishes
+        for i in np.flatnonzero(self.rng.random(n) < 0.4):
+            v, u = torch.meshgrid(*(torch.linspace(-1, 1, s, device=x.device),) * 2, indexing="ij")
+            for _ in range(count[i]):
+                a, b, size, depth = self.rng.uniform(-0.5, 0.5), self.rng.uniform(-0.4, 0.7), self.rng.uniform(0.006, 0.03), self.rng.uniform(-0.4, 0.15)
+                light[i] = light[i] * (1 + depth * torch.exp(-((u - a) ** 2 + (v - b) ** 2) / size ** 2))
+        wide = F.interpolate(F.avg_pool2d(light, 4), size=(s, s), mode="bilinear")
+        light = light + (light - wide) * draw(-0.5, 0.6).clamp_min(0)                   # sharpened, as phones and studios do
+        return (light.clamp(0, 2) / 2) ** draw(-0.25, 0.25).exp() * 2 - 1
 
     def _occlude(self, x, target, hair, draw):
         """In some rows a hand, a scarf, a phone: an ellipse with a magnified piece of another row's picture, the same at both ages."""
