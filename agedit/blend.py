@@ -10,6 +10,7 @@ from agedit.errors import AgeEditError
 MASK_SIZE, HAIR_SIZE = 256, 160
 TONE, BRIGHTNESS = 0.9, 0.95         # share of a change's colour outside the hair, and of the whole face's brightness, that is taken back
 PLACES, FACE_BLUR, PLACE_BLUR = 32, 3.2, 1.2          # cells across a grid over the crop; sigmas, in cells: the whole face, one lock of hair
+DIM = 0.75, 0.9       # of the surroundings' brightness: below the first it is not skin but a brow, an eye, a nostril
 DARK = 8              # levels of 255 by which black outside the hair may get lighter
 SHADE = 48            # levels of 255 that are added to a pixel before its colour is taken: very dark pixels have hardly one
 LUMA = (0.299, 0.587, 0.114)
@@ -100,6 +101,24 @@ def _places(v):
     return cv2.GaussianBlur(cv2.resize(v, (PLACES, PLACES), interpolation=cv2.INTER_AREA), (0, 0), PLACE_BLUR)
 
 
+def _whole(v):
+    """(r, r) averaged over the surroundings as large as a cheek, at PLACES."""
+    return cv2.GaussianBlur(cv2.resize(v, (PLACES, PLACES), interpolation=cv2.INTER_AREA), (0, 0), FACE_BLUR)
+
+
+def skin(grey, mask, kept):
+    """How much each place is plain skin, float32 (r, r) in 0..1: what tells whether a face as a whole gets lighter or darker.
+
+    Greying brows and the hair's rim do get lighter; counted in, they made the skin around them darker by some 10 levels of 255.
+
+    Args:
+        grey: (r, r), the photo's brightness. mask, kept: (r, r) in 0..1, what may change, and what is not hair.
+    """
+    face = mask * kept
+    around = cv2.resize(_whole(grey * face) / (_whole(face) + 1e-3), grey.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    return face * kept ** 3 * np.clip((grey / (around + 1) - DIM[0]) / (DIM[1] - DIM[0]), 0, 1)
+
+
 def _three(v):
     """(r, r) to (r, r, 3): whole pixels at a time are several times as quick as NumPy's spreading over three channels."""
     return cv2.merge((v, v, v))
@@ -124,12 +143,12 @@ class Tone:
         self.shade = kept[:, :, None] * light / cv2.transform(light, GREY)[:, :, None]
         own = 1 - TONE * kept               # what `keep_tone` leaves of a change's colour
         self.drawn = np.repeat(own[:, :, None], 3, 2)
-        self.face = area(mask * (1 - hair), PLACES)
-        self.around = cv2.GaussianBlur(self.face, (0, 0), FACE_BLUR) + 0.01
+        grey = cv2.transform(photo, GREY)
+        self.skin = skin(grey, area(mask, r), kept)
+        self.around = _whole(self.skin) + 0.01
         self.hair = area(hair, r)
         self.hairs = self.hair / own        # at the rim most of that is the hair's
         self.rim = self.hairs - self.hair
-        grey = cv2.transform(photo, GREY)
         self.room = grey / 2 + DARK + 255 * self.hair
         colour = photo - grey[:, :, None]
         self.colour, self.coarse, self.coarse_hair = colour * self.hair[:, :, None], area(colour, 2 * PLACES), area(hair, 2 * PLACES)
@@ -145,8 +164,7 @@ class Tone:
     def keep_tone(self, change):
         """The change, float32 (r, r, 3) in units of 0..255, less most of its colour outside the hair and of the whole face's brightness."""
         size, grey = change.shape[1::-1], cv2.transform(change, GREY)
-        whole = cv2.GaussianBlur(cv2.resize(grey, (PLACES, PLACES), interpolation=cv2.INTER_AREA) * self.face, (0, 0), FACE_BLUR)
-        whole = cv2.resize(whole / self.around, size, interpolation=cv2.INTER_LINEAR)
+        whole = cv2.resize(_whole(grey * self.skin) / self.around, size, interpolation=cv2.INTER_LINEAR)
         light = cv2.multiply(self.shade, _three(cv2.addWeighted(grey, TONE, whole, -BRIGHTNESS, 0)))
         return cv2.add(light, cv2.multiply(change, self.drawn), light)
 

@@ -108,6 +108,14 @@ def test_a_change_is_light_and_dark_of_the_skins_own_colour():
     assert not tone_of(skin, 64).keep_tone(np.zeros((64, 64, 3), np.float32)).any()
 
 
+def test_greying_brows_do_not_darken_the_skin():
+    crop, grey = np.full((256, 256, 3), (200, 150, 120), np.uint8), np.zeros((256, 256, 3), np.float32)
+    crop[90:110, 60:200], grey[90:110, 60:200] = 40, 60                               # a brow, and how it gets lighter
+    whole = np.ones((256, 256), np.float32)
+    kept = Tone(crop, whole, 0 * whole, 256).keep_tone(grey)
+    assert kept[100, 128].min() > 30 and np.abs(kept[125]).max() < 1
+
+
 def test_what_is_dark_outside_the_hair_stays_dark():
     lighter = np.full((128, 128, 3), 60, np.float32)
     assert 0 < tone_of((16, 16, 16)).keep_dark(lighter).max() < 20                    # the teacher's old take their glasses off

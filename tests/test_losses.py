@@ -46,7 +46,7 @@ def test_a_patch_keeps_the_tone_of_the_whole_face():
     """Trained on patches, the top block sees what the app does to the brightness of the whole face."""
     change, photo = torch.full((1, 3, 128, 128), -0.2), torch.zeros(1, 3, 128, 128)
     mask, hair = torch.ones(1, 1, 128, 128), torch.zeros(1, 1, 128, 128)
-    whole = brightness(change, mask, hair)
+    whole = brightness(change, photo, mask, hair)
     cut = lambda v: v[:, :, 32:96, 32:96]
     kept = keep_tone(cut(change), cut(photo), cut(mask), cut(hair), cut(whole))
     assert torch.allclose(kept, cut(keep_tone(change, photo, mask, hair)), atol=1e-5) and kept.abs().max() < 0.05

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from agedit.blend import BRIGHTNESS, FACE_BLUR, LUMA, PLACES, SHADE, TONE
+from agedit.blend import BRIGHTNESS, DIM, FACE_BLUR, LUMA, PLACES, SHADE, TONE
 from agedit.errors import AgeEditError
 from agedit.training.common import batch_of
 from agedit.training.data import Crops
@@ -41,17 +41,20 @@ def keep_tone(change, photo, mask, hair, whole=None):
     kept, luma = 1 - hair, torch.tensor(LUMA).to(change)[:, None, None]
     light = (photo + 1) * 127.5 + SHADE
     shade = light / (light * luma).sum(1, keepdim=True)
-    whole = brightness(change, mask, hair) if whole is None else whole
+    whole = brightness(change, photo, mask, hair) if whole is None else whole
     grey = (change * luma).sum(1, keepdim=True)
     return change * (1 - TONE * kept) + kept * shade * (TONE * grey - BRIGHTNESS * whole)
 
 
-def brightness(change, mask, hair):
-    """What a change (B, 3, s, s) does to the brightness of the whole face: (B, 1, s, s). mask, hair: (B, 1, s, s) in 0..1."""
-    s, face = change.shape[-1], shrink(mask * (1 - hair), PLACES)
-    grey = shrink((change * torch.tensor(LUMA).to(change)[:, None, None]).sum(1, keepdim=True), PLACES)
-    whole = _blur(grey * face, FACE_BLUR) / (_blur(face, FACE_BLUR) + 0.01)
-    return F.interpolate(whole, size=(s, s), mode="bilinear")
+def brightness(change, photo, mask, hair):
+    """What a change (B, 3, s, s) of a photo, in -1..1, does to the brightness of its skin: (B, 1, s, s). mask, hair: (B, 1, s, s) in 0..1."""
+    luma, size, kept = torch.tensor(LUMA).to(change)[:, None, None], change.shape[2:], 1 - hair
+    whole = lambda v: _blur(shrink(v, PLACES), FACE_BLUR)
+    grown = lambda v: F.interpolate(v, size=size, mode="bilinear")
+    grey, face = ((photo + 1) * 127.5 * luma).sum(1, keepdim=True), mask * kept
+    around = grown(whole(grey * face) / (whole(face) + 1e-3))
+    skin = face * kept ** 3 * ((grey / (around + 1) - DIM[0]) / (DIM[1] - DIM[0])).clamp(0, 1)             # as `blend.skin`
+    return grown(whole((change * luma).sum(1, keepdim=True) * skin) / (whole(skin) + 0.01))
 
 
 class Batches:

@@ -131,7 +131,7 @@ class Trainer:
             (new, base), whole = out.chunk(2), None
         else:       # a patch does not know the whole face: the picture below the top block does
             (new, base), below = seen_of(out[0], patch).chunk(2), torch.sub(*out[1].chunk(2))
-            whole = brightness(below, *(shrink(b[k], r // 2) for k in ("mask", "hair")))
+            whole = brightness(below, *(shrink(b[k], r // 2) for k in ("x", "mask", "hair")))
             whole = see(F.interpolate(whole, scale_factor=2, mode="bilinear"), r, patch)
         y = x + mask * keep_tone(new - base, x, mask, hair, whole)
         return torch.where(hidden, new, y), new, base
