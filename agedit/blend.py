@@ -74,7 +74,8 @@ def own_features(points, size):
     """How much of the photo's own lips, irises and nose stays, float32 (size, size) in 0..1.
 
     Lips are the expression and irises are the person: drawn older the ones turn down and the others lighten, as the teacher's
-    do. A nose got dark flanks and a bright ridge, as if it were another one, and the red of a red one. points: (478, 2) in pixels of the result.
+    do. A nose got dark flanks and a bright ridge, as if it were another one, and the red of a red one.
+    points: (478, 2) in pixels of the result.
     """
     fine = points * 4                    # drawn four times as large: their edges are smooth then
     lips, eyes, irises, nose = np.zeros((4, size * 4, size * 4), np.uint8)

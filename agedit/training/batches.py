@@ -145,12 +145,11 @@ class Batches:
         for cells, most in ((s // 16, 0.04), (s // 6, 0.04), (s // 3, 0.04)):        # patches, freckles, pores
             noise = torch.randn(n, 1, cells, cells, device=x.device) * draw(-most, most).clamp_min(0)
             light = light * F.interpolate(noise, size=(s, s), mode="bicubic").exp()
-        count = self.rng.integers(0, 6, n)                                              # moles and blemishes
-        for i in np.flatnonzero(self.rng.random(n) < 0.4):
-            v, u = torch.meshgrid(*(torch.linspace(-1, 1, s, device=x.device),) * 2, indexing="ij")
-            for _ in range(count[i]):
-                a, b, size, depth = self.rng.uniform(-0.5, 0.5), self.rng.uniform(-0.4, 0.7), self.rng.uniform(0.006, 0.03), self.rng.uniform(-0.4, 0.15)
-                light[i] = light[i] * (1 + depth * torch.exp(-((u - a) ** 2 + (v - b) ** 2) / size ** 2))
+        v, u = torch.meshgrid(*(torch.linspace(-1, 1, s, device=x.device),) * 2, indexing="ij")
+        for i in np.flatnonzero(self.rng.random(n) < 0.4):                              # moles and blemishes
+            for _ in range(self.rng.integers(0, 6)):
+                column, row, size, depth = self.rng.uniform((-0.5, -0.4, 0.006, -0.4), (0.5, 0.7, 0.03, 0.15))
+                light[i] = light[i] * (1 + depth * torch.exp(-((u - column) ** 2 + (v - row) ** 2) / size ** 2))
         wide = F.interpolate(F.avg_pool2d(light, 4), size=(s, s), mode="bilinear")
         light = light + (light - wide) * draw(-0.5, 0.6).clamp_min(0)                   # sharpened, as phones and studios do
         return (light.clamp(0, 2) / 2) ** draw(-0.25, 0.25).exp() * 2 - 1

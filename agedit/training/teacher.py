@@ -91,8 +91,9 @@ class Calm:
 def draw_pairs(wheel, direction, out, people, seed=1, size=384, neutral=0.0, weights=None):
     """Write `people` x 6 pictures (beta 0 and one of each range in STEPS) and `pairs.csv`; resumes.
 
-    direction: .npz with `age_nogender` (512,), + is older, and, where it has one, `grey` (512,), added on the older half. size: edge in pixels. neutral: share of the people whose
-    face must be neutral (three of four of the teacher's smile); `weights` is the folder with the network that says so.
+    direction: .npz with `age_nogender` (512,), + is older, and, where it has one, `grey` (512,), added on the older half. size: edge in
+    pixels. neutral: share of the people whose face must be neutral (three of four of the teacher's smile); `weights` is the folder with the
+    network that says so.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
