@@ -8,8 +8,8 @@ from agedit.align import EYES, IRISES, LIPS, MODELS, NOSE, OVAL, region
 from agedit.errors import AgeEditError
 
 MASK_SIZE, HAIR_SIZE = 256, 160
-TONE, BRIGHTNESS = 0.9, 0.95         # share of a change's colour outside the hair, and of the whole face's brightness, that is taken back
-PLACES, FACE_BLUR, PLACE_BLUR = 32, 3.2, 1.2          # cells across a grid over the crop; sigmas, in cells: the whole face, one lock of hair
+TONE, BRIGHTNESS = 0.9, 0.95         # share of a change's colour outside the hair, and of the brightness of the skin around, that is taken back
+PLACES, FACE_BLUR, PLACE_BLUR = 32, 3.2, 1.2          # cells across a grid over the crop; sigmas, in cells: a cheek, one lock of hair
 DIM = 0.75, 0.9       # of the surroundings' brightness: below the first it is not skin but a brow, an eye, a nostril
 DARK = 8              # levels of 255 by which black outside the hair may get lighter
 SHADE = 48            # levels of 255 that are added to a pixel before its colour is taken: very dark pixels have hardly one
@@ -87,7 +87,7 @@ def own_features(points, size):
         radius = np.linalg.norm(fine[rim] - fine[centre], axis=1).mean()
         cv2.circle(irises, [int(v) for v in np.round(fine[centre])], int(round(radius)), 255, -1)
     soft = lambda v, sigma: cv2.GaussianBlur(cv2.resize(v, (size, size), interpolation=cv2.INTER_AREA).astype(np.float32) / 255, (0, 0), size * sigma)
-    return np.maximum(np.maximum(OWN_LIPS * soft(lips, 0.006), OWN_IRISES * soft(irises & eyes, 0.004)), OWN_NOSE * soft(nose, 0.02))
+    return np.maximum.reduce([OWN_LIPS * soft(lips, 0.006), OWN_IRISES * soft(irises & eyes, 0.004), OWN_NOSE * soft(nose, 0.02)])
 
 
 def warp_inside(face, shape, size):
@@ -97,14 +97,9 @@ def warp_inside(face, shape, size):
     return ((places > -0.5) & (places < np.array(shape[1::-1]) - 0.5)).all(-1).astype(np.float32)
 
 
-def _places(v):
-    """(r, r) averaged over the neighbourhoods of a grid."""
-    return cv2.GaussianBlur(cv2.resize(v, (PLACES, PLACES), interpolation=cv2.INTER_AREA), (0, 0), PLACE_BLUR)
-
-
-def _whole(v):
-    """(r, r) averaged over the surroundings as large as a cheek, at PLACES."""
-    return cv2.GaussianBlur(cv2.resize(v, (PLACES, PLACES), interpolation=cv2.INTER_AREA), (0, 0), FACE_BLUR)
+def _places(v, sigma=PLACE_BLUR):
+    """(r, r) averaged over the neighbourhoods of a grid: (PLACES, PLACES). sigma: in cells."""
+    return cv2.GaussianBlur(cv2.resize(v, (PLACES, PLACES), interpolation=cv2.INTER_AREA), (0, 0), sigma)
 
 
 def skin(grey, mask, kept):
@@ -116,7 +111,7 @@ def skin(grey, mask, kept):
         grey: (r, r), the photo's brightness. mask, kept: (r, r) in 0..1, what may change, and what is not hair.
     """
     face = mask * kept
-    around = cv2.resize(_whole(grey * face) / (_whole(face) + 1e-3), grey.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    around = cv2.resize(_places(grey * face, FACE_BLUR) / (_places(face, FACE_BLUR) + 1e-3), grey.shape[::-1], interpolation=cv2.INTER_LINEAR)
     return face * kept ** 3 * np.clip((grey / (around + 1) - DIM[0]) / (DIM[1] - DIM[0]), 0, 1)
 
 
@@ -146,7 +141,7 @@ class Tone:
         self.drawn = np.repeat(own[:, :, None], 3, 2)
         grey = cv2.transform(photo, GREY)
         self.skin = skin(grey, area(mask, r), kept)
-        self.around = _whole(self.skin) + 0.01
+        self.around = _places(self.skin, FACE_BLUR) + 0.01
         self.hair = area(hair, r)
         self.hairs = self.hair / own        # at the rim most of that is the hair's
         self.rim = self.hairs - self.hair
@@ -163,9 +158,9 @@ class Tone:
         return self.keep_warm(self.keep_dark(self.keep_hair(self.keep_tone(change))))
 
     def keep_tone(self, change):
-        """The change, float32 (r, r, 3) in units of 0..255, less most of its colour outside the hair and of the whole face's brightness."""
+        """The change, float32 (r, r, 3) in units of 0..255, less most of its colour outside the hair and of the brightness of the skin around."""
         size, grey = change.shape[1::-1], cv2.transform(change, GREY)
-        whole = cv2.resize(_whole(grey * self.skin) / self.around, size, interpolation=cv2.INTER_LINEAR)
+        whole = cv2.resize(_places(grey * self.skin, FACE_BLUR) / self.around, size, interpolation=cv2.INTER_LINEAR)
         light = cv2.multiply(self.shade, _three(cv2.addWeighted(grey, TONE, whole, -BRIGHTNESS, 0)))
         return cv2.add(light, cv2.multiply(change, self.drawn), light)
 

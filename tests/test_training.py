@@ -16,12 +16,12 @@ import torch
 from click.testing import CliRunner
 
 from agedit import AgeEditError, AgeEditor, Engine, load_photo, save_photo
+from agedit.align import FaceFinder, align
 from agedit.training.adopt import adopt
 from agedit.training.autoencoder import train_autoencoder
 from agedit.training.age_vector import load_encoder, train_age_vector
 from agedit.training.cli import stages
 from agedit.training.common import batch_of
-from agedit.align import FaceFinder, align
 from agedit.training.data import Crops, in_register, is_held_out, prepare
 from agedit.training.export import THIRD_PARTY, average, export, unpack
 from agedit.training.generator import ALPHA_PER_YEAR, Settings, Trainer, train_generator

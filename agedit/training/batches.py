@@ -6,9 +6,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from agedit.blend import BRIGHTNESS, DIM, FACE_BLUR, LUMA, PLACES, SHADE, TONE
+from agedit.blend import BRIGHTNESS, DIM, FACE_BLUR, PLACES, SHADE, TONE
 from agedit.errors import AgeEditError
-from agedit.training.common import batch_of
+from agedit.training.common import batch_of, grey_of
 from agedit.training.data import Crops
 
 DEGREE = math.pi / 180
@@ -38,23 +38,20 @@ def keep_tone(change, photo, mask, hair, whole=None):
         change, photo: (B, 3, s, s) in units of -1..1. mask, hair: (B, 1, s, s) in 0..1.
         whole: (B, 1, s, s), the brightness of the whole face where `change` is only a part of it (see `brightness`).
     """
-    kept, luma = 1 - hair, torch.tensor(LUMA).to(change)[:, None, None]
-    light = (photo + 1) * 127.5 + SHADE
-    shade = light / (light * luma).sum(1, keepdim=True)
+    kept, light = 1 - hair, (photo + 1) * 127.5 + SHADE
     whole = brightness(change, photo, mask, hair) if whole is None else whole
-    grey = (change * luma).sum(1, keepdim=True)
-    return change * (1 - TONE * kept) + kept * shade * (TONE * grey - BRIGHTNESS * whole)
+    return change * (1 - TONE * kept) + kept * (light / grey_of(light)) * (TONE * grey_of(change) - BRIGHTNESS * whole)
 
 
 def brightness(change, photo, mask, hair):
     """What a change (B, 3, s, s) of a photo, in -1..1, does to the brightness of its skin: (B, 1, s, s). mask, hair: (B, 1, s, s) in 0..1."""
-    luma, size, kept = torch.tensor(LUMA).to(change)[:, None, None], change.shape[2:], 1 - hair
+    kept, grey = 1 - hair, grey_of((photo + 1) * 127.5)
+    face = mask * kept
     whole = lambda v: _blur(shrink(v, PLACES), FACE_BLUR)
-    grown = lambda v: F.interpolate(v, size=size, mode="bilinear")
-    grey, face = ((photo + 1) * 127.5 * luma).sum(1, keepdim=True), mask * kept
+    grown = lambda v: F.interpolate(v, size=change.shape[2:], mode="bilinear")
     around = grown(whole(grey * face) / (whole(face) + 1e-3))
     skin = face * kept ** 3 * ((grey / (around + 1) - DIM[0]) / (DIM[1] - DIM[0])).clamp(0, 1)             # as `blend.skin`
-    return grown(whole((change * luma).sum(1, keepdim=True) * skin) / (whole(skin) + 0.01))
+    return grown(whole(grey_of(change) * skin) / (whole(skin) + 0.01))
 
 
 class Batches:

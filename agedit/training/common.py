@@ -10,6 +10,8 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from agedit.blend import LUMA
+
 
 def keep_memory():
     """Let glibc keep freed memory instead of handing every large block back to the kernel: a CPU step then takes less
@@ -66,6 +68,11 @@ class Device:
     @property
     def main(self):
         return self.rank == 0
+
+
+def grey_of(x):
+    """The brightness of (B, 3, s, s): (B, 1, s, s), weighed as `blend.LUMA`."""
+    return (x * torch.tensor(LUMA).to(x)[:, None, None]).sum(1, keepdim=True)
 
 
 def batch_of(images, indices, device):

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from agedit.blend import LUMA
 from agedit.readout import AGE_CROP, IDENTITY_CROP
+from agedit.training.common import grey_of
 from agedit.training.second_judge import CHIP, read_wheel
 
 # ST-LPIPS AlexNet (Ghildyal & Liu, ECCV 2022): (state-dict name, padding) of each convolution; its pools are blurred.
@@ -73,7 +73,7 @@ def texture(change, octaves=3):
 
     Where a wrinkle lies can only be guessed, and a mean over guesses is smooth; that there are wrinkles is certain.
     """
-    grey, result = (change * torch.tensor(LUMA).to(change)[:, None, None]).sum(1, keepdim=True), []
+    grey, result = grey_of(change), []
     for _ in range(octaves):
         low = F.avg_pool2d(grey, 2)
         band = grey - F.interpolate(low, scale_factor=2, mode="bilinear")
