@@ -16,9 +16,9 @@ import sys
 import threading
 
 from agedit import AgeEditError
-from agedit.runtime import few_heaps
+from agedit.runtime import one_heap
 
-few_heaps()
+one_heap()
 
 
 @contextlib.contextmanager

@@ -2,12 +2,13 @@
 import numpy as np
 from onnx import ModelProto, TensorProto, helper
 
-from agedit.packing import EDGE, from_coarse, from_fine, from_packed, to_rgb, ways
+from agedit.packing import from_coarse, from_fine, from_packed, to_rgb, ways
 from agedit.quantize import evened, whole_numbers
 from agedit.submodel import FEATURES, blocks, layers, slice_weights
 
 OPSET = 18
 SLOPE, LAYERS = 0.2, 8          # of leaky ReLUs; of the mapping network
+COARSE = 128                    # from these pixels on the picture below is upsampled by a convolution
 PIXELS = -128 / 127, 1.0        # range of a photo in int8: 0 is one of its steps, and white another
 
 
@@ -124,11 +125,20 @@ def generator_graph(weights, r, c, ranges=None, watched=False, mapped=False):
     apart = lambda v: b.add("DepthToSpace", v, blocksize=2, mode="DCR")
     four = lambda v: b.add("Concat", *[v] * 4, axis=1)
     around = b.constant([0, 0, 1, 1, 0, 0, 1, 1], np.int64)
+
+    def pixels(v, s):
+        """`apart` of a packed picture (1, 12, s, s), but (1, 2 s, 2 s, 3): two pixels of a row move at once."""
+        rows = b.add("Reshape", b.add("Transpose", v, perm=[0, 2, 3, 1]), b.constant([1, s, s, 2, 6], np.int64))
+        return b.add("Reshape", b.add("Transpose", rows, perm=[0, 1, 3, 2, 4]), b.constant([1, 2 * s, 2 * s, 3], np.int64))
+
     same = np.zeros((3, 3, 3, 3), np.float32)
     same[range(3), range(3), 1, 1] = 1
 
-    def styled(x, scale, p, photo, packed):
-        """x and the scale that it still has to be multiplied with -> the same of the layer's output, which may be packed."""
+    def styled(x, scale, p, photo, packed, apart_again=False):
+        """x and the scale that it still has to be multiplied with -> the same of the layer's output, which may be packed.
+
+        apart_again: what was packed only to join the upsampling is taken apart before the photo is added: its three channels are quicker so.
+        """
         weight = arrays[p + "weight"]
         extra = 3 if photo else 0
         energy = np.square(weight).sum((2, 3))
@@ -148,8 +158,9 @@ def generator_graph(weights, r, c, ranges=None, watched=False, mapped=False):
         elif photo:
             x = upsample(x)
         x = conv(x, own, bias) if seen is None else b.convolution_int8(x, own, bias, seen.min(), seen.max())
+        x = apart(x) if apart_again else x
         if photo:                       # the photo's channels apart: no copy to join them, and both layouts stay fast
-            kernel, stride = (from_fine(weight[:, :3]), {"strides": [2, 2]}) if packed else (weight[:, :3], {})
+            kernel, stride = (from_fine(weight[:, :3]), {"strides": [2, 2]}) if packed and not apart_again else (weight[:, :3], {})
             x = b.add("Add", x, conv(photo, kernel, **stride) if seen is None else
                       b.convolution_int8(photo, kernel, np.zeros(len(kernel)), *PIXELS, **stride))
         return b.add("LeakyRelu", x, alpha=SLOPE), demod
@@ -157,16 +168,18 @@ def generator_graph(weights, r, c, ranges=None, watched=False, mapped=False):
     x, scale, rgb = b.constant(arrays["start"]), None, None
     for size, _, width in blocks(r, c):
         p, (joined, packed) = f"blocks.{size}.", ways(size, width)
-        x, scale = styled(x, scale, p + "conv1.", f"photo_{size}", joined)
-        if joined and not packed:
-            x = apart(x)
+        x, scale = styled(x, scale, p + "conv1.", f"photo_{size}", joined, joined and not packed)
         x, scale = styled(x, scale, p + "conv2.", None, packed)
         weight, bias = arrays[p + "to_rgb.weight"], arrays[p + "to_rgb.bias"]
         weight, bias, by = (to_rgb(weight), np.tile(bias, 4), four(scale)) if packed else (weight, bias, scale)
         new = b.add("Conv", x, b.add("Mul", b.constant(weight), spread(by)), b.constant(bias), kernel_shape=[1, 1])
-        if rgb and size >= EDGE:        # the same upsampling by a convolution, which is quicker on three channels
+        if rgb and size >= COARSE:      # the same upsampling by a convolution, which is quicker on three channels
             rgb = conv(b.add("Pad", rgb, around, mode="edge"), from_coarse(same), pad=0)
-            rgb = apart(b.add("Add", rgb, new)) if packed else b.add("Add", apart(rgb), new)
+            if size == r and not packed:                # what is handed out has a pixel's channels side by side
+                rgb = b.add("Add", pixels(rgb, size // 2), b.add("Transpose", new, perm=[0, 2, 3, 1]))
+                rgb = b.add("Transpose", rgb, perm=[0, 3, 1, 2])
+            else:
+                rgb = apart(b.add("Add", rgb, new)) if packed else b.add("Add", apart(rgb), new)
         else:
             rgb = b.add("Add", upsample(rgb), new) if rgb else new
         x = apart(x) if packed and size < r else x

@@ -74,13 +74,16 @@ def open_session(model, threads=None, often=False):
         raise AgeEditError(f"{model} is missing; fetch the weights folder again.")
     session = ort.InferenceSession(model if isinstance(model, bytes) else str(model), options, providers=["CPUExecutionProvider"])
     session._model_bytes = None      # kept for a second try with another provider: as much memory as all weights
+    give_back_memory()               # reading the identity network takes 77 MB, of which it needs 25
     return session
 
 
-def few_heaps():
-    """Two heaps for all threads, where glibc would open one for each: what one has freed another can use. To be called before there are any."""
+def one_heap():
+    """One heap for all threads, where glibc would open one for each: what one has freed another can use; and none of it for arrays of a
+    megabyte and more, whose memory the system has back at once. To be called before there are threads."""
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).mallopt(-8, 2)         # M_ARENA_MAX
+        ctypes.CDLL(None).mallopt(-8, 1)         # M_ARENA_MAX
+        ctypes.CDLL(None).mallopt(-3, 1 << 20)   # M_MMAP_THRESHOLD
 
 
 def give_back_memory():

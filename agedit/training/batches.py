@@ -185,22 +185,20 @@ class Seen:
     def __init__(self, b, r, patch):
         self.x, self.target, self.mask = (see(b[k], r, patch) for k in ("x", "target", "mask"))
         self.pair, self.years = b["pair"], b["years"]
-        pair, age = self.pair[:, None, None, None], (b["age"] - 45) / 25
-        self.goal = age + self.years / 25
-        self.real, self.real_age = torch.where(pair, self.target, self.x), torch.where(self.pair, self.goal, age)
-        self.hidden, self.compared = b["hidden"], pair & ~b["hidden"][:, None, None, None]
+        self.goal = (b["age"] + self.years - 45) / 25
+        self.hidden = b["hidden"]
         weight = shrink(self.mask, self.mask.shape[-1] // 16)[:, 0]
         self.weight = weight / weight.mean().clamp_min(1e-3)
 
-    def change(self, picture):
-        """What D sees beside `picture`: its change, in rows whose real picture has one too and whose photo is not hidden."""
-        return (picture - self.x) * self.compared
+    def change(self, picture, rows=slice(None)):
+        """What D sees beside `picture`: its change, in rows whose photo is not hidden."""
+        return (picture - self.x[rows]) * ~self.hidden[rows][:, None, None, None]
 
     def shown(self, y, full):
         """y at the resolution of `full`, the photo itself under a small network's change, as the app shows it; G(f') of hidden rows as it is."""
         up = lambda v: v if v.shape == full.x.shape else F.interpolate(v, size=full.x.shape[2:], mode="bicubic")
         return ((full.x - up(self.x)) * ~self.hidden[:, None, None, None] + up(y)).clamp(-1, 1)
 
-    def places(self, losses):
-        """Mean over D's places (B, r / 16, r / 16), weighed by the mask: elsewhere an edit is the photo itself."""
-        return (losses * self.weight).mean()
+    def places(self, losses, rows):
+        """Mean over D's places (rows, r / 16, r / 16), weighed by the mask: elsewhere an edit is the photo itself."""
+        return (losses * self.weight[rows]).mean()

@@ -52,8 +52,8 @@ class Settings:
     expression: float = 0.5    # the expression network still sees what it saw in the photo
     identity: float = 1.0
     likeness: float = 0.3      # identity distance of G(f) and G(f') to the photo that was hidden
-    smooth: float = 2.0        # approximate R1 on D
-    alone: int = 150           # batches that a new D has to itself before the generator hears of it: weights that draw well fool it for long
+    smooth: float = 0.5        # approximate R1 and R2 on D
+    alone: int = 100           # batches that a new D has to itself before the generator hears of it: weights that draw well fool it for long
 
 
 def widen(state, old):
@@ -208,16 +208,18 @@ class Trainer:
         return int(self.rng.choice([q for q in WIDTHS if SMALLEST <= q <= r])), float(self.rng.choice(narrower))
 
     def _train_discriminator(self, seen, y):
-        """D: real pictures at their age against edits at theirs, with the approximate R1 of finite differences."""
-        real, s = seen.real, self.settings
-        pictures = [real, real + 0.03 * torch.randn_like(real), y.clamp(-1, 1)]
+        """D: which of two pictures of one person at one age is real (relativistic pairing, Jolicoeur-Martineau, 2019; Huang et al., 2024), with the
+        approximate R1 and R2 of finite differences. Photos have no second age to compare with."""
+        s, pair = self.settings, seen.pair
+        pictures = torch.cat([seen.target[pair], y[pair].clamp(-1, 1)])
+        pictures = torch.cat([pictures, pictures + 0.03 * torch.randn_like(pictures)])
         with self.device.autocast():
-            logits, _ = self.discriminator(torch.cat(pictures), torch.cat([seen.real_age, seen.real_age, seen.goal]),
-                                           torch.cat([seen.change(p) for p in pictures]))
-        d_real, d_near, d_fake = logits.chunk(3)
-        loss = seen.places(F.softplus(-d_real)) + seen.places(F.softplus(d_fake)) + s.smooth * (d_real - d_near).square().mean()
+            logits, _ = self.discriminator(pictures, seen.goal[pair].repeat(4), torch.cat([seen.change(p, pair) for p in pictures.chunk(4)]))
+        real, fake, near_real, near_fake = logits.chunk(4)
+        loss = seen.places(F.softplus(fake - real), pair)
+        smooth = (real - near_real).square().mean() + (fake - near_fake).square().mean()
         self.opt_d.zero_grad(set_to_none=True)
-        loss.backward()
+        (loss + s.smooth * smooth).backward()
         self.device.average_gradients(self.discriminator)
         self.opt_d.step()
         return loss.item()
@@ -235,13 +237,14 @@ class Trainer:
                                             for a, b in zip(texture(seen.change(y)), texture(seen.change(target)))),
                  "raw": s.raw * ((new - target)[pair].abs().mean() + ((base - x) * mask.clamp_min(0.1)).abs().mean())}
         with self.device.autocast():
-            logits, features = self.discriminator(y.clamp(-1, 1), seen.goal, seen.change(y))
-            terms["adv"] = (s.adversarial if full else s.patch_adversarial) * seen.places(F.softplus(-logits))
+            shown, real = y[pair].clamp(-1, 1), target[pair]
+            logits, features = self.discriminator(shown, seen.goal[pair], seen.change(shown, pair))
+            with torch.no_grad():
+                real_logits, wanted = self.discriminator(real, seen.goal[pair], seen.change(real, pair))
+            terms["adv"] = (s.adversarial if full else s.patch_adversarial) * seen.places(F.softplus(real_logits - logits), pair)
             if sharp:
-                terms["lpips"] = s.perceptual * self.perceptual(y[pair], target[pair]).mean()
-                with torch.no_grad():
-                    _, wanted = self.discriminator(target, seen.goal, seen.change(target))
-                terms["features"] = s.features * sum((a - b)[pair].float().abs().mean() for a, b in zip(features, wanted))
+                terms["lpips"] = s.perceptual * self.perceptual(y[pair], real).mean()
+                terms["features"] = s.features * sum((a - b).float().abs().mean() for a, b in zip(features, wanted))
             if full:
                 (wanted_age, wanted_male, wanted_look), picture = full.look, seen.shown(y, full)
                 years, male, look = self.judges.look(picture)
