@@ -20,8 +20,8 @@ def exhaustive(tuner, runs=MOST):
     """Everything that S4 could choose, every sub-model with every number of threads, in random turns.
 
     Returns:
-        {(r, c): Times} with the number of threads that `tuner` runs with, the seconds that it all took, and the noise: by how
-        much the p90s of two halves of the runs differ at the most.
+        {(r, c): Times} with the number of threads that `tuner` runs with, the seconds that it all took, and the noise of each:
+        by how much the p90s of two halves of its runs differ.
     """
     engine, rng = tuner.engine, np.random.default_rng(0)
     chosen = engine.threads
@@ -35,12 +35,12 @@ def exhaustive(tuner, runs=MOST):
                 times[keys[k]].runs.append(took)
     engine.use_threads(chosen)
     times = {rc: t for (n, rc), t in times.items() if n == chosen}
-    noise = max(abs(Times(t.runs[::2]).p90 / Times(t.runs[1::2]).p90 - 1) for t in times.values())
+    noise = {rc: abs(Times(t.runs[::2]).p90 / Times(t.runs[1::2]).p90 - 1) for rc, t in times.items()}
     return times, time.perf_counter() - start, noise
 
 
 def judge(chosen, times, order, budget, noise):
-    """Whether `chosen` is the best that fits by exhaustive `times`: "best", "noise" (p90s at the budget's edge), "worse"."""
+    """Whether `chosen` is the best that fits by exhaustive `times`: "best", "noise" (p90s at the budget's edge), "worse". noise: {(r, c): share of its p90}."""
     p90 = {rc: t.p90 for rc, t in times.items()}
     fits = [rc for rc in order if p90[rc] <= budget]
     best = fits[0] if fits else min(p90, key=p90.get)
@@ -48,7 +48,7 @@ def judge(chosen, times, order, budget, noise):
         return "best"
     better, worse = sorted((chosen, best), key=order.index)
     passed_over = order[order.index(better):order.index(worse)]      # none of these may clearly fit, nor the chosen clearly not
-    near = all(p90[rc] >= budget * (1 - noise) for rc in passed_over) and p90[chosen] <= budget * (1 + noise)
+    near = all(p90[rc] >= budget * (1 - noise[rc]) for rc in passed_over) and p90[chosen] <= budget * (1 + noise[chosen])
     return "noise" if near else "worse"
 
 
@@ -56,7 +56,7 @@ def choosing(engine, budgets=40, seed=0):
     """The choice for random budgets against exhaustive timing in the same run, and what choosing costs beside it.
 
     Returns:
-        {"budgets", "best", "within_noise", "worse" (shares), "noise", "seconds", "exhaustive_seconds", "share_of_exhaustive",
+        {"budgets", "best", "within_noise", "worse" (shares), "noise" (the median sub-model's), "seconds", "exhaustive_seconds", "share_of_exhaustive",
         "answer_ms" (another budget), "verify_s" (at the next start), "threads", "drift" (how much slower the device was in the exhaustive
         timing than in the tuning before it), "attempts" (both are repeated while that is over STEADY: two states of a device cannot be compared)}.
     """
@@ -76,10 +76,10 @@ def choosing(engine, budgets=40, seed=0):
         start = time.perf_counter()
         Tuner(engine, folder).verify(100.0)
         verified = time.perf_counter() - start
-    noise = max(noise, MARGIN - 1)
+    noise = {rc: max(n, MARGIN - 1) for rc, n in noise.items()}
     verdicts = [judge((f["r"], f["c"]), times, engine.weights.order, b, noise) for f, b in zip(found, drawn)]
     share = lambda word: round(verdicts.count(word) / budgets, 3)
-    return {"budgets": budgets, "best": share("best"), "within_noise": share("noise"), "worse": share("worse"), "noise": round(noise, 3),
+    return {"budgets": budgets, "best": share("best"), "within_noise": share("noise"), "worse": share("worse"), "noise": round(float(np.median(list(noise.values()))), 3),
             "seconds": round(first, 2), "exhaustive_seconds": round(seconds, 2), "share_of_exhaustive": round(first / seconds, 3),
             "answer_ms": round(answered, 2), "verify_s": round(verified, 2), "threads": engine.threads,
             "drift": round(drift, 3), "attempts": attempts}

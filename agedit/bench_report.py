@@ -41,7 +41,7 @@ def table(data):
     c = data["choosing"]
     right = c["best"] + c["within_noise"]
     lines.append(_line(f"the choice is the best, {c['budgets']} random budgets", f"{c['best']:.0%} + {c['within_noise']:.0%} edge", ">= 95%", right >= 0.95))
-    lines.append(_line("  what counts as the edge: p90s within", f"{c['noise']:.0%}"))
+    lines.append(_line("  what counts as the edge, median: p90s within", f"{c['noise']:.0%}"))
     lines.append(_line(f"  the device meanwhile, attempt {c['attempts']}", f"{c['drift']} times"))
     lines.append(_line("another budget's answer", f"{c['answer_ms']} ms"))
     lines.append(_line("checking the profile at the next start", f"{c['verify_s']} s"))

@@ -49,7 +49,7 @@ def test_growth_by_size_faces_and_visitors(engine):
 def test_a_choice_is_judged_by_times_of_everything():
     order = [("a", 1), ("b", 1), ("c", 1)]
     times = {k: Times([ms] * 10) for k, ms in zip(order, (30.0, 20.0, 10.0))}
-    verdict = lambda k, budget: judge(order[k], times, order, budget, 0.06)
+    verdict = lambda k, budget: judge(order[k], times, order, budget, dict.fromkeys(order, 0.06))
     assert verdict(1, 25) == "best" and verdict(2, 5) == "best"
     assert verdict(0, 29.5) == "noise" and verdict(1, 30.5) == "noise"
     assert verdict(2, 25) == "worse" and verdict(0, 20.5) == "worse"
