@@ -40,7 +40,10 @@ def exhaustive(tuner, runs=MOST):
 
 
 def judge(chosen, times, order, budget, noise):
-    """Whether `chosen` is the best that fits by exhaustive `times`: "best", "noise" (p90s at the budget's edge), "worse". noise: {(r, c): share of its p90}."""
+    """Whether `chosen` is the best that fits by exhaustive `times`: "best", "noise" (p90s at the budget's edge), "worse".
+
+    noise: {(r, c): share of its p90}.
+    """
     p90 = {rc: t.p90 for rc, t in times.items()}
     fits = [rc for rc in order if p90[rc] <= budget]
     best = fits[0] if fits else min(p90, key=p90.get)
@@ -79,7 +82,8 @@ def choosing(engine, budgets=40, seed=0):
     noise = {rc: max(n, MARGIN - 1) for rc, n in noise.items()}
     verdicts = [judge((f["r"], f["c"]), times, engine.weights.order, b, noise) for f, b in zip(found, drawn)]
     share = lambda word: round(verdicts.count(word) / budgets, 3)
-    return {"budgets": budgets, "best": share("best"), "within_noise": share("noise"), "worse": share("worse"), "noise": round(float(np.median(list(noise.values()))), 3),
+    return {"budgets": budgets, "best": share("best"), "within_noise": share("noise"), "worse": share("worse"),
+            "noise": round(float(np.median(list(noise.values()))), 3),
             "seconds": round(first, 2), "exhaustive_seconds": round(seconds, 2), "share_of_exhaustive": round(first / seconds, 3),
             "answer_ms": round(answered, 2), "verify_s": round(verified, 2), "threads": engine.threads,
             "drift": round(drift, 3), "attempts": attempts}

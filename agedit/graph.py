@@ -134,10 +134,11 @@ def generator_graph(weights, r, c, ranges=None, watched=False, mapped=False):
     same = np.zeros((3, 3, 3, 3), np.float32)
     same[range(3), range(3), 1, 1] = 1
 
-    def styled(x, scale, p, photo, packed, apart_again=False):
-        """x and the scale that it still has to be multiplied with -> the same of the layer's output, which may be packed.
+    def styled(x, scale, p, photo, joined, packed):
+        """x and the scale that it still has to be multiplied with -> the same of the layer's output.
 
-        apart_again: what was packed only to join the upsampling is taken apart before the photo is added: its three channels are quicker so.
+        joined: the convolution computes packed. packed: its output stays so; else it is taken apart before the photo, whose three channels are
+        quicker then, is added.
         """
         weight = arrays[p + "weight"]
         extra = 3 if photo else 0
@@ -152,15 +153,15 @@ def generator_graph(weights, r, c, ranges=None, watched=False, mapped=False):
             by = evened(seen, own)
             style, own, seen = b.add("Mul", style, b.constant(1 / by)), own * by[:, None, None], seen / by
         # a block's first convolution is scaled before the upsampling: a quarter of the work
-        x = b.add("Mul", x, spread(four(style) if packed and not photo else style), output=p if watched else None)
-        if packed:
+        x = b.add("Mul", x, spread(four(style) if joined and not photo else style), output=p if watched else None)
+        if joined:
             own, bias = (from_coarse if photo else from_packed)(own), np.tile(bias, 4)
         elif photo:
             x = upsample(x)
         x = conv(x, own, bias) if seen is None else b.convolution_int8(x, own, bias, seen.min(), seen.max())
-        x = apart(x) if apart_again else x
+        x = apart(x) if joined and not packed else x
         if photo:                       # the photo's channels apart: no copy to join them, and both layouts stay fast
-            kernel, stride = (from_fine(weight[:, :3]), {"strides": [2, 2]}) if packed and not apart_again else (weight[:, :3], {})
+            kernel, stride = (from_fine(weight[:, :3]), {"strides": [2, 2]}) if packed else (weight[:, :3], {})
             x = b.add("Add", x, conv(photo, kernel, **stride) if seen is None else
                       b.convolution_int8(photo, kernel, np.zeros(len(kernel)), *PIXELS, **stride))
         return b.add("LeakyRelu", x, alpha=SLOPE), demod
@@ -168,8 +169,8 @@ def generator_graph(weights, r, c, ranges=None, watched=False, mapped=False):
     x, scale, rgb = b.constant(arrays["start"]), None, None
     for size, _, width in blocks(r, c):
         p, (joined, packed) = f"blocks.{size}.", ways(size, width)
-        x, scale = styled(x, scale, p + "conv1.", f"photo_{size}", joined, joined and not packed)
-        x, scale = styled(x, scale, p + "conv2.", None, packed)
+        x, scale = styled(x, scale, p + "conv1.", f"photo_{size}", joined, packed)
+        x, scale = styled(x, scale, p + "conv2.", None, packed, packed)
         weight, bias = arrays[p + "to_rgb.weight"], arrays[p + "to_rgb.bias"]
         weight, bias, by = (to_rgb(weight), np.tile(bias, 4), four(scale)) if packed else (weight, bias, scale)
         new = b.add("Conv", x, b.add("Mul", b.constant(weight), spread(by)), b.constant(bias), kernel_shape=[1, 1])

@@ -237,8 +237,8 @@ class Trainer:
                                             for a, b in zip(texture(seen.change(y)), texture(seen.change(target)))),
                  "raw": s.raw * ((new - target)[pair].abs().mean() + ((base - x) * mask.clamp_min(0.1)).abs().mean())}
         with self.device.autocast():
-            shown, real = y[pair].clamp(-1, 1), target[pair]
-            logits, features = self.discriminator(shown, seen.goal[pair], seen.change(shown, pair))
+            fake, real = y[pair].clamp(-1, 1), target[pair]
+            logits, features = self.discriminator(fake, seen.goal[pair], seen.change(fake, pair))
             with torch.no_grad():
                 real_logits, wanted = self.discriminator(real, seen.goal[pair], seen.change(real, pair))
             terms["adv"] = (s.adversarial if full else s.patch_adversarial) * seen.places(F.softplus(real_logits - logits), pair)
