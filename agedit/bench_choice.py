@@ -16,27 +16,24 @@ from agedit.turns import Turns
 STEADY, ATTEMPTS = 1.04, 4
 
 
-def exhaustive(tuner, runs=MOST):
+def exhaustive(tuner, runs=MOST // 2):
     """Everything that S4 could choose, every sub-model with every number of threads, in random turns.
 
     Returns:
-        {(r, c): Times} with the number of threads that `tuner` runs with, the seconds that it all took, and the noise of each:
-        by how much the p90s of two halves of its runs differ.
+        {(threads, (r, c)): Times} and the seconds that it all took.
     """
-    engine, rng = tuner.engine, np.random.default_rng(0)
-    chosen = engine.threads
+    engine, rng, start = tuner.engine, np.random.default_rng(0), time.perf_counter()
+    live = engine.threads
     keys = [(n, rc) for n in thread_counts(engine.cores) for rc in engine.weights.order]
-    times, start = {k: Times() for k in keys}, time.perf_counter()
+    times = {k: Times() for k in keys}
     for turn in range(-3, runs):
         for k in rng.permutation(len(keys)):
             engine.use_threads(keys[k][0])
             took = tuner.time_once(keys[k][1])
             if turn >= 0:
                 times[keys[k]].runs.append(took)
-    engine.use_threads(chosen)
-    times = {rc: t for (n, rc), t in times.items() if n == chosen}
-    noise = {rc: abs(Times(t.runs[::2]).p90 / Times(t.runs[1::2]).p90 - 1) for rc, t in times.items()}
-    return times, time.perf_counter() - start, noise
+    engine.use_threads(live)
+    return times, time.perf_counter() - start
 
 
 def judge(chosen, times, order, budget, noise):
@@ -58,18 +55,24 @@ def judge(chosen, times, order, budget, noise):
 def choosing(engine, budgets=40, seed=0):
     """The choice for random budgets against exhaustive timing in the same run, and what choosing costs beside it.
 
+    Half of the exhaustive runs come before the tuning and half after it: what the device does meanwhile is in neither's favour, and where the
+    halves' p90s differ, timing everything does not know the best either.
+
     Returns:
         {"budgets", "best", "within_noise", "worse" (shares), "noise" (the median sub-model's), "seconds", "exhaustive_seconds", "share_of_exhaustive",
         "answer_ms" (another budget), "verify_s" (at the next start), "threads", "drift" (how much slower the device was in the exhaustive
-        timing than in the tuning before it), "attempts" (both are repeated while that is over STEADY: two states of a device cannot be compared)}.
+        timing than in the tuning), "attempts" (both are repeated while that is over STEADY: two states of a device cannot be compared)}.
     """
     rng, attempts, drift = np.random.default_rng(seed), 0, np.inf
     with tempfile.TemporaryDirectory(prefix="agedit-") as folder:
         tuner = Tuner(engine, folder)
         while abs(np.log(drift)) > np.log(STEADY) and attempts < ATTEMPTS:
+            before, seconds = exhaustive(tuner)
             first = tuner.choose(100.0, fresh=True)["seconds"]
             tuner.complete()
-            times, seconds, noise = exhaustive(tuner)
+            after, more = exhaustive(tuner)
+            before, after = ({rc: t for (n, rc), t in times.items() if n == engine.threads} for times in (before, after))
+            times, seconds = {rc: Times(before[rc].runs + after[rc].runs) for rc in before}, seconds + more
             attempts, drift = attempts + 1, float(np.median([t.p50 / tuner.times[rc].p50 for rc, t in times.items() if rc in tuner.times]))
         low, high = min(t.p90 for t in times.values()), max(t.p90 for t in times.values())
         drawn = [float(b) for b in np.exp(rng.uniform(np.log(low * 0.9), np.log(high * 1.2), budgets))]
@@ -79,7 +82,7 @@ def choosing(engine, budgets=40, seed=0):
         start = time.perf_counter()
         Tuner(engine, folder).verify(100.0)
         verified = time.perf_counter() - start
-    noise = {rc: max(n, MARGIN - 1) for rc, n in noise.items()}
+    noise = {rc: max(abs(before[rc].p90 / after[rc].p90 - 1), MARGIN - 1) for rc in times}
     verdicts = [judge((f["r"], f["c"]), times, engine.weights.order, b, noise) for f, b in zip(found, drawn)]
     share = lambda word: round(verdicts.count(word) / budgets, 3)
     return {"budgets": budgets, "best": share("best"), "within_noise": share("noise"), "worse": share("worse"),

@@ -11,8 +11,9 @@ from agedit import AgeEditor, blend, load_photo
 from agedit.network.generator import Generator
 from agedit.training.batches import brightness, keep_tone, shrink
 from agedit.training.calibrate import FURTHER, STRONGEST, YEARS, invert, surface
-from agedit.training.generator import widen
-from agedit.training.losses import Judges, texture
+from agedit.training.common import quicker_in_bf16
+from agedit.training.generator import spent, widen
+from agedit.training.losses import Bounded, Judges, texture
 from agedit.training.optimizer import orthogonal
 from agedit.weights import FOLDER
 
@@ -58,6 +59,31 @@ def test_an_update_of_a_kernel_is_orthogonal_and_leaves_unused_kernels():
     update = orthogonal(gradient)
     values = torch.linalg.svdvals(update[:8])
     assert values.min() > 0.5 and values.max() < 1.4 and update[8:].abs().max() == 0
+
+
+def test_a_bounded_gradient_is_shorter_where_it_was_long():
+    x = torch.zeros(3, 3, 4, 4, requires_grad=True)
+    weight = torch.randn_like(x) * torch.tensor([0.001, 1.0, 100.0])[:, None, None, None]
+    (Bounded.apply(x, 0.5) * weight).sum().backward()
+    norms = x.grad.flatten(1).norm(dim=1)
+    assert torch.equal(x.grad[0], weight[0]) and torch.allclose(norms[1:], torch.tensor(0.5))
+    assert torch.allclose(x.grad[2] / 0.5, weight[2] / weight[2].norm(), atol=1e-6)
+
+
+def test_every_block_is_at_rest_when_it_is_frozen():
+    plan, bounds = ((64, 0.5, 2), (128, 1.0, 2), (256, 1.0, 4), (512, 1.0, 2)), np.array([0.2, 0.4, 0.8, 1.0])
+    assert [spent(plan, bounds, *at) for at in ((0, 0.0), (0, 0.1), (1, 0.3), (1, 0.4))] == pytest.approx([0, 0.25, 0.75, 1])
+    assert [spent(plan, bounds, *at) for at in ((2, 0.4), (2, 0.6), (3, 0.8), (3, 1.0))] == pytest.approx([0, 0.5, 0, 1])
+    assert spent(plan[2:3], np.array([1.0]), 0, 0.3) == pytest.approx(0.3)
+
+
+def test_bf16_is_used_where_it_is_quicker_and_never_where_there_is_none(monkeypatch):
+    with torch.no_grad():
+        assert quicker_in_bf16() in (True, False)
+    quicker_in_bf16.cache_clear()
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True})
+    assert quicker_in_bf16() is False
+    quicker_in_bf16.cache_clear()
 
 
 def test_years_are_inverted_to_the_alpha_that_gives_them():

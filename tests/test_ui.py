@@ -110,6 +110,19 @@ def test_a_visit_shows_the_photo_the_face_and_both(service):
     assert saved.shape == load_photo(PORTRAITS[0]).shape and (saved != load_photo(visit.download(5000, mark=False))).any()
 
 
+def test_a_closed_page_leaves_nothing_and_may_come_back(service):
+    from ui.files import Sessions
+    from ui.service import Visit
+    visit, sessions = Visit(service, PORTRAITS[0]), Sessions()
+    sessions.shows("page", visit)
+    visit.ask(20, None)
+    first = load_photo(visit.edit(5000)["after"])
+    sessions._end("page", time.time())
+    assert not visit.files.folder.exists() and not visit.editor._prepared and not visit.rows
+    again = visit.edit(5000)
+    assert np.array_equal(load_photo(again["after"]), first) and load_photo(again["before"]).shape == first.shape
+
+
 @pytest.mark.parametrize("holds", [True, False])
 def test_drift_is_the_photos_own_cost_or_a_reason_to_time_again(service, monkeypatch, holds):
     from agedit.selector import Watch

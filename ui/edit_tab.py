@@ -105,7 +105,7 @@ def build(service, visit):
                     gr.update(interactive=False))
         service().sessions.uploaded(request.session_hash, path)
         visit = Visit(service(), path)
-        service().sessions.shows(request.session_hash, visit.files)
+        service().sessions.shows(request.session_hash, visit)
         visit.ask(years, None)
         count = len(visit.editor.faces)
         people = [(say(request, "everyone"), -1)] + [(say(request, "face", number=k + 1), k) for k in range(count)]

@@ -56,18 +56,19 @@ class Files:
 
 
 class Sessions:
-    """Whose uploads and files are whose, so that a closed page leaves nothing behind."""
+    """Whose uploads and visits are whose, so that a closed page leaves nothing behind."""
 
     def __init__(self):
-        self._gate, self._uploads, self._files = threading.Lock(), {}, {}
+        self._gate, self._uploads, self._visits = threading.Lock(), {}, {}
 
     def uploaded(self, session, path):
         with self._gate:
             self._uploads.setdefault(session, set()).add(Path(path).resolve())
 
-    def shows(self, session, files):
+    def shows(self, session, visit):
+        """visit: what has a `delete`, to be called when the page was closed."""
         with self._gate:
-            self._files.setdefault(session, weakref.WeakSet()).add(files)
+            self._visits.setdefault(session, weakref.WeakSet()).add(visit)
 
     def leave(self, session):
         """The page was closed: in GRACE seconds its uploads, and what was made of them, are deleted."""
@@ -77,10 +78,10 @@ class Sessions:
 
     def _end(self, session, left):
         with self._gate:
-            uploads, files = self._uploads.pop(session, set()), list(self._files.pop(session, ()))
+            uploads, visits = self._uploads.pop(session, set()), list(self._visits.pop(session, ()))
             used = set().union(*self._uploads.values())         # the same picture has the same path for everyone
-        for each in files:
-            each.delete()
+        for visit in visits:
+            visit.delete()
         folder = Path(get_upload_folder()).resolve()
         for path in uploads - used:
             try:

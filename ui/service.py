@@ -96,6 +96,13 @@ class Visit:
         self.ran, self.notes, self.submodel = "", "", None      # the last edit within the budget, in words
         self.count, self.budget = 0, PATIENCE
 
+    def delete(self):
+        """The page was closed: its files go, and what a page that comes back can make again."""
+        self.files.delete()
+        with self.service.lock:
+            self.editor.forget()
+        self.rows, self.compared = [], None
+
     def before(self):
         """Path of the photo as it is shown."""
         return self.files.once("before.jpeg", lambda: encode_photo(self.editor.view(SHOWN), "JPEG"))

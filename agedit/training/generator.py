@@ -22,7 +22,7 @@ from agedit.training.age_vector import load_encoder
 from agedit.training.batches import ALPHA_PER_YEAR, Batches, Seen, brightness, keep_tone, see, seen_of, shrink
 from agedit.training.common import Device, Ema, load_checkpoint, save_checkpoint, stop_on_signal
 from agedit.training.look import sheet, validate
-from agedit.training.losses import Judges, Perceptual, texture
+from agedit.training.losses import Bounded, Judges, Perceptual, texture
 from agedit.training.optimizer import Optimizer
 
 PATCHED = {256: 72, 512: 128, 1024: 128}        # where only the top block is trained, on patches: their edge at half the resolution
@@ -50,6 +50,7 @@ class Settings:
     age: float = 0.15
     gender: float = 0.4        # the age network still sees a man as a man, a woman as a woman
     expression: float = 0.5    # the expression network still sees what it saw in the photo
+    bound: float = 0.4         # longest gradient of either in a picture, over the batch: eight times what LPIPS has, of which the weights get a tenth
     identity: float = 1.0
     likeness: float = 0.3      # identity distance of G(f) and G(f') to the photo that was hidden
     smooth: float = 0.5        # approximate R1 and R2 on D
@@ -247,13 +248,15 @@ class Trainer:
                 terms["features"] = s.features * sum((a - b).float().abs().mean() for a, b in zip(features, wanted))
             if full:
                 (wanted_age, wanted_male, wanted_look), picture = full.look, seen.shown(y, full)
-                years, male, look = self.judges.look(picture)
+                years, _, look = self.judges.look(picture)
                 if sharp:
                     terms["look"] = s.look * (sum((a - b)[pair].square().sum(1).mean() for a, b in zip(look, wanted_look))
                                               + 0.2 * F.smooth_l1_loss(years[pair] / 20, wanted_age[pair] / 20, beta=0.3))
                 sure = wanted_male.clamp(-2, 2)          # as sure as of the target, but not more than it need be
+                male = self.judges.sex(Bounded.apply(picture, s.bound / len(y)))
                 terms["gender"] = s.gender * F.relu(sure.abs() - sure.sign() * male)[~seen.hidden].mean()
-                apart = (full.mood.exp() * (full.mood - self.judges.mood(picture))).sum(1)             # Kullback-Leibler
+                mood = self.judges.mood(Bounded.apply(picture, s.bound / len(y)))
+                apart = (full.mood.exp() * (full.mood - mood)).sum(1)             # Kullback-Leibler
                 terms["mood"] = s.expression * apart[~seen.hidden].log1p().mean()
             if judged and (~pair).any():
                 shown = y[~pair].clamp(-1, 1)
@@ -271,6 +274,16 @@ class Trainer:
                 terms["likeness"] = s.likeness * (drawn - wanted_id.repeat(2, 1)).norm(dim=1).mean()
         log.update({k: v.item() for k, v in terms.items()})
         return sum(terms.values()), log, years
+
+
+def spent(plan, bounds, stage, progress):
+    """How far the blocks that learn in a stage of the plan are on their way to being frozen, 0..1: those of all stages without patches together,
+    and the one block of each stage with them."""
+    if plan[stage][0] in PATCHED:
+        first, last = (bounds[stage - 1] if stage else 0.0), bounds[stage]
+    else:
+        first, last = 0.0, max(b for b, (r, *_) in zip(bounds, plan) if r not in PATCHED)
+    return min(1.0, (progress - first) / (last - first))
 
 
 def train_generator(data, run, wheel, weights, plan=((64, 0.5, 0.25), (128, 0.5, 0.6), (128, 1.0, 0.15)), steps=100000, minutes=None,
@@ -293,9 +306,10 @@ def train_generator(data, run, wheel, weights, plan=((64, 0.5, 0.25), (128, 0.5,
                 progress = max(progress, trainer.seconds / (60 * minutes))
             if trainer.device.agree(progress >= 1):
                 break
-            r, width, _ = plan[min(int(np.searchsorted(bounds, progress, "right")), len(plan) - 1)]
+            stage = min(int(np.searchsorted(bounds, progress, "right")), len(plan) - 1)
+            r, width, _ = plan[stage]
             since = trainer.steps - entered.setdefault((r, width), trainer.steps)      # a stage's new block starts gently
-            rate = settings.rate * min(1, (since + 1) / 40) * max(0.03, (1 - progress) ** 0.8)
+            rate = settings.rate * min(1, (since + 1) / 40) * max(0.03, (1 - spent(plan, bounds, stage, progress)) ** 0.8)
             trainer.opt_g.rate(rate)
             while trainer.alone and not trainer.device.agree(stopped()):
                 bar.set_postfix_str(f"D alone, {trainer.alone} batches: {trainer.teach_discriminator(r, width):.3f}")

@@ -139,6 +139,23 @@ class OnnxModule(nn.Module):
                 "MatMul": torch.matmul}[op](*args)
 
 
+class Bounded(torch.autograd.Function):
+    """Pictures as they are, whose gradient is at most `most` long in each row.
+
+    A network that reads one face otherwise asks for ten times the change that all other losses ask for, and most of it is noise.
+    """
+
+    @staticmethod
+    def forward(ctx, x, most):
+        ctx.most = most
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        norm = gradient.flatten(1).norm(dim=1)
+        return gradient * (ctx.most / norm.clamp_min(1e-12)).clamp_max(1)[:, None, None, None], None
+
+
 class Judges(nn.Module):
     """Apparent age, expression and identity of aligned pictures (B, 3, s, s) in -1..1, by the networks that ship with the app.
 
@@ -179,6 +196,11 @@ class Judges(nn.Module):
             years.append(self.second_network(chip)[0].float() @ self.second_years)
         features = [v.float() / (v.float().square().sum(1, keepdim=True).sqrt() + 1e-4) for v in features]
         return torch.stack(years, 1), (sexes[:, 0] - sexes[:, 1]).float(), features
+
+    def sex(self, x):
+        """The age network's logit of male against female, (B,)."""
+        sexes = self.age_network(self._crop(x, self.age_crop, 112), self.age_network.outputs[1:2])[0]
+        return (sexes[:, 0] - sexes[:, 1]).float()
 
     def mood(self, x):
         """Log-probabilities of `readout.EXPRESSIONS`, (B, 7)."""
