@@ -37,12 +37,12 @@ class Settings:
     rate: float = 3e-3
     pixel: float = 2.5         # L1 at three scales
     fine: float = 0.3          # share of the finest: a guess at where a wrinkle lies costs twice, so L1 there erases wrinkles
-    texture: float = 80.0      # strength of the change, by octaves and places
+    texture: float = 30.0      # strength of the change, by octaves and places
     patch_texture: float = 20.0     # the same on patches, where more than this drew oily ridges
     raw: float = 0.2           # G(f') itself against the target, so that the strict form is a face
     perceptual: float = 5.0
     look: float = 0.3          # the age network's features of an edit against those of its target, and its years
-    adversarial: float = 0.5
+    adversarial: float = 0.7
     patch_adversarial: float = 0.3      # on patches 0.5 sharpened at the cost of LPIPS
     features: float = 0.6      # D's features of an edit against those of its target (pix2pixHD, Wang et al., 2018)
     consistency: float = 20.0  # S29
@@ -283,7 +283,7 @@ def spent(plan, bounds, stage, progress):
         first, last = (bounds[stage - 1] if stage else 0.0), bounds[stage]
     else:
         first, last = 0.0, max(b for b, (r, *_) in zip(bounds, plan) if r not in PATCHED)
-    return min(1.0, (progress - first) / (last - first))
+    return min(1.0, float((progress - first) / (last - first)))
 
 
 def train_generator(data, run, wheel, weights, plan=((64, 0.5, 0.25), (128, 0.5, 0.6), (128, 1.0, 0.15)), steps=100000, minutes=None,
