@@ -253,10 +253,10 @@ class Trainer:
                     terms["look"] = s.look * (sum((a - b)[pair].square().sum(1).mean() for a, b in zip(look, wanted_look))
                                               + 0.2 * F.smooth_l1_loss(years[pair] / 20, wanted_age[pair] / 20, beta=0.3))
                 sure = wanted_male.clamp(-2, 2)          # as sure as of the target, but not more than it need be
-                male = self.judges.sex(Bounded.apply(picture, s.bound / len(y)))
+                bounded = lambda: Bounded.apply(picture, s.bound / len(y))          # each of the two for itself
+                male = self.judges.sex(bounded())
                 terms["gender"] = s.gender * F.relu(sure.abs() - sure.sign() * male)[~seen.hidden].mean()
-                mood = self.judges.mood(Bounded.apply(picture, s.bound / len(y)))
-                apart = (full.mood.exp() * (full.mood - mood)).sum(1)             # Kullback-Leibler
+                apart = (full.mood.exp() * (full.mood - self.judges.mood(bounded()))).sum(1)             # Kullback-Leibler
                 terms["mood"] = s.expression * apart[~seen.hidden].log1p().mean()
             if judged and (~pair).any():
                 shown = y[~pair].clamp(-1, 1)

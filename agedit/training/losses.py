@@ -142,7 +142,7 @@ class OnnxModule(nn.Module):
 class Bounded(torch.autograd.Function):
     """Pictures as they are, whose gradient is at most `most` long in each row.
 
-    A network that reads one face otherwise asks for ten times the change that all other losses ask for, and most of it is noise.
+    In the one face of a batch that a network reads otherwise its gradient was twenty times LPIPS's, and most of it noise.
     """
 
     @staticmethod
@@ -154,6 +154,11 @@ class Bounded(torch.autograd.Function):
     def backward(ctx, gradient):
         norm = gradient.flatten(1).norm(dim=1)
         return gradient * (ctx.most / norm.clamp_min(1e-12)).clamp_max(1)[:, None, None, None], None
+
+
+def male_of(sexes):
+    """The logit of male against female, (B,), of the age network's two outputs (B, 2)."""
+    return (sexes[:, 0] - sexes[:, 1]).float()
 
 
 class Judges(nn.Module):
@@ -195,12 +200,11 @@ class Judges(nn.Module):
             chip = (self._crop(x, self.second_crop, 64) - self.second_mean) * self.second_scale
             years.append(self.second_network(chip)[0].float() @ self.second_years)
         features = [v.float() / (v.float().square().sum(1, keepdim=True).sqrt() + 1e-4) for v in features]
-        return torch.stack(years, 1), (sexes[:, 0] - sexes[:, 1]).float(), features
+        return torch.stack(years, 1), male_of(sexes), features
 
     def sex(self, x):
         """The age network's logit of male against female, (B,)."""
-        sexes = self.age_network(self._crop(x, self.age_crop, 112), self.age_network.outputs[1:2])[0]
-        return (sexes[:, 0] - sexes[:, 1]).float()
+        return male_of(self.age_network(self._crop(x, self.age_crop, 112), self.age_network.outputs[1:2])[0])
 
     def mood(self, x):
         """Log-probabilities of `readout.EXPRESSIONS`, (B, 7)."""
