@@ -41,7 +41,8 @@ class Masker:
         hair = cv2.resize(self.network.get_tensor(self.output)[0, ..., 0], (MASK_SIZE, MASK_SIZE), interpolation=cv2.INTER_LINEAR)
         return cv2.GaussianBlur(np.clip(hair * 1.6 - 0.3, 0, 1), (0, 0), MASK_SIZE * 0.006)
 
-    def mask(self, hair, face, shape):
+    @staticmethod
+    def mask(hair, face, shape):
         """What may change, face, ears, throat and `hair`: float32 (256, 256) in 0..1.
 
         It fades out towards the crop's edge and is 0 outside the photo's `shape` (H, W).

@@ -72,10 +72,10 @@ def test_a_bounded_gradient_is_shorter_where_it_was_long():
 
 def test_every_block_is_at_rest_when_it_is_frozen():
     plan, bounds = ((64, 0.5, 2), (128, 1.0, 2), (256, 1.0, 4), (512, 1.0, 2)), np.array([0.2, 0.4, 0.8, 1.0])
-    assert [spent(plan, bounds, *at) for at in ((0, 0.0), (0, 0.1), (1, 0.3), (1, 0.4))] == pytest.approx([0, 0.25, 0.75, 1])
-    assert [spent(plan, bounds, *at) for at in ((2, 0.4), (2, 0.6), (3, 0.8), (3, 1.0))] == pytest.approx([0, 0.5, 0, 1])
-    assert spent(plan[2:3], np.array([1.0]), 0, 0.3) == pytest.approx(0.3)
-    assert type(spent(plan, bounds, 2, 0.5)) is float          # it ends in the optimiser's state, and numpy's would not be read again
+    assert [spent(plan, bounds, *at, 128) for at in ((0, 0.0), (0, 0.1), (1, 0.3), (1, 0.4))] == pytest.approx([0, 0.25, 0.75, 1])
+    assert [spent(plan, bounds, *at, 128) for at in ((2, 0.4), (2, 0.6), (3, 0.8), (3, 1.0))] == pytest.approx([0, 0.5, 0, 1])
+    assert spent(plan[2:3], np.array([1.0]), 0, 0.3, 128) == pytest.approx(0.3)
+    assert type(spent(plan, bounds, 2, 0.5, 128)) is float          # it ends in the optimiser's state, and numpy's would not be read again
 
 
 def test_bf16_is_used_where_it_is_quicker_and_never_where_there_is_none(monkeypatch):

@@ -37,7 +37,7 @@ def test_percentile_and_frontier():
 
 
 @pytest.mark.parametrize("budget,expected", [(10, (128, 0.25)), (20, (128, 0.5)), (40, (128, 0.75)), (100, (128, 1.0)),
-                                             (8, (64, 0.25))])
+                                             (8.5, (64, 0.25))])
 def test_takes_the_best_that_fits_and_logs_why(budget, expected):
     selector, (choice, fits) = Device().select(budget)
     assert (choice, fits) == (expected, True)
@@ -59,10 +59,10 @@ def test_a_budget_that_nothing_meets_runs_the_smallest_and_says_so():
 
 
 def test_the_smallest_promises_with_room_to_spare():
-    """It has nothing to fall back to: 7 ms are not promised within 7.4, though a larger one in its place would be."""
-    assert Device(noise=0).select(7.4)[1] == ((64, 0.25), False) and Device(noise=0).select(7.7)[1] == ((64, 0.25), True)
+    """It has nothing to fall back to: 7 ms are not promised within 7.9, though a larger one in its place would be."""
+    assert Device(noise=0).select(7.9)[1] == ((64, 0.25), False) and Device(noise=0).select(8.1)[1] == ((64, 0.25), True)
     times = {(64, 0.25): Times([7.0] * LEAST)}
-    assert not answer(ORDER, COST.get, times, 7.4)["fits"] and answer(ORDER[-1:], COST.get, times, 7.7)["fits"]
+    assert not answer(ORDER, COST.get, times, 7.9)["fits"] and answer(ORDER[-1:], COST.get, times, 8.1)["fits"]
 
 
 def test_a_device_that_slows_down_while_timing_gets_a_smaller_choice():

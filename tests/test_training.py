@@ -112,11 +112,11 @@ def test_all_stages_then_an_edit(data, wheel, tmp_path):
     assert n.shape == (512,) and np.linalg.norm(n) == pytest.approx(1, abs=1e-4)
     assert_features_tell_the_picture(data / "ready", run)
     settings = Settings(batch=4, photos=2, strict=0.5)
-    assert train_generator([ready], run, wheel, FOLDER, ((64, 0.5, 1),), steps=2, sheet_every=1, settings=settings) == 2
+    assert train_generator([Crops(ready)], run, wheel, FOLDER, ((64, 0.5, 1),), steps=2, sheet_every=1, settings=settings) == 2
     assert (run / "sheet.png").exists()
     first = torch.load(run / "generator.pt", weights_only=True)
     # resumed, and widened on the way
-    assert train_generator([ready], run, wheel, FOLDER, ((64, 1.0, 1),), steps=3, settings=settings) == 3
+    assert train_generator([Crops(ready)], run, wheel, FOLDER, ((64, 1.0, 1),), steps=3, settings=settings) == 3
     second = torch.load(run / "generator.pt", weights_only=True)
     assert second["steps"] == 3 and any((second["generator"][k] != v).any() for k, v in first["generator"].items())
     assert_a_generator_can_change_its_encoder(ready, run, tmp_path / "other")
@@ -194,7 +194,7 @@ def encoded(data, tmp_path_factory):
 
 def test_what_is_trained_is_what_is_shown(data, encoded, wheel):
     """edit() gives photo + m (G(f') - G(f)): the photo itself at no shift, G(f') itself where the photo is hidden."""
-    trainer = Trainer([str(data / "ready")], encoded, wheel, FOLDER, Settings(batch=4, photos=1))
+    trainer = Trainer([Crops(data / "ready")], encoded, wheel, FOLDER, Settings(batch=4, photos=1))
     b = trainer.batches.draw(128)
     f = torch.randn(4, 512, device=trainer.device.torch)
     hidden = torch.tensor([False, False, True, True], device=trainer.device.torch)
@@ -212,7 +212,7 @@ def test_what_is_trained_is_what_is_shown(data, encoded, wheel):
 
 def test_a_step_at_every_size(data, encoded, wheel):
     """At 128 px the judges look at the full network, its sub-model and the hidden rows; at 256 px a patch is trained."""
-    trainer = Trainer([str(data / "ready")], encoded, wheel, FOLDER, Settings(batch=4, photos=2, strict=1.0))
+    trainer = Trainer([Crops(data / "ready")], encoded, wheel, FOLDER, Settings(batch=4, photos=2, strict=1.0))
     trainer.opt_g.rate(1e-4)
     trainer.steps = 1                       # at odd steps the sub-model is the smallest, never the whole network by chance
     whole, patch = trainer.step(128, 0.5), trainer.step(256, 0.5)
@@ -240,18 +240,18 @@ def test_a_block_grows_on_a_trained_network(data, encoded, wheel, tmp_path):
     fine, run = tmp_path / "fine", tmp_path / "run"
     unpack(Weights(FOLDER), run)
     with pytest.raises(AgeEditError, match="prepare stage with --size 512"):
-        Trainer([str(data / "ready")], run, wheel, FOLDER, Settings(batch=2), largest=512).step(512)
+        Trainer([Crops(data / "ready")], run, wheel, FOLDER, Settings(batch=2), largest=512).step(512)
     assert prepare(fine, pairs=[data / "pairs"], size=512) == 16
     crops = Crops(fine).images
     assert crops.shape == (16, 512, 512, 5) and np.abs(crops[0, ::2, ::2] - np.int16(Crops(data / "ready").images[160])).mean() < 4
-    trainer = Trainer([str(fine)], run, wheel, FOLDER, Settings(batch=2, photos=0), largest=512)
+    trainer = Trainer([Crops(fine)], run, wheel, FOLDER, Settings(batch=2, photos=0), largest=512)
     before = {k: v.clone() for k, v in trainer.generator.state_dict().items()}
     trainer.opt_g.rate(1e-3)
     assert all(np.isfinite(v) for v in trainer.step(512).values()) and trainer.skipped == 0
     changed = {k for k, v in trainer.generator.state_dict().items() if (v != before[k]).any()}
     assert {"blocks.512.conv1.weight", "blocks.512.to_rgb.weight"} <= changed and all(k.startswith("blocks.512.") for k in changed)
     trainer.save()
-    again = Trainer([str(fine)], run, wheel, FOLDER, Settings(batch=2, photos=0))
+    again = Trainer([Crops(fine)], run, wheel, FOLDER, Settings(batch=2, photos=0))
     assert again.top == 512 and again.steps == trainer.steps
 
 

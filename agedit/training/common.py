@@ -123,8 +123,7 @@ class Ema:
     def update(self, module):
         self.steps += 1
         decay = min(self.decay, self.steps / (self.steps + 10))
-        for k, v in module.state_dict().items():
-            self.state[k].lerp_(v.float(), 1 - decay)
+        torch._foreach_lerp_(list(self.state.values()), [module.state_dict()[k].float() for k in self.state], 1 - decay)
 
 
 @contextlib.contextmanager

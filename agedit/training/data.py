@@ -66,8 +66,8 @@ def _jobs(photos, labels, pairs):
             yield [("pair", Path(folder), r["file"], person, "", "", r["beta"]) for r in rows]
 
 
-def in_register(picture, first):
-    """A picture of a pair bent so that what it shows lies where the person's first one has it; skin, hair and folds are left to differ.
+def moves(picture, first):
+    """Where in a picture of a pair lies what its person's first picture shows: float32 (FLOW, FLOW, 2), offsets (x, y) in FLOW-sized pixels.
 
     Two ages of the teacher's differ in where a nose ends, a brow or a jaw lies too. An edit adds light and dark to a photo, so a network
     that learned such a move drew ghosts: dark flanks of noses, double brows, rims along jaws. Dense inverse search optical flow (Kroeger
@@ -75,9 +75,6 @@ def in_register(picture, first):
 
     Args:
         picture, first: RGB uint8 (S, S, 3), aligned by one matrix.
-
-    Returns:
-        RGB uint8 (S, S, 3).
     """
     def even(v):
         grey = cv2.cvtColor(cv2.resize(v, (FLOW, FLOW), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY).astype(np.float32)
@@ -90,10 +87,15 @@ def in_register(picture, first):
     flow.setFinestScale(0)
     flow.setVariationalRefinementIterations(10)
     flow.setVariationalRefinementAlpha(40)
-    moves = cv2.GaussianBlur(flow.calc(even(first), even(picture), None), (0, 0), FLOW_BLUR)
+    return cv2.GaussianBlur(flow.calc(even(first), even(picture), None), (0, 0), FLOW_BLUR)
+
+
+def in_register(picture, first):
+    """A picture of a pair, RGB uint8 (S, S, 3), bent by `moves` so that what it shows lies where the first one has it; skin, hair and folds are
+    left to differ."""
     s = picture.shape[0]
     at = np.stack(np.meshgrid(np.arange(s), np.arange(s)), -1).astype(np.float32)
-    at += cv2.resize(moves, (s, s), interpolation=cv2.INTER_CUBIC) * (s / FLOW)
+    at += cv2.resize(moves(picture, first), (s, s), interpolation=cv2.INTER_CUBIC) * (s / FLOW)
     return cv2.remap(picture, at, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
 
 
@@ -183,6 +185,21 @@ def prepare(out, photos=None, labels=None, pairs=(), workers=2, size=256):
     return n
 
 
+def smooth_ages(base, beta, judged):
+    """Ages (N,) of pictures from their person's judged age at beta 0 and beta: the judge's noise on one picture averages out."""
+    a, b = base / 50, beta / 4
+    terms = np.stack([b, b * b, b ** 3, a * b, a * b * b, a * b ** 3, a * a * b, a * a * b * b], 1)
+    weights = np.linalg.solve(terms.T @ terms + 1e-3 * np.eye(8), terms.T @ (judged - base))
+    return base + terms @ weights
+
+
+def groups_of(indices, person):
+    """Indices sorted into one array a person, of people with at least two."""
+    order = indices[np.argsort(person[indices], kind="stable")]
+    groups = np.split(order, np.flatnonzero(person[order][1:] != person[order][:-1]) + 1)
+    return [g for g in groups if len(g) > 1]
+
+
 class Crops:
     """The prepared set: `images` uint8 memmap (N, S, S, 5) and the table's columns as arrays."""
 
@@ -191,33 +208,27 @@ class Crops:
         self.images = np.load(Path(folder) / "crops.npy", mmap_mode="r")
         if self.images.shape[-1] != 5:
             raise AgeEditError(f"{folder} was prepared by another version of this program; run the prepare stage again.")
+        self.size = self.images.shape[1]
         number = lambda c: np.array([float(r[c]) if r[c] else np.nan for r in rows])
         self.kind = np.array([r["kind"] for r in rows])
         self.person = np.array([r["person"] for r in rows])
         self.file = np.array([r["file"] for r in rows])
         self.age, self.gender, self.beta, self.judged = map(number, ("age", "gender", "beta", "judged"))
         self.held_out = np.array([r["held_out"] == "1" for r in rows])
-        self._smooth_pair_ages()
-
-    def _smooth_pair_ages(self):
-        """Ages of the pairs from beta and the person's base age: the judge's noise on one picture averages out."""
         pair = np.flatnonzero(self.kind == "pair")
-        if not len(pair):
-            return
         base = {self.person[i]: self.judged[i] for i in pair if self.beta[i] == 0}
-        pair = np.array([i for i in pair if self.person[i] in base])
-        a, b = np.array([base[self.person[i]] for i in pair]) / 50, self.beta[pair] / 4
-        terms = np.stack([b, b * b, b ** 3, a * b, a * b * b, a * b ** 3, a * a * b, a * a * b * b], 1)
-        delta = self.judged[pair] - a * 50
-        weights = np.linalg.solve(terms.T @ terms + 1e-3 * np.eye(8), terms.T @ delta)
-        self.age[pair] = a * 50 + terms @ weights
+        pair = np.array([i for i in pair if self.person[i] in base], int)
+        if len(pair):
+            self.age[pair] = smooth_ages(np.array([base[self.person[i]] for i in pair]), self.beta[pair], self.judged[pair])
+
+    def load(self, indices, device):
+        """Pictures (B, 3, S, S) in -1..1, masks and hair (B, 1, S, S) in 0..1, as tensors."""
+        from agedit.training.common import batch_of           # `prepare` and its workers need no PyTorch
+        return batch_of(self.images, indices, device)
 
     def people(self, held_out=False):
         """Index arrays, one a person with at least two ages of the pairs."""
-        keep = np.flatnonzero((self.kind == "pair") & (self.held_out == held_out) & ~np.isnan(self.age))
-        order = keep[np.argsort(self.person[keep], kind="stable")]
-        groups = np.split(order, np.flatnonzero(self.person[order][1:] != self.person[order][:-1]) + 1)
-        return [g for g in groups if len(g) > 1]
+        return groups_of(np.flatnonzero((self.kind == "pair") & (self.held_out == held_out) & ~np.isnan(self.age)), self.person)
 
     def photos(self, held_out=False):
         """Indices of the labelled photos."""

@@ -25,7 +25,7 @@ from agedit.training.look import sheet, validate
 from agedit.training.losses import Bounded, Judges, Perceptual, texture
 from agedit.training.optimizer import Optimizer
 
-PATCHED = {256: 72, 512: 128, 1024: 128}        # where only the top block is trained, on patches: their edge at half the resolution
+PATCHED = {256: 72, 512: 128, 1024: 128}        # edges of patches at half the resolution, where only the top block is trained on them
 
 
 @dataclass
@@ -33,24 +33,26 @@ class Settings:
     """Weights of the losses and the shape of a step."""
     batch: int = 16
     photos: int = 6            # rows of the batch that are labelled photos without a second age
+    whole: int = 128           # the highest resolution whose pictures are seen whole, and train all blocks; a GPU has time for 256 (see PATCHED)
     strict: float = 0.15       # share of pair rows whose photo is hidden
     rate: float = 3e-3
     pixel: float = 2.5         # L1 at three scales
     fine: float = 0.3          # share of the finest: a guess at where a wrinkle lies costs twice, so L1 there erases wrinkles
     texture: float = 30.0      # strength of the change, by octaves and places
-    patch_texture: float = 20.0     # the same on patches, where more than this drew oily ridges
+    fine_texture: float = 20.0      # the same over 128 px, where more than this drew oily ridges
     raw: float = 0.2           # G(f') itself against the target, so that the strict form is a face
     perceptual: float = 5.0
     look: float = 0.3          # the age network's features of an edit against those of its target, and its years
     adversarial: float = 0.7
-    patch_adversarial: float = 0.3      # on patches 0.5 sharpened at the cost of LPIPS
+    fine_adversarial: float = 0.3       # over 128 px, where 0.5 sharpened at the cost of LPIPS
     features: float = 0.6      # D's features of an edit against those of its target (pix2pixHD, Wang et al., 2018)
     consistency: float = 20.0  # S29
     same_age: float = 1.0      # a sub-model's edit is judged as old as the full network's
     age: float = 0.15
     gender: float = 0.4        # the age network still sees a man as a man, a woman as a woman
     expression: float = 0.5    # the expression network still sees what it saw in the photo
-    bound: float = 0.4         # longest gradient of either in a picture, times the batch: twice LPIPS's, but little of a judge's reaches the weights
+    bound: float = 0.4         # longest gradient of each in a picture, and of a photo's age and identity, times the batch: twice LPIPS's, but
+                               # little of a judge's reaches the weights
     identity: float = 1.0
     likeness: float = 0.3      # identity distance of G(f) and G(f') to the photo that was hidden
     smooth: float = 0.5        # approximate R1 and R2 on D
@@ -74,7 +76,7 @@ def widen(state, old):
 class Trainer:
     """State of one run: networks, optimisers, EMA; `step` does one batch."""
 
-    def __init__(self, data, run, wheel, weights, settings=Settings(), seed=0, second=None, largest=256):
+    def __init__(self, sets, run, wheel, weights, settings=Settings(), seed=0, second=None, largest=256):
         self.device, self.run, self.settings = Device(), Path(run), settings
         to = dict(device=self.device.torch, memory_format=torch.channels_last)
         torch.manual_seed(seed)
@@ -105,7 +107,7 @@ class Trainer:
             self.largest, self.width = state["largest"], state["width"]
         self.alone = settings.alone if state and "discriminator" not in state else 0
         self.rng = np.random.default_rng([seed, self.device.rank, self.steps])
-        self.batches = Batches(data, settings.batch, settings.photos, settings.strict, self.rng, self.device.torch)
+        self.batches = Batches(sets, settings.batch, settings.photos, settings.strict, self.rng, self.device.torch)
 
     def save(self):
         if self.device.main:
@@ -138,7 +140,7 @@ class Trainer:
         return torch.where(hidden, new, y), new, base
 
     def step(self, r, width=1.0):
-        """One batch through the full network of the stage, G_{r,width}, and one sub-model of it; returns the losses."""
+        """One batch through the full network of the stage, G_{r,width}, and one sub-model of it; returns the losses as tensors on the device."""
         if 0 < self.width < width:
             widen(self.generator.state_dict(), self.width)
             widen(self.ema.state, self.width)
@@ -146,7 +148,7 @@ class Trainer:
         s, (b, f, shifted, patch) = self.settings, self._draw(r)
         y, new, base = self.edit(self.generator, b, f, shifted, r, width, patch)
         full = Seen(b, r, patch)
-        loss_d = self._train_discriminator(full, y.detach())
+        log_d = self._train_discriminator(full, y.detach())
         self.discriminator.requires_grad_(False)
         whole = None if patch else full
         if whole:
@@ -164,11 +166,11 @@ class Trainer:
             loss, _, age2 = self._losses(part, y2, new2, base2, whole, sharp=c == RATIOS[0])
             same = F.mse_loss(new2, shrink(new, new2.shape[-1]).detach()) + \
                 F.mse_loss(base2, shrink(base, new2.shape[-1]).detach()) + 4 * F.mse_loss(y2, shrink(y, y2.shape[-1]).detach())
-            log["same"] = same.item()
+            log["same"] = same.detach()
             same = s.consistency * same
             if whole and r >= 128:
                 apart = F.smooth_l1_loss(*(v[~b["hidden"]] / 20 for v in (age2, age.detach())), beta=0.3)
-                log["years"], same = apart.item(), same + s.same_age * apart
+                log["years"], same = apart.detach(), same + s.same_age * apart
             (loss + same).backward()
         self.discriminator.requires_grad_(True)
         self.device.average_gradients(self.generator)
@@ -181,7 +183,7 @@ class Trainer:
             self.opt_g.step()
         self.ema.update(self.generator)
         self.steps += 1
-        log["d"], self.largest = loss_d, max(self.largest, r)
+        log["d"], self.largest = log_d, max(self.largest, r)
         return log
 
     def teach_discriminator(self, r, width=1.0):
@@ -196,13 +198,13 @@ class Trainer:
         b = self.batches.draw(max(r, INPUT))
         with torch.no_grad():                # not in bf16: a shift of f is small beside its steps
             f = self.encoder(shrink(b["x"], INPUT))
-        edge = PATCHED.get(r)
+        edge = PATCHED[r] if r > self.settings.whole else None
         patch = (*(int(v) for v in self.rng.integers(0, r // 2 - edge + 1, 2)), edge) if edge else None
         return b, f, f + (b["years"] * ALPHA_PER_YEAR)[:, None] * self.n, patch
 
     def _draw_submodel(self, r, width):
         narrower = [c for c in RATIOS if c <= width]
-        if r in PATCHED:                     # the blocks below are done
+        if r > self.settings.whole:          # the blocks below are done
             return r, RATIOS[0] if self.steps % 2 else float(self.rng.choice(narrower))
         if self.steps % 2:
             return SMALLEST, RATIOS[0]
@@ -223,7 +225,7 @@ class Trainer:
         (loss + s.smooth * smooth).backward()
         self.device.average_gradients(self.discriminator)
         self.opt_d.step()
-        return loss.item()
+        return loss.detach()
 
     def _losses(self, seen, y, new, base, full, judged=False, sharp=False):
         """Sum and log of the losses of one network, and the ages (B, judges) that its pictures show, None on a patch.
@@ -231,10 +233,10 @@ class Trainer:
         full: the stage's own `Seen`, None on a patch. sharp: the perceptual terms too. judged: age and identity of photos too.
         """
         s, log, pair, mask = self.settings, {}, seen.pair, seen.mask
-        target, x, r, years = seen.target, seen.x, y.shape[-1], None
+        target, x, r, years, coarse = seen.target, seen.x, y.shape[-1], None, y.shape[-1] <= 128 and full is not None
         terms = {"pixel": s.pixel * sum(k * (shrink(y, q) - shrink(target, q))[pair].abs().mean()
                                         for k, q in ((s.fine, r), (1, r // 4), (1, 8))),
-                 "texture": (s.texture if full else s.patch_texture) * sum((a - b)[pair].abs().mean()
+                 "texture": (s.texture if coarse else s.fine_texture) * sum((a - b)[pair].abs().mean()
                                             for a, b in zip(texture(seen.change(y)), texture(seen.change(target)))),
                  "raw": s.raw * ((new - target)[pair].abs().mean() + ((base - x) * mask.clamp_min(0.1)).abs().mean())}
         with self.device.autocast():
@@ -242,7 +244,7 @@ class Trainer:
             logits, features = self.discriminator(fake, seen.goal[pair], seen.change(fake, pair))
             with torch.no_grad():
                 real_logits, wanted = self.discriminator(real, seen.goal[pair], seen.change(real, pair))
-            terms["adv"] = (s.adversarial if full else s.patch_adversarial) * seen.places(F.softplus(real_logits - logits), pair)
+            terms["adv"] = (s.adversarial if coarse else s.fine_adversarial) * seen.places(F.softplus(real_logits - logits), pair)
             if sharp:
                 terms["lpips"] = s.perceptual * self.perceptual(y[pair], real).mean()
                 terms["features"] = s.features * sum((a - b).float().abs().mean() for a, b in zip(features, wanted))
@@ -259,45 +261,46 @@ class Trainer:
                 apart = (full.mood.exp() * (full.mood - self.judges.mood(bounded()))).sum(1)             # Kullback-Leibler
                 terms["mood"] = s.expression * apart[~seen.hidden].log1p().mean()
             if judged and (~pair).any():
-                shown = y[~pair].clamp(-1, 1)
+                shown = lambda: Bounded.apply(y[~pair].clamp(-1, 1), s.bound / len(y))
                 with torch.no_grad():
                     before_id = self.judges.embed(x[~pair])
                 asked = wanted_age[~pair] + seen.years[~pair][:, None]
-                terms["age"] = s.age * F.smooth_l1_loss(years[~pair] / 20, asked / 20, beta=0.3)
+                terms["age"] = s.age * F.smooth_l1_loss(self.judges.look(shown())[0] / 20, asked / 20, beta=0.3)
                 # the same person, with some room: a face many years away may look less alike
-                distance = (self.judges.embed(shown).float() - before_id.float()).norm(dim=1)
+                distance = (self.judges.embed(shown()).float() - before_id.float()).norm(dim=1)
                 terms["id"] = s.identity * F.relu(distance - 0.25 - 0.005 * seen.years[~pair].abs()).mean()
             if judged and seen.hidden.any():
                 with torch.no_grad():
                     wanted_id = self.judges.embed(x[seen.hidden]).float()
                 drawn = self.judges.embed(torch.cat([base[seen.hidden], new[seen.hidden]]).clamp(-1, 1)).float()
                 terms["likeness"] = s.likeness * (drawn - wanted_id.repeat(2, 1)).norm(dim=1).mean()
-        log.update({k: v.item() for k, v in terms.items()})
+        log.update({k: v.detach() for k, v in terms.items()})
         return sum(terms.values()), log, years
 
 
-def spent(plan, bounds, stage, progress):
-    """How far the blocks that learn in a stage of the plan are on their way to being frozen, 0..1: those of all stages without patches together,
-    and the one block of each stage with them."""
-    if plan[stage][0] in PATCHED:
+def spent(plan, bounds, stage, progress, whole):
+    """How far the blocks that learn in a stage of the plan are on their way to being frozen, 0..1: those of all stages without patches (up to
+    `whole` pixels) together, and the one block of each stage with them."""
+    if plan[stage][0] > whole:
         first, last = (bounds[stage - 1] if stage else 0.0), bounds[stage]
     else:
-        first, last = 0.0, max(b for b, (r, *_) in zip(bounds, plan) if r not in PATCHED)
+        first, last = 0.0, max(b for b, (r, *_) in zip(bounds, plan) if r <= whole)
     return min(1.0, float((progress - first) / (last - first)))
 
 
-def train_generator(data, run, wheel, weights, plan=((64, 0.5, 0.25), (128, 0.5, 0.6), (128, 1.0, 0.15)), steps=100000, minutes=None,
+def train_generator(sets, run, wheel, weights, plan=((64, 0.5, 0.25), (128, 0.5, 0.6), (128, 1.0, 0.15)), steps=100000, minutes=None,
                     sheet_every=200, settings=Settings(), second=None):
     """Train or resume `generator.pt` in `run`; stops after `steps` or `minutes` of training in all (S210).
 
     Args:
+        sets: `data.Crops` and `drawn.Drawn`; sheets and validation show the people held out of the first.
         plan: (resolution, channel ratio, share of the run) in order. The low blocks and the first kernels come first:
         they serve every sub-model, and a step at half the width costs a quarter.
         wheel: the perceptual trunk's wheel. weights: folder with the shipped judges. second: another age judge's wheel.
     """
-    trainer = Trainer(data, run, wheel, weights, settings, second=second, largest=max(r for r, *_ in plan))
+    trainer = Trainer(sets, run, wheel, weights, settings, second=second, largest=max(r for r, *_ in plan))
     bounds = np.cumsum([share for *_, share in plan]) / sum(share for *_, share in plan)
-    log_mean, last, entered, (r, width, _) = {}, time.time(), {}, plan[-1]
+    log_mean, last, told, entered, (r, width, _) = {}, time.time(), 0.0, {}, plan[-1]
     with stop_on_signal() as stopped, tqdm(total=steps, initial=trainer.steps, desc="generator",
                                            disable=not trainer.device.main) as bar:
         while trainer.steps < steps and not trainer.device.agree(stopped()):
@@ -309,17 +312,19 @@ def train_generator(data, run, wheel, weights, plan=((64, 0.5, 0.25), (128, 0.5,
             stage = min(int(np.searchsorted(bounds, progress, "right")), len(plan) - 1)
             r, width, _ = plan[stage]
             since = trainer.steps - entered.setdefault((r, width), trainer.steps)      # a stage's new block starts gently
-            rate = settings.rate * min(1, (since + 1) / 40) * max(0.03, (1 - spent(plan, bounds, stage, progress)) ** 0.8)
+            rate = settings.rate * min(1, (since + 1) / 40) * max(0.03, (1 - spent(plan, bounds, stage, progress, settings.whole)) ** 0.8)
             trainer.opt_g.rate(rate)
             while trainer.alone and not trainer.device.agree(stopped()):
-                bar.set_postfix_str(f"D alone, {trainer.alone} batches: {trainer.teach_discriminator(r, width):.3f}")
+                bar.set_postfix_str(f"D alone, {trainer.alone} batches: {float(trainer.teach_discriminator(r, width)):.3f}")
                 trainer.alone -= 1
             log = trainer.step(r, width)
             trainer.seconds, last = trainer.seconds + time.time() - last, time.time()
             for k, v in log.items():
                 log_mean[k] = v if k not in log_mean or k == "skipped" else 0.97 * log_mean[k] + 0.03 * v
             bar.update()
-            bar.set_postfix_str(f"{r}:{width:g} " + " ".join(f"{k} {v:.3f}" for k, v in log_mean.items()))
+            if last - told > 1:                  # a GPU waits while numbers are fetched
+                told = last
+                bar.set_postfix_str(f"{r}:{width:g} " + " ".join(f"{k} {float(v):.3f}" for k, v in log_mean.items()))
             if trainer.steps % sheet_every == 0 and trainer.device.main:
                 trainer.save()
                 sheet(trainer, Path(run) / f"sheet_{trainer.steps:06d}.png", r, width)

@@ -6,7 +6,7 @@ from agedit.network.autoencoder import INPUT
 from agedit.network.generator import Generator
 from agedit.submodel import RATIOS, SMALLEST
 from agedit.training.batches import ALPHA_PER_YEAR, keep_tone, shrink
-from agedit.training.common import batch_of, save_sheet
+from agedit.training.common import save_sheet
 
 
 @torch.no_grad()
@@ -16,7 +16,7 @@ def validate(trainer, r, width, rows=48):
     people = [g[[0, -1]] for g in crops.people(True)][:rows]         # the first picture, and the age furthest from it
     total = {"lpips": 0.0, "pixel": 0.0}
     for part in [people[i:i + 16] for i in range(0, len(people), 16)]:
-        (x, mask, hair), (other, *_) = (batch_of(crops.images, [g[k] for g in part], trainer.device.torch) for k in (0, 1))
+        (x, mask, hair), (other, *_) = (crops.load([g[k] for g in part], trainer.device.torch) for k in (0, 1))
         years = torch.tensor([crops.age[b] - crops.age[a] for a, b in part]).to(x)
         x, mask, hair, other = (shrink(v, max(r, INPUT)) for v in (x, mask, hair, other))
         b = {"x": x, "mask": mask, "hair": hair, "hidden": torch.zeros_like(years) > 0}
@@ -37,11 +37,11 @@ def _averaged(trainer):
 @torch.no_grad()
 def sheet(trainer, path, r, width=1.0, years=(-20, 0, 20, 40)):
     """Held-out people by years: the full network, then the smallest sub-model, then the strict form."""
-    network, columns, crops = _averaged(trainer), [], trainer.batches.sets[0]
-    rows = [*(g[0] for g in crops.people(True)[:5]), *crops.photos(True)[::131][:5]]
+    network, columns, sets = _averaged(trainer), [], trainer.batches.sets
+    rows = [*((sets[0], g[0]) for g in sets[0].people(True)[:5]), *[(s, i) for s in sets for i in s.photos(True)[::131]][:5]]
     if not rows:
         return
-    x, mask, hair = batch_of(crops.images, rows, trainer.device.torch)
+    x, mask, hair = trainer.batches.load(rows, max(256, r))
     f = trainer.encoder(shrink(x, INPUT))
     for form, (q, c) in (("full", (r, width)), ("small", (SMALLEST, RATIOS[0])), ("strict", (r, width))):
         b = {"x": x, "mask": mask, "hair": hair, "hidden": torch.full((len(x),), form == "strict", device=x.device)}

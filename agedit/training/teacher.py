@@ -26,17 +26,18 @@ class Teacher:
     """MobileStyleGAN for FFHQ at 1024 px under OpenVINO.
 
     Args:
-        wheel: path of the `random-face` wheel. cache: folder to unpack the two networks into.
+        wheel: path of the `random-face` wheel. cache: folder to unpack the two networks into. threads: 0 for all.
     """
 
-    def __init__(self, wheel, cache):
+    def __init__(self, wheel, cache, threads=0):
         core = openvino_core()              # first: without its telemetry
         import openvino as ov
         cache = Path(cache)
         with zipfile.ZipFile(wheel) as z:
             for name in ("MappingNetwork", "SynthesisNetwork"):
                 for ext in ("xml", "bin"):
-                    z.extract(f"random_face/data/{name}.{ext}", cache)
+                    if not (cache / f"random_face/data/{name}.{ext}").exists():
+                        z.extract(f"random_face/data/{name}.{ext}", cache)
         folder = cache / "random_face/data"
         self.mapping = core.compile_model(folder / "MappingNetwork.xml", "CPU")
         model = core.read_model(folder / "SynthesisNetwork.xml")
@@ -52,7 +53,7 @@ class Teacher:
             user.replace_source_output(late.output(0))
         model.add_parameters([late])
         model.validate_nodes_and_infer_types()
-        self.synthesis = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": floating()})
+        self.synthesis = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": floating(), "INFERENCE_NUM_THREADS": threads})
         z = np.random.default_rng(0).standard_normal((2000, 1, 512)).astype(np.float32)
         self.w_mean = np.mean([self.mapping(v)[0] for v in z], axis=0)
 
@@ -88,8 +89,8 @@ class Calm:
         return face is not None and EXPRESSIONS[self.readout.mood(crop).argmax()] == "neutral"
 
 
-def draw_pairs(wheel, direction, out, people, seed=1, size=384, neutral=0.0, weights=None):
-    """Write `people` x 6 pictures (beta 0 and one of each range in STEPS) and `pairs.csv`; resumes.
+def draw_pairs(wheel, direction, out, people, seed=1, size=384, neutral=0.0, weights=None, ages=6):
+    """Write `people` x `ages` pictures (beta 0 and one of each range in STEPS, or of some of them) and `pairs.csv`; resumes.
 
     direction: .npz with `age_nogender` (512,), + is older, and, where it has one, `grey` (512,), added on the older half. size: edge in
     pixels. neutral: share of the people whose face must be neutral (three of four of the teacher's smile); `weights` is the folder with the
@@ -120,7 +121,8 @@ def draw_pairs(wheel, direction, out, people, seed=1, size=384, neutral=0.0, wei
                 if int((i + 1) * neutral) == int(i * neutral) or calm(base):
                     break
             rows = []
-            for k, beta in enumerate([0.0] + [rng.uniform(*s) for s in STEPS]):
+            ranges = STEPS if ages > len(STEPS) else [STEPS[k] for k in rng.permutation(len(STEPS))[:ages - 1]]
+            for k, beta in enumerate([0.0] + [rng.uniform(*s) for s in ranges]):
                 picture = teacher.draw(w, beta * aged + max(beta, 0) * grey) if k else base
                 picture = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
                 name = f"{person}_{k}.jpg"
