@@ -84,11 +84,15 @@ def plot(data, path):
     left.set_ylabel("% of the rate of plain convolutions")
     left.set_title("Near the limit", loc="left", fontsize=11)
     rows = data["promise"]
-    right.plot([0, max(r["budget_ms"] for r in rows)], [0, max(r["budget_ms"] for r in rows)], color="#dc2626", linestyle="--", label="the budget")
+    budgets = [r["budget_ms"] for r in rows]
+    right.plot(budgets, budgets, color="#dc2626", linestyle="--", label="the budget")
     for key, marker in (("p50_ms", "o"), ("p90_ms", "^")):
-        right.scatter([r["budget_ms"] for r in rows], [r[key] for r in rows], marker=marker, color="#4f46e5", label=f"{key[:3]} of {rows[0]['edits']} edits", zorder=3)
+        right.scatter(budgets, [r[key] for r in rows], marker=marker, color="#4f46e5", label=f"{key[:3]} of {rows[0]['edits']} edits", zorder=3)
     for r in rows:
-        right.annotate("{}:{:g}".format(*r["submodel"]), (r["budget_ms"], r["p50_ms"]), (4, -11), textcoords="offset points", fontsize=8)
+        right.annotate("{}:{:g}".format(*r["submodel"]), (r["budget_ms"], r["p50_ms"]), (5, -12), textcoords="offset points", fontsize=8)
+    right.set_xscale("log"), right.set_yscale("log"), right.minorticks_off(), right.margins(0.06, 0.1)          # budgets grow by a factor
+    for axis in (right.xaxis, right.yaxis):
+        axis.set_ticks(budgets, [f"{b:.0f}" for b in budgets])
     right.set_xlabel("waiting budget, ms")
     right.set_ylabel("ms of an edit")
     right.set_title("The promise", loc="left", fontsize=11)

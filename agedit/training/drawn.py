@@ -41,9 +41,10 @@ class Drawn:
 
     def __init__(self, people, wheel, direction, judges, device, size=512, ages=4, seconds=float("inf"), seed=0, together=8):
         found, self.size, self.device = np.load(direction), size, torch.device(device)
-        self.kind = torch.float16 if self.device.type == "cuda" else torch.float32
-        self.synthesis = Synthesis(wheel, FIRST_AGED_LAYER).to(self.device, self.kind)
-        self.directions = np.float32(found["age_nogender"]), np.float32(found["grey"])
+        self.dtype = torch.float16 if self.device.type == "cuda" else torch.float32
+        self.synthesis = Synthesis(wheel, FIRST_AGED_LAYER).to(self.device, self.dtype)
+        aged = np.float32(found["age_nogender"])
+        self.directions = aged, np.float32(found["grey"]) if "grey" in found else 0 * aged
         self.judges, self.rng = judges, np.random.default_rng(seed)
         start, waiting, done = time.time(), [], []
         with ThreadPoolExecutor(usable_cores()) as pool, torch.no_grad(), tqdm(total=len(people), desc="drawing", unit="person") as bar:
@@ -74,7 +75,7 @@ class Drawn:
             row[1:] = [self.rng.uniform(*STEPS[k]) for k in self.rng.permutation(len(STEPS))[:ages - 1]]
         w = np.repeat(people.w[list(chunk)], ages, 0)
         late = w + beta.reshape(-1, 1) * aged + np.maximum(beta.reshape(-1, 1), 0) * grey
-        to = lambda v: torch.tensor(v).to(device, self.kind)
+        to = lambda v: torch.tensor(v).to(device, self.dtype)
         pictures = self.synthesis(to(w), to(late))
         to_drawing = np.stack([np.linalg.inv(np.vstack([people.matrix[i], [0, 0, 1]]))[:2] for i in chunk])      # unit square -> pixels
         to_drawing = torch.tensor(np.repeat(to_drawing, ages, 0), dtype=torch.float32, device=device)
