@@ -100,6 +100,9 @@ def test_a_patch_equals_that_part_of_the_whole(generator):
 def test_upsampling_has_its_exact_gradient():
     x = torch.randn(2, 3, 5, 6, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(Twice.apply, (x,))
+    y = Twice.apply(x)
+    weights = torch.randn_like(y)                 # as a GPU computes it
+    assert torch.allclose(torch.autograd.grad((y * weights).sum(), x)[0], Twice.by_means(weights))
 
 
 @pytest.mark.skipif(not uses_openvino(), reason="OpenVINO is not installed")

@@ -6,6 +6,7 @@ the stages fit together, resume, refuse bad input, and that the losses do what t
 import csv
 import io
 import json
+import math
 import shutil
 import zipfile
 
@@ -217,7 +218,7 @@ def test_a_step_at_every_size(data, encoded, wheel):
     trainer.steps = 1                       # at odd steps the sub-model is the smallest, never the whole network by chance
     whole, patch = trainer.step(128, 0.5), trainer.step(256, 0.5)
     assert {"likeness", "years", "age", "id", "look", "mood"} <= whole.keys() and not {"likeness", "years", "look", "mood"} & patch.keys()
-    assert all(np.isfinite(v) for v in (*whole.values(), *patch.values())) and trainer.skipped == 0 and trainer.steps == 3
+    assert all(math.isfinite(v) for v in (*whole.values(), *patch.values())) and trainer.skipped == 0 and trainer.steps == 3
 
 
 def test_two_runs_become_their_mean(tmp_path):
@@ -247,7 +248,7 @@ def test_a_block_grows_on_a_trained_network(data, encoded, wheel, tmp_path):
     trainer = Trainer([Crops(fine)], run, wheel, FOLDER, Settings(batch=2, photos=0), largest=512)
     before = {k: v.clone() for k, v in trainer.generator.state_dict().items()}
     trainer.opt_g.rate(1e-3)
-    assert all(np.isfinite(v) for v in trainer.step(512).values()) and trainer.skipped == 0
+    assert all(math.isfinite(v) for v in trainer.step(512).values()) and trainer.skipped == 0
     changed = {k for k, v in trainer.generator.state_dict().items() if (v != before[k]).any()}
     assert {"blocks.512.conv1.weight", "blocks.512.to_rgb.weight"} <= changed and all(k.startswith("blocks.512.") for k in changed)
     trainer.save()

@@ -73,7 +73,7 @@ class Batches:
         self.people = [(s, g) for s in self.sets for g in s.people()]
         self.photos = [(s, i) for s in self.sets for i in s.photos()]
         if not self.people:
-            raise AgeEditError("The generator learns from same-person pairs; prepare a folder with --pairs.")
+            raise AgeEditError("The generator learns from same-person pairs; prepare a folder with --pairs, or find --people.")
         self.photo_rows = photos if self.photos else 0
         smallest = lambda sources: min((s.size for s, _ in sources), default=1 << 16)
         self.edge, self.photo_edge = smallest(self.people), smallest(self.photos)
@@ -109,7 +109,7 @@ class Batches:
                 "hidden": hidden}
 
     def load(self, rows, size):
-        """Pictures, masks and hair of (set, index) rows, (B, C, size, size)."""
+        """Pictures in -1..1, masks and hair in 0..1 of (set, index) rows, (B, C, size, size), from sets of that size or larger."""
         found = [None] * len(rows)
         for source in {id(s): s for s, _ in rows}.values():
             at = [k for k, (s, _) in enumerate(rows) if s is source]
@@ -161,10 +161,9 @@ class Batches:
             noise = torch.randn(n, 1, cells, cells, device=x.device) * draw(-most, most).clamp_min(0)
             light = light * F.interpolate(noise, size=(s, s), mode="bicubic").exp()
         v, u = torch.meshgrid(*(torch.linspace(-1, 1, s, device=x.device),) * 2, indexing="ij")
+        moles = torch.tensor(np.where(self.rng.random(n) < 0.4, self.rng.integers(0, 6, n), 0), device=x.device)[:, None, None, None]
         for k in range(5):                                                              # moles and blemishes
-            there = torch.tensor(self.rng.random((n, 1, 1, 1)) < 0.2, device=x.device)
-            column, row, size = draw(-0.5, 0.5), draw(-0.4, 0.7), draw(0.006, 0.03)
-            depth = draw(-0.4, 0.15) * there
+            column, row, size, depth = draw(-0.5, 0.5), draw(-0.4, 0.7), draw(0.006, 0.03), draw(-0.4, 0.15) * (k < moles)
             light = light * (1 + depth * torch.exp(-((u - column) ** 2 + (v - row) ** 2) / size ** 2))
         wide = F.interpolate(F.avg_pool2d(light, 4), size=(s, s), mode="bilinear")
         light = light + (light - wide) * draw(-0.5, 0.6).clamp_min(0)                   # sharpened, as phones and studios do

@@ -78,7 +78,7 @@ def teacher(wheel, direction, out, people, ages, seed, size, neutral, weights):
 @stages.command()
 @click.option("--wheel", required=True, type=EXISTING, help="The random-face==2021.7.21.1 wheel.")
 @click.option("--out", required=True, help="Folder for what is found out about them, a few kilobytes a person.")
-@click.option("--people", default=6000, show_default=True)
+@click.option("--people", default=6000, show_default=True, help="Rounded up to whole files of 250.")
 @click.option("--seed", default=1, show_default=True)
 @click.option("--workers", default=2, show_default=True)
 @weights
@@ -151,8 +151,8 @@ def adopt(data, run, old):
 @click.option("--people", metavar="DIR", help="What `people` wrote: pairs are drawn into memory at the start, on a GPU in a minute or two.")
 @click.option("--teacher", metavar="WHEEL", type=EXISTING, help="With --people: the random-face==2021.7.21.1 wheel.")
 @click.option("--direction", metavar="NPZ", type=EXISTING, help="With --people: what `direction` wrote.")
-@click.option("--draw-minutes", default=2.0, show_default=True, help="With --people: no more of them are drawn after so long.")
-@click.option("--whole", default=128, show_default=True, type=click.Choice(SIZES),
+@click.option("--draw-minutes", default=2.0, show_default=True, type=click.FloatRange(0), help="With --people: no more of them are drawn after so long.")
+@click.option("--whole", default=128, show_default=True, type=click.Choice(SIZES[1:]),
               help="Highest resolution at which pictures are seen whole and all blocks learn; above it patches train the top block. A GPU has time for 256.")
 @run
 @wheel
@@ -176,7 +176,9 @@ def generator(data, people, teacher, direction, draw_minutes, whole, run, percep
     sets = [Crops(folder) for folder in data]
     plan = plan_for(largest, plan)
     if people:
+        from agedit.training.age_vector import load_encoder
         from agedit.training.drawn import draw
+        load_encoder(run)                # before minutes of drawing: is there one?
         sets.insert(0, draw(people, teacher, direction, weights, max(256, *(r for r, *_ in plan)), draw_minutes * 60))
     settings = Settings(batch=batch, photos=3 * batch // 8, whole=whole)
     train_generator(sets, run, perceptual, weights, plan, steps, minutes, sheet_every, settings, second_judge)

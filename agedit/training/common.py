@@ -123,7 +123,8 @@ class Ema:
     def update(self, module):
         self.steps += 1
         decay = min(self.decay, self.steps / (self.steps + 10))
-        torch._foreach_lerp_(list(self.state.values()), [module.state_dict()[k].float() for k in self.state], 1 - decay)
+        new = module.state_dict()
+        torch._foreach_lerp_(list(self.state.values()), [new[k].float() for k in self.state], 1 - decay)
 
 
 @contextlib.contextmanager

@@ -23,20 +23,25 @@ NEUTRAL, MOST_OFTEN = 0.5, 3         # share of the rows wanted with a neutral f
 
 
 def draw(people, wheel, direction, weights, size, seconds):
-    """`Drawn` of a folder that the `people` stage wrote, on the GPU if there is one. weights: folder with the shipped judges."""
+    """`Drawn` of a folder that the `people` stage wrote, on the GPU if there is one.
+
+    Args:
+        wheel, direction, size, seconds: as for `Drawn`. weights: folder with the shipped judges.
+    """
     device = Device().torch
     return Drawn(People(people), wheel, direction, Judges(weights).to(device), device, size, seconds=seconds)
 
 
 class Drawn:
-    """Pictures (N, 3, size, size) of invented people at `ages` ages each, in the device's memory.
+    """Pictures, uint8 (N, 3, size, size), of invented people at up to `ages` ages each, in the device's memory.
 
     The first picture of a person is the one that the `people` stage looked at; the others lie at random steps of the direction, each in
     another range of `teacher.STEPS`, and are brought into register with it. Pictures whose expression or gender changes are left out.
 
     Args:
         people: a `people.People`. wheel: the random-face wheel. direction: the .npz of the `direction` stage. judges: a `losses.Judges`.
-        size: pixels, 256 or 512. seconds: no more people are drawn after so long.
+        device: where the pictures stay. size: pixels, 256 or 512. ages: pictures of a person, 2 to 6. seconds: no more people are drawn after so
+        long. seed: of the steps. together: people drawn at once.
     """
 
     def __init__(self, people, wheel, direction, judges, device, size=512, ages=4, seconds=float("inf"), seed=0, together=8):
@@ -46,19 +51,21 @@ class Drawn:
         aged = np.float32(found["age_nogender"])
         self.directions = aged, np.float32(found["grey"]) if "grey" in found else 0 * aged
         self.judges, self.rng = judges, np.random.default_rng(seed)
+        # all of it at once: put together from parts, it would need twice the memory
+        self.images, self.count = torch.empty((len(people) * ages, 3, size, size), dtype=torch.uint8, device=self.device), 0
         start, waiting, done = time.time(), [], []
         with ThreadPoolExecutor(usable_cores()) as pool, torch.no_grad(), tqdm(total=len(people), desc="drawing", unit="person") as bar:
             for k in range(0, len(people), together):
-                if time.time() - start > seconds:
+                if k and time.time() - start > seconds:
                     break
                 waiting.append(self._begin(people, range(k, min(k + together, len(people))), ages, pool))
                 if len(waiting) > 2:                 # the GPU draws two chunks on while the processor finds where things moved to
-                    done.append(self._finish(people, *waiting.pop(0)))
-                    bar.update(together)
-            done += [self._finish(people, *chunk) for chunk in waiting]
-        images, masks, rows = zip(*done)
+                    self._finish(people, *waiting.pop(0), done, bar)
+            for chunk in waiting:
+                self._finish(people, *chunk, done, bar)
+        masks, rows = zip(*done)
         del self.synthesis
-        self.images, self.masks = torch.cat(images), torch.cat(masks)           # uint8; masks and hair (people, 2, 256, 256)
+        self.images, self.masks = self.images[:self.count], torch.cat(masks)           # uint8; masks and hair (people, 2, 256, 256)
         self.owner, self.beta, self.judged, base = np.concatenate(rows).T
         self.owner = self.owner.astype(int)
         self.person = np.array(people.names)[self.owner]
@@ -72,7 +79,7 @@ class Drawn:
         n, device = len(chunk), self.device
         beta = np.zeros((n, ages), np.float32)
         for row in beta:
-            row[1:] = [self.rng.uniform(*STEPS[k]) for k in self.rng.permutation(len(STEPS))[:ages - 1]]
+            row[1:] = sorted((self.rng.uniform(*STEPS[k]) for k in self.rng.permutation(len(STEPS))[:ages - 1]), key=abs)
         w = np.repeat(people.w[list(chunk)], ages, 0)
         late = w + beta.reshape(-1, 1) * aged + np.maximum(beta.reshape(-1, 1), 0) * grey
         to = lambda v: torch.tensor(v).to(device, self.dtype)
@@ -97,17 +104,18 @@ class Drawn:
         at = torch.stack([u, v]).expand(len(pictures), -1, -1, -1)
         if flow is not None:
             at = at + F.interpolate(flow, size=(size, size), mode="bicubic") / FLOW
-        at = torch.einsum("bij,bjhw->bhwi", to_drawing[:, :, :2], at) + to_drawing[:, None, None, :, 2]
+        x, y, ones = to_drawing[:, None, None].unbind(-1)          # no matrix product: in TF32 it would be a quarter of a pixel off
+        at = x * at[:, 0, :, :, None] + y * at[:, 1, :, :, None] + ones
         cut = F.grid_sample(pictures.float(), at * (2 / DRAWING) - 1, "bicubic", "border", align_corners=False)
         return ((cut + 1) * 127.5 + 0.5).clamp(0, 255)
 
-    def _finish(self, people, chunk, beta, pictures, to_drawing, flows, masks):
-        """Pictures uint8 in register, masks and rows (owner, beta, judged, judged at beta 0) of a chunk."""
+    def _finish(self, people, chunk, beta, pictures, to_drawing, flows, masks, done, bar):
+        """A chunk's pictures in register into `images`; its masks and rows (owner, beta, judged, judged at beta 0) onto `done`."""
         flow = np.stack([f.result() if f else np.zeros((FLOW, FLOW, 2), np.float32) for f in flows])
         cut = self._cut(pictures, to_drawing, 2 * self.size, torch.tensor(flow.transpose(0, 3, 1, 2)).to(self.device))
         images = F.avg_pool2d(cut, 2)
         years, male, _ = self.judges.look(images / 127.5 - 1)
-        years, male = years[:, 0].cpu().numpy(), male.cpu().numpy()
+        years, male, whole = years[:, 0].cpu().numpy(), male.cpu().numpy(), pictures.isfinite().all(3).all(2).all(1).cpu().numpy()      # half precision may overflow
         keep, rows, ages = [], [], beta.shape[1]
         for k, i in enumerate(chunk):
             points = cv2.transform(people.points[i][None], people.matrix[i])[0] * FLOW
@@ -115,12 +123,15 @@ class Drawn:
             for j in range(ages):
                 row = first + j
                 moved = points + cv2.remap(flow[row], np.nan_to_num(points[None]), None, cv2.INTER_LINEAR)[0]
-                same = (abs(expression(moved) - neutral) <= SAME_EXPRESSION).all() and (male[row] > 0) == (male[first] > 0)
+                same = whole[[first, row]].all() and (abs(expression(moved) - neutral) <= SAME_EXPRESSION).all() and (male[row] > 0) == (male[first] > 0)
                 if same:
                     keep.append(row)
                     rows.append((i, beta[k, j], years[row], years[first]))
         masks = torch.tensor(np.stack([m.result() for m in masks])).to(self.device)
-        return images[torch.tensor(keep, device=self.device)].to(torch.uint8), masks, np.array(rows, np.float64)
+        self.images[self.count:self.count + len(keep)] = images[torch.tensor(keep, dtype=torch.long, device=self.device)].to(torch.uint8)
+        self.count += len(keep)
+        done.append((masks, np.array(rows, np.float64).reshape(-1, 4)))
+        bar.update(len(chunk))
 
     def load(self, indices, device):
         """Pictures (B, 3, S, S) in -1..1, masks and hair (B, 1, S, S) in 0..1."""

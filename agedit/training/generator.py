@@ -140,7 +140,7 @@ class Trainer:
         return torch.where(hidden, new, y), new, base
 
     def step(self, r, width=1.0):
-        """One batch through the full network of the stage, G_{r,width}, and one sub-model of it; returns the losses as tensors on the device."""
+        """One batch through the full network of the stage, G_{r,width}, and one sub-model of it; returns the losses, still on the device."""
         if 0 < self.width < width:
             widen(self.generator.state_dict(), self.width)
             widen(self.ema.state, self.width)
@@ -274,7 +274,7 @@ class Trainer:
                     wanted_id = self.judges.embed(x[seen.hidden]).float()
                 drawn = self.judges.embed(torch.cat([base[seen.hidden], new[seen.hidden]]).clamp(-1, 1)).float()
                 terms["likeness"] = s.likeness * (drawn - wanted_id.repeat(2, 1)).norm(dim=1).mean()
-        log.update({k: v.detach() for k, v in terms.items()})
+        log.update({k: v.detach().float() for k, v in terms.items()})
         return sum(terms.values()), log, years
 
 

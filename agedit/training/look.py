@@ -37,11 +37,11 @@ def _averaged(trainer):
 @torch.no_grad()
 def sheet(trainer, path, r, width=1.0, years=(-20, 0, 20, 40)):
     """Held-out people by years: the full network, then the smallest sub-model, then the strict form."""
-    network, columns, sets = _averaged(trainer), [], trainer.batches.sets
-    rows = [*((sets[0], g[0]) for g in sets[0].people(True)[:5]), *[(s, i) for s in sets for i in s.photos(True)[::131]][:5]]
+    network, columns, sets, size = _averaged(trainer), [], trainer.batches.sets, max(256, r)
+    rows = [*((sets[0], g[0]) for g in sets[0].people(True)[:5]), *[(s, i) for s in sets if s.size >= size for i in s.photos(True)[::131]][:5]]
     if not rows:
         return
-    x, mask, hair = trainer.batches.load(rows, max(256, r))
+    x, mask, hair = trainer.batches.load(rows, size)
     f = trainer.encoder(shrink(x, INPUT))
     for form, (q, c) in (("full", (r, width)), ("small", (SMALLEST, RATIOS[0])), ("strict", (r, width))):
         b = {"x": x, "mask": mask, "hair": hair, "hidden": torch.full((len(x),), form == "strict", device=x.device)}

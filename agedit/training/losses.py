@@ -95,8 +95,11 @@ class OnnxModule(nn.Module):
         self.outputs = [o.name for o in graph.output]
         self.names = {}
         for k, tensor in enumerate(graph.initializer):
-            self.names[tensor.name] = f"t{k}"
-            self.register_buffer(f"t{k}", torch.from_numpy(np.array(numpy_helper.to_array(tensor))))
+            value, self.names[tensor.name] = torch.from_numpy(np.array(numpy_helper.to_array(tensor))), f"t{k}"
+            if value.ndim and value.is_floating_point():
+                self.register_buffer(f"t{k}", value)
+            else:                       # shapes, axes and single numbers are read by Python: from a GPU each would be waited for
+                setattr(self, f"t{k}", value)
 
     def forward(self, x, taps=None):
         """The outputs, or the values named in `taps`."""
@@ -130,7 +133,7 @@ class OnnxModule(nn.Module):
         if op == "ReduceMean":
             return x.mean(args[1].tolist(), keepdim=bool(a.get("keepdims", 1)))
         if op == "Gather":
-            return x.select(a.get("axis", 0), int(args[1])) if args[1].ndim == 0 else x.index_select(a.get("axis", 0), args[1])
+            return x.select(a.get("axis", 0), int(args[1])) if args[1].ndim == 0 else x.index_select(a.get("axis", 0), args[1].to(x.device))
         if op == "Softmax":
             return x.softmax(a.get("axis", -1))
         return {"Relu": F.relu, "Flatten": lambda v: v.flatten(1), "Add": torch.add, "Sub": torch.sub, "Mul": torch.mul, "Div": torch.div,

@@ -34,7 +34,7 @@ def _start(wheel, cache, weights):
 
 def _look(seed):
     """One person as a dict of arrays, None where the face cannot be used."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng((*seed, 1))           # others than `teacher` draws: who is held out there must not be trained on as somebody else
     w = _worker["teacher"].person(rng, rng.uniform(*PSI)).astype(np.float16)
     picture = _worker["teacher"].draw(w.astype(np.float32), 0)
     try:
@@ -45,24 +45,24 @@ def _look(seed):
         return None
     crop = align(picture, face, 256)
     hair = cv2.resize(_worker["masker"].hair(crop), (HAIR, HAIR), interpolation=cv2.INTER_AREA)
-    years, male = _worker["readout"].age(crop)
     return {"seed": np.int64(seed), "w": w[0], "points": np.round(face.points[POINTS] / STEP).clip(0, 65535).astype(np.uint16),
-            "yaw": np.float32(face.yaw), "matrix": face.matrix, "hair": to_bytes(hair), "years": np.float32(years), "male": np.float32(male),
-            "mood": _worker["readout"].mood(crop)}
+            "yaw": np.float32(face.yaw), "matrix": face.matrix, "hair": to_bytes(hair), "mood": _worker["readout"].mood(crop)}
 
 
-def find_people(wheel, out, people, seed=1, weights=None, workers=2):
-    """Draw and look at `people` invented people; writes `people_*.npz` of PART each into the folder `out`, and resumes there.
+def find_people(wheel, out, people, seed, weights, workers=2):
+    """Draw and look at `people` invented people, rounded up to whole files of PART; writes `people_*.npz` into the folder `out`, and resumes there.
 
     Args:
-        wheel: the random-face wheel. weights: folder with the shipped networks.
+        wheel: the random-face wheel. seed: other seeds, other people. weights: folder with the shipped networks. workers: processes.
+
+    Raises AgeEditError where a network is missing.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    Teacher(wheel, out / "teacher")           # unpacked once, before the workers
-    parts = [range(k, min(k + PART, people)) for k in range(0, people, PART)]
+    _start(wheel, out / "teacher", weights)           # unpacks the teacher once; and what is missing is said here, not by every worker for ever
+    parts = [range(k, k + PART) for k in range(0, people, PART)]
     with get_context("spawn").Pool(workers, _start, (wheel, out / "teacher", weights)) as pool, \
-            tqdm(total=people, desc="people", unit="person") as bar:
+            tqdm(total=len(parts) * PART, desc="people", unit="person") as bar:
         for part in parts:
             path = out / f"people_{seed}_{part[0]:06d}.npz"
             if not path.exists():
@@ -70,24 +70,26 @@ def find_people(wheel, out, people, seed=1, weights=None, workers=2):
                 for person in pool.imap(_look, [(seed, i) for i in part], chunksize=8):
                     found += [person] if person else []
                     bar.update()
-                np.savez_compressed(path.with_suffix(".tmp.npz"), **{k: np.array([p[k] for p in found]) for k in found[0]})
-                path.with_suffix(".tmp.npz").rename(path)
+                if found:
+                    np.savez_compressed(out / "unfinished.npz", **{k: np.array([p[k] for p in found]) for k in found[0]})
+                    (out / "unfinished.npz").rename(path)
             else:
                 bar.update(len(part))
 
 
 class People:
-    """What `find_people` wrote: w (N, 512), points (N, 478, 2) in pixels of the drawing, NaN where not kept, matrix (N, 2, 3), hair uint8
-    (N, 128, 128), years and male (N,), mood (N, 7), and names."""
+    """What `find_people` wrote: w (N, 512), points (N, 478, 2) in pixels of the drawing, NaN where not kept, matrix (N, 2, 3) from those to the
+    unit square, yaw (N,) in degrees, hair uint8 (N, 128, 128), mood (N, 7), probabilities of `readout.EXPRESSIONS`, and names. Raises
+    AgeEditError for a folder without any."""
 
     def __init__(self, folder):
         files = sorted(Path(folder).glob("people_*_*.npz"))
         if not files:
             raise AgeEditError(f"There are no people in {folder}; run the people stage first.")
-        parts = [dict(np.load(f)) for f in files if ".tmp" not in f.name]
+        parts = [dict(np.load(f)) for f in files]
         every = {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
         self.w, self.matrix, self.hair = every["w"].astype(np.float32), every["matrix"], every["hair"]
-        self.years, self.male, self.mood, self.yaw = (every[k] for k in ("years", "male", "mood", "yaw"))
+        self.mood, self.yaw = every["mood"], every["yaw"]
         self.points = np.full((len(self.w), 478, 2), np.nan, np.float32)
         self.points[:, POINTS] = every["points"] * np.float32(STEP)
         self.names = [f"p{a}_{b:06d}" for a, b in every["seed"]]

@@ -36,8 +36,9 @@ class Teacher:
         with zipfile.ZipFile(wheel) as z:
             for name in ("MappingNetwork", "SynthesisNetwork"):
                 for ext in ("xml", "bin"):
-                    if not (cache / f"random_face/data/{name}.{ext}").exists():
-                        z.extract(f"random_face/data/{name}.{ext}", cache)
+                    part = z.getinfo(f"random_face/data/{name}.{ext}")
+                    if not (cache / part.filename).exists() or (cache / part.filename).stat().st_size != part.file_size:
+                        z.extract(part, cache)
         folder = cache / "random_face/data"
         self.mapping = core.compile_model(folder / "MappingNetwork.xml", "CPU")
         model = core.read_model(folder / "SynthesisNetwork.xml")
