@@ -230,6 +230,13 @@ def test_two_runs_become_their_mean(tmp_path):
     average(tmp_path / "a", tmp_path / "b", 0.75)
     mean = torch.load(tmp_path / "a" / "generator.pt", weights_only=True)
     assert all(torch.allclose(mean[key][k], v + 0.25, atol=1e-5) for k, v in a["ema"].items() for key in ("ema", "generator"))
+    torch.save(a, tmp_path / "a" / "generator.pt")
+    average(tmp_path / "a", tmp_path / "b", 0.75, {256: 0.0})
+    mean = torch.load(tmp_path / "a" / "generator.pt", weights_only=True)["ema"]
+    apart = {k: (mean[k] - v).mean().item() for k, v in a["ema"].items()}
+    assert all(v == pytest.approx(1.0 if k.startswith("blocks.256.") else 0.25, abs=1e-3) for k, v in apart.items())
+    with pytest.raises(AgeEditError, match="no block of 1024 px"):
+        average(tmp_path / "a", tmp_path / "b", 0.75, {1024: 0.0})
     b["ema"].popitem()
     torch.save(b, tmp_path / "b" / "generator.pt")
     with pytest.raises(AgeEditError, match="same blocks"):

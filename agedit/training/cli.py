@@ -188,10 +188,12 @@ def generator(data, people, teacher, direction, draw_minutes, whole, run, percep
 @run
 @click.option("--other", required=True, metavar="DIR", help="Another run from the same start.")
 @click.option("--share", default=0.5, show_default=True, type=click.FloatRange(0, 1), help="Of --run's weights in the mean.")
-def average(run, other, share):
+@click.option("--block", "blocks", multiple=True, type=(int, click.FloatRange(0, 1)), metavar="R SHARE",
+              help="Another share for the block of R pixels; may be repeated.")
+def average(run, other, share, blocks):
     """Replace --run's generator by the mean of it and another's; its optimiser starts anew."""
     from agedit.training.export import average as go
-    go(run, other, share)
+    go(run, other, share, dict(blocks))
 
 
 @stages.command()

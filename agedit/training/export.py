@@ -54,8 +54,15 @@ def unpack(weights, run):
                     largest=weights.resolutions[-1], width=0.0)
 
 
-def average(run, other, share):
+def block_of(name):
+    """The resolution of the block that a weight of the generator belongs to, 0 for the mapping network and the start."""
+    return int(name.split(".")[1]) if name.startswith("blocks.") else 0
+
+
+def average(run, other, share, blocks=None):
     """Put `share` of a run's EMA weights and the rest of another's, trained from the same start, into the first run's generator.pt.
+
+    blocks: {resolution: share} of blocks that want another one.
 
     Two runs that went their own ways for an hour or two lie in one valley; between them pictures are often better than at either end
     (model soups, Wortsman et al., 2022).
@@ -63,7 +70,10 @@ def average(run, other, share):
     states = [load_checkpoint(Path(folder) / "generator.pt") for folder in (run, other)]
     if not all(states) or states[0]["ema"].keys() != states[1]["ema"].keys():
         raise AgeEditError(f"{run} and {other} need a generator of the same blocks each; train both from one start.")
-    mean = {k: v.lerp(states[1]["ema"][k], 1 - share) for k, v in states[0]["ema"].items()}
+    unknown = set(blocks or {}) - {block_of(k) for k in states[0]["ema"]}
+    if unknown:
+        raise AgeEditError(f"{run} has no block of {', '.join(map(str, sorted(unknown)))} px.")
+    mean = {k: v.lerp(states[1]["ema"][k], 1 - (blocks or {}).get(block_of(k), share)) for k, v in states[0]["ema"].items()}
     kept = {k: states[0][k] for k in ("steps", "seconds", "started_from", "largest", "width")}
     save_checkpoint(Path(run) / "generator.pt", generator=mean, ema=mean, **kept)
 
@@ -87,8 +97,7 @@ def export(run, out, largest):
     arrays = {f"encoder.{k}": v for k, v in folded_encoder(encoder).items()}
     arrays |= {f"sketch.{k}": v.numpy() for k, v in sketch.state_dict().items()}
     for k, v in state["ema"].items():
-        size = int(k.split(".")[1]) if k.startswith("blocks.") else 0
-        if size <= largest:
+        if block_of(k) <= largest:
             arrays[f"generator.{k}"] = v.numpy()
     arrays["age_vector"] = np.load(run / "age_vector.npz")["n"]
     half = {k: np.ascontiguousarray(v, np.float16) for k, v in arrays.items()}
