@@ -1,5 +1,6 @@
 """Plots for a meeting: quality against waiting, and the runs that were timed. PNG bytes, drawn without a display."""
 import io
+import math
 
 from agedit.submodel import work
 from agedit.selector import frontier
@@ -49,7 +50,10 @@ def quality_against_latency(devices, order, budget):
             if points:
                 axes.scatter(*zip(*points), s=46, color=colour if measured else "white", edgecolors=colour, zorder=3,
                              label=name if measured else f"{name}, predicted")
-        named = [r for r in rows if k == 0 and (r["chosen"] or (r["p90_ms"], r["lpips"]) in line)]       # the others are in the table
+        named, apart = [], lambda r, o: abs(math.log(r["p90_ms"] / o["p90_ms"])) > 0.2 or abs(r["lpips"] - o["lpips"]) > 0.002
+        for r in sorted(rows, key=lambda r: (not r["chosen"], not r["measured"])) if k == 0 else []:        # the others are in the table
+            if (r["chosen"] or (r["p90_ms"], r["lpips"]) in line) and all(apart(r, o) for o in named):         # names must not touch
+                named.append(r)
         for n, r in enumerate(sorted(named, key=lambda r: r["p90_ms"])):      # above and below in turns: neighbours stay legible
             axes.annotate(f"{r['r']}:{r['c']:g}", (r["p90_ms"], r["lpips"]), (5, 6 if n % 2 else -12), textcoords="offset points", fontsize=8,
                           color=INK, weight="bold" if r["chosen"] else "normal")
