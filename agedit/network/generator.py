@@ -25,7 +25,6 @@ class Twice(torch.autograd.Function):
         padded, c = F.pad(gradient, (1, 1, 1, 1), "replicate"), gradient.shape[1]
         return F.conv2d(padded, (line[:, None] * line).expand(c, 1, 4, 4), stride=2, groups=c)
 
-
     @staticmethod
     def by_means(gradient):
         """The same by means over 4 and over 2 pixels each way: depthwise convolutions are slow on a GPU."""

@@ -15,7 +15,7 @@ from agedit.training.common import Device
 from agedit.training.data import FLOW, groups_of, is_held_out, moves, smooth_ages, to_bytes
 from agedit.training.losses import Judges
 from agedit.training.people import People
-from agedit.training.teacher import FIRST_AGED_LAYER, STEPS
+from agedit.training.teacher import FIRST_AGED_LAYER, draw_steps, read_directions
 from agedit.training.teacher_torch import Synthesis
 
 DRAWING = 1024
@@ -45,11 +45,10 @@ class Drawn:
     """
 
     def __init__(self, people, wheel, direction, judges, device, size=512, ages=4, seconds=float("inf"), seed=0, together=8):
-        found, self.size, self.device = np.load(direction), size, torch.device(device)
+        self.size, self.device = size, torch.device(device)
         self.dtype = torch.float16 if self.device.type == "cuda" else torch.float32
         self.synthesis = Synthesis(wheel, FIRST_AGED_LAYER).to(self.device, self.dtype)
-        aged = np.float32(found["age_nogender"])
-        self.directions = aged, np.float32(found["grey"]) if "grey" in found else 0 * aged
+        self.directions = read_directions(direction)
         self.judges, self.rng = judges, np.random.default_rng(seed)
         # all of it at once: put together from parts, it would need twice the memory
         self.images, self.count = torch.empty((len(people) * ages, 3, size, size), dtype=torch.uint8, device=self.device), 0
@@ -79,7 +78,7 @@ class Drawn:
         n, device = len(chunk), self.device
         beta = np.zeros((n, ages), np.float32)
         for row in beta:
-            row[1:] = sorted((self.rng.uniform(*STEPS[k]) for k in self.rng.permutation(len(STEPS))[:ages - 1]), key=abs)
+            row[1:] = sorted(draw_steps(self.rng, ages), key=abs)
         w = np.repeat(people.w[list(chunk)], ages, 0)
         late = w + beta.reshape(-1, 1) * aged + np.maximum(beta.reshape(-1, 1), 0) * grey
         to = lambda v: torch.tensor(v).to(device, self.dtype)

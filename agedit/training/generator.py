@@ -148,7 +148,7 @@ class Trainer:
         s, (b, f, shifted, patch) = self.settings, self._draw(r)
         y, new, base = self.edit(self.generator, b, f, shifted, r, width, patch)
         full = Seen(b, r, patch)
-        log_d = self._train_discriminator(full, y.detach())
+        loss_d = self._train_discriminator(full, y.detach())
         self.discriminator.requires_grad_(False)
         whole = None if patch else full
         if whole:
@@ -183,7 +183,7 @@ class Trainer:
             self.opt_g.step()
         self.ema.update(self.generator)
         self.steps += 1
-        log["d"], self.largest = log_d, max(self.largest, r)
+        log["d"], self.largest = loss_d, max(self.largest, r)
         return log
 
     def teach_discriminator(self, r, width=1.0):

@@ -22,6 +22,19 @@ STEPS = ((-3.5, -1.8), (-1.8, -0.7), (1.0, 2.6), (2.6, 4.8), (4.8, 7.5))   # ran
 TRIES = 40                # people who are drawn until one's face is neutral; one in five is, and after this many any will do
 
 
+def read_directions(path):
+    """(aged, grey), float32 (512,) each, of the .npz of the `direction` stage; grey is zeros where it has none."""
+    found = np.load(path)
+    aged = found["age_nogender"].astype(np.float32)
+    return aged, found["grey"].astype(np.float32) if "grey" in found else 0 * aged
+
+
+def draw_steps(rng, ages):
+    """`ages` - 1 steps of the direction beside the person's own 0, each in another range of STEPS."""
+    ranges = STEPS if ages > len(STEPS) else [STEPS[k] for k in rng.permutation(len(STEPS))[:ages - 1]]
+    return [rng.uniform(*s) for s in ranges]
+
+
 class Teacher:
     """MobileStyleGAN for FFHQ at 1024 px under OpenVINO.
 
@@ -99,9 +112,7 @@ def draw_pairs(wheel, direction, out, people, seed=1, size=384, neutral=0.0, wei
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    found = np.load(direction)
-    aged = found["age_nogender"].astype(np.float32)
-    grey = found["grey"].astype(np.float32) if "grey" in found else 0 * aged
+    aged, grey = read_directions(direction)
     table = out / "pairs.csv"
     done = set()
     if table.exists():
@@ -122,8 +133,7 @@ def draw_pairs(wheel, direction, out, people, seed=1, size=384, neutral=0.0, wei
                 if int((i + 1) * neutral) == int(i * neutral) or calm(base):
                     break
             rows = []
-            ranges = STEPS if ages > len(STEPS) else [STEPS[k] for k in rng.permutation(len(STEPS))[:ages - 1]]
-            for k, beta in enumerate([0.0] + [rng.uniform(*s) for s in ranges]):
+            for k, beta in enumerate([0.0, *draw_steps(rng, ages)]):
                 picture = teacher.draw(w, beta * aged + max(beta, 0) * grey) if k else base
                 picture = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
                 name = f"{person}_{k}.jpg"
