@@ -277,6 +277,6 @@ def growth(engine, megapixels=(0.3, 1, 3, 12, 50)):
         scale = (mega * 1e6 / (photo.shape[0] * photo.shape[1])) ** 0.5 * 0.999
         editor.set_photo(cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC))
         editor.prepare(0, submodel)
-        edits = [editor.edit(10 + k, submodel=submodel).ms for k in range(4)][1:]
+        edits = [editor.edit(10 + k, submodel=submodel).ms for k in range(9)][2:]
         rows.append({"megapixels": mega, **{k: round(float(np.median([e[k] for e in edits])), 2) for k in edits[0]}})
     return rows

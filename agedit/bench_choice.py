@@ -9,7 +9,7 @@ import numpy as np
 
 from agedit.editor import AgeEditor
 from agedit.photo import encode_photo, load_photo
-from agedit.selector import LAST, MARGIN, MOST, Times, Watch
+from agedit.selector import LAST, MARGIN, MOST, Times, Watch, promised, tail
 from agedit.tune import REFERENCE, SHOWN, Tuner, thread_counts
 from agedit.turns import Turns
 
@@ -37,11 +37,12 @@ def exhaustive(tuner, runs=MOST // 2):
 
 
 def judge(chosen, times, order, budget, noise):
-    """Whether `chosen` is the best that fits by exhaustive `times`: "best", "noise" (p90s at the budget's edge), "worse".
+    """Whether `chosen` is the best that keeps both promises by exhaustive `times`: "best", "noise" (at the budget's edge), "worse".
 
     noise: {(r, c): share of its p90}.
     """
-    p90 = {rc: t.p90 for rc, t in times.items()}
+    slowest = tail(times)
+    p90 = {rc: promised(t.p50, t.p90, slowest) for rc, t in times.items()}
     fits = [rc for rc in order if p90[rc] <= budget]
     best = fits[0] if fits else min(p90, key=p90.get)
     if chosen == best:
@@ -116,7 +117,9 @@ def promise(engine, budgets=6, edits=300):
         tuner = Tuner(engine, folder)
         tuner.choose(100.0, fresh=True)
         tuner.complete()
-        low, high = min(t.p90 for t in tuner.times.values()) * MARGIN * LAST * 1.01, max(t.p90 for t in tuner.times.values()) * 1.25
+        slowest = tail(tuner.times)
+        needed = [promised(t.p50, t.p90, slowest) for t in tuner.times.values()]
+        low, high = min(needed) * MARGIN * LAST * 1.01, max(needed) * 1.25
     rows = [(float(budget), Watch(), Times(), Counter(), []) for budget in np.geomspace(low, high, budgets)]
     for k in range(-len(editors), edits):
         for budget, watch, seen, ran, told in rows:

@@ -9,7 +9,9 @@ from agedit.errors import AgeEditError
 
 MASK_SIZE, HAIR_SIZE = 256, 160
 TONE, BRIGHTNESS = 0.9, 0.95         # share of a change's colour outside the hair, and of the brightness of the skin around, that is taken back
-PLACES, FACE_BLUR, PLACE_BLUR = 32, 3.2, 1.2          # cells across a grid over the crop; sigmas, in cells: a cheek, one lock of hair
+PLACES, FACE_BLUR, PLACE_BLUR = 32, 1.6, 1.2          # cells across a grid over the crop; sigmas, in cells: half a cheek, one lock of hair
+LOCKS, OWN_STRANDS = 64, 0.9         # cells across a grid over the crop; share of what is drawn finer than them in hair that is taken back
+LIT, BLACK, RANGE = 0.8, 12, (-0.6, 1.5)    # share of a change's light that strands get; levels of 255 that black hair reflects; by how much, at most
 DIM = 0.75, 0.9       # of the surroundings' brightness: below the first it is not skin but a brow, an eye, a nostril
 DARK = 8              # levels of 255 by which black outside the hair may get lighter
 SHADE = 48            # levels of 255 that are added to a pixel before its colour is taken: very dark pixels have hardly one
@@ -39,7 +41,11 @@ class Masker:
         self.network.set_tensor(self.input, small[None].astype(np.float32) / 255)
         self.network.invoke()
         hair = cv2.resize(self.network.get_tensor(self.output)[0, ..., 0], (MASK_SIZE, MASK_SIZE), interpolation=cv2.INTER_LINEAR)
-        return cv2.GaussianBlur(np.clip(hair * 1.6 - 0.3, 0, 1), (0, 0), MASK_SIZE * 0.006)
+        hair = cv2.GaussianBlur(np.clip(hair * 1.6 - 0.3, 0, 1), (0, 0), MASK_SIZE * 0.006)
+        # single strands and the rim before a bright wall, which the network is too coarse for (guided filter, He et al., 2010)
+        guide = cv2.resize(crop, (MASK_SIZE, MASK_SIZE), interpolation=cv2.INTER_AREA).astype(np.float32)
+        matte = cv2.ximgproc.guidedFilter(guide, cv2.dilate(hair, np.ones((3, 3))) * 255, 10, 60) / 255
+        return np.clip(matte * 1.4 - 0.2, 0, 1)
 
     @staticmethod
     def mask(hair, face, shape):
@@ -59,7 +65,9 @@ class Masker:
                                   cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (pad, pad)))[pad:-pad, pad:-pad]
         left, right = (int(np.clip(v, 0, s)) for v in (points[:, 0].min(), points[:, 0].max()))
         mask[:s // 2, left:right] = closed[:s // 2, left:right]
-        mask = cv2.GaussianBlur(mask, (0, 0), s * 0.014)
+        # hair ends where its own strands do, which a soft rim would leave dark; all else fades out
+        soft, plain = cv2.GaussianBlur(mask, (0, 0), s * 0.014), cv2.GaussianBlur(np.maximum(mask - hair, 0), (0, 0), s * 0.03)
+        mask = hair + (soft - hair) * np.clip(8 * plain, 0, 1)
         # below the eyes it ends inside the face: a jaw that is drawn elsewhere would leave a pale rim on what is behind it
         near = cv2.GaussianBlur(np.maximum(cv2.erode(oval, ellipse(0.06)), hair), (0, 0), s * 0.016)
         lower = np.clip((np.arange(s, dtype=np.float32) / s - 0.45) * 10, 0, 1)[:, None]
@@ -129,7 +137,7 @@ class Tone:
     what is shown). Hair that loses its colour loses it evenly, and nothing turns bluer or greener than grey.
 
     Args:
-        crop: RGB uint8 (S, S, 3), aligned. mask, hair: float32 (256, 256) in 0..1, see `Masker`. r: a multiple of 32.
+        crop: RGB uint8 (S, S, 3), aligned. mask, hair: float32 (256, 256) in 0..1, see `Masker`. r: a multiple of LOCKS.
     """
 
     def __init__(self, crop, mask, hair, r):
@@ -150,13 +158,17 @@ class Tone:
         colour = photo - grey[:, :, None]
         self.colour, self.coarse, self.coarse_hair = colour * self.hair[:, :, None], area(colour, 2 * PLACES), area(hair, 2 * PLACES)
         self.strength = _places(cv2.transform(self.coarse * self.coarse, SUM) * self.coarse_hair) + 20 * _places(self.coarse_hair) + 1e-3
+        fine = max(r, MASK_SIZE)            # strands are the photo's own: a small network's pictures get them too
+        self.fine_hair, light = (self.hair, grey) if fine == r else (area(hair, fine), cv2.transform(area(crop, fine).astype(np.float32), GREY))
+        self.locks = area(light, LOCKS)
+        self.strands = (light - cv2.resize(self.locks, (fine, fine), interpolation=cv2.INTER_LINEAR)) * self.fine_hair
         self.unit = photo / np.float32(255)
         before = cv2.cvtColor(self.unit, cv2.COLOR_RGB2YCrCb)
         self.least, self.most = np.minimum(before[:, :, 1], 0.5), np.maximum(before[:, :, 2], 0.5)
 
     def __call__(self, change):
-        """The change, float32 (r, r, 3) in units of 0..255, as it is shown."""
-        return self.keep_warm(self.keep_dark(self.keep_hair(self.keep_tone(change))))
+        """The change, float32 (r, r, 3) in units of 0..255, as it is shown: (s, s, 3), s = max(r, MASK_SIZE)."""
+        return self.keep_strands(self.keep_warm(self.keep_dark(self.keep_hair(self.keep_tone(change)))))
 
     def keep_tone(self, change):
         """The change, float32 (r, r, 3) in units of 0..255, less most of its colour outside the hair and of the brightness of the skin around."""
@@ -181,6 +193,21 @@ class Tone:
         cv2.multiply(toward, _three(self.hairs), toward)
         cv2.add(cv2.add(toward, change, toward), cv2.multiply(self.colour, _three(lost)), toward)
         return cv2.add(toward, cv2.multiply(drawn, _three(cv2.add(cv2.multiply(gains, self.hair), self.rim))), toward)
+
+    def keep_strands(self, change):
+        """The change, as above, enlarged to MASK_SIZE if it is smaller, with the photo's own strands for those that are drawn in the hair.
+
+        Light multiplies: where a lock gets twice as light, so do its strands (`training.batches.keep_strands` is the same in training).
+        """
+        size = self.strands.shape[::-1]
+        if change.shape[0] < size[0]:
+            change = cv2.resize(change, size, interpolation=cv2.INTER_CUBIC)
+        grey = cv2.transform(change, GREY)
+        low = cv2.resize(grey, (LOCKS, LOCKS), interpolation=cv2.INTER_AREA)
+        gain = np.clip(LIT * low / (self.locks + BLACK), *RANGE)
+        low, gain = (cv2.resize(v, size, interpolation=cv2.INTER_LINEAR) for v in (low, gain))
+        drawn = cv2.multiply(cv2.subtract(grey, low), self.fine_hair, scale=OWN_STRANDS)
+        return cv2.add(change, _three(cv2.subtract(cv2.multiply(self.strands, gain), drawn)))
 
     def keep_dark(self, change):
         """The change, as above, but what is dark outside the hair, such as glasses, gets at most half as light again, and DARK levels."""

@@ -26,6 +26,8 @@ REASONS = {           # why a candidate got its verdict, in the order in which S
     "best": "the best whose p90 is within {budget_ms:.4g} ms"}
 LAST = 1.15          # the smallest has nothing to fall back to when the device slows down: its promise wants this much more room
 MARGIN = 1.06        # a p90 of few runs lies below that of many more often than not, and other photos cost a bit more
+TAIL, ROOM = 0.99, 1.25      # besides a p90 within the budget, this share of edits is promised within so many budgets
+ENOUGH, BORNE = 200, 1.2     # runs, of all candidates together, that tell so rare a thing; outliers ask for at most this many p90s
 
 
 def percentile(values, share):
@@ -46,6 +48,17 @@ class Times:
     @property
     def p90(self):
         return percentile(self.runs, 0.9)
+
+
+def tail(times):
+    """How many p50s the slowest hundredth of all candidates' runs takes: what disturbs a device disturbs all alike. 0 where too few runs tell."""
+    ratios = [run / t.p50 for t in times.values() if len(t.runs) >= LEAST for run in t.runs]
+    return percentile(ratios, TAIL) if len(ratios) >= ENOUGH else 0.0
+
+
+def promised(p50, p90, tail):
+    """The budget, in ms as the first two, that keeps both promises: its p90 within it, and TAIL of the edits within ROOM times it."""
+    return max(p90, min(p50 * tail / ROOM, p90 * BORNE))
 
 
 def within(p90, budget, smallest):
@@ -80,21 +93,23 @@ def fit(times, cost):
 def estimates(candidates, cost, times):
     """[(p50, p90, measured)] in ms of candidates: as timed, else by the fit with the usual distance between p50 and p90.
 
-    A p90 of few runs is unsteady, and what disturbs a device disturbs all alike: half of its distance is the usual one.
+    A p90 of few runs is unsteady, and what disturbs a device disturbs all alike: half of its distance is the usual one, and outliers
+    of all raise it where they would break the other promise (`promised`).
     None where nothing can be said: fewer than two candidates were timed, and this was not one of them.
     """
     usual, line = percentile([t.p90 / t.p50 for t in times.values() if t.runs] or [1.0], 0.5), fit(times, cost)
+    slowest = tail(times)
 
     def one(candidate):
         known = times.get(candidate)
         if known and len(known.runs) >= LEAST:
-            return known.p50, (known.p90 + usual * known.p50) / 2, True
+            return known.p50, promised(known.p50, (known.p90 + usual * known.p50) / 2, slowest), True
         if known and known.runs:            # given up after a few runs: far over the budget of then
             return known.p50, max(known.p90, 1.25 * known.p50), False
         if line is None:
             return None
         p50 = max(0.0, line[0] + line[1] * cost(candidate))
-        return p50, p50 * usual, False
+        return p50, promised(p50, p50 * usual, slowest), False
     return [one(candidate) for candidate in candidates]
 
 

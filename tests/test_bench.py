@@ -70,10 +70,15 @@ def test_the_table_says_what_is_met(tmp_path):
             "light": {"page_s": 2.0, "first_edit_s": 0.5, "peak_memory_mb": 300, "first_start_memory_mb": 400, "torch": False},
             "choosing": {"budgets": 40, "best": 0.9, "within_noise": 0.1, "noise": 0.05, "answer_ms": 0.1, "verify_s": 1, "threads": 2, "drift": 1.0, "attempts": 1, "seconds": 1, "share_of_exhaustive": 0.1},
             "promise": [{"budget_ms": 20, "submodel": [64, 0.25], "edits": 300, "p50_ms": 10, "p90_ms": 30, "p90_share": 1.5, "within_125": 0.8, "told": 0.1}],
-            "by_size": [], "by_faces": [], "by_visitors": []}
+            "by_size": [{"megapixels": m, "generate": g, "blend": b} for m, g, b in ((0.3, 10, 1), (3, 10, 5), (30, 11, 80))],
+            "by_faces": [{"faces": n, "ms": 10.0 * n, "ratio": n} for n in (1, 4)],
+            "by_visitors": [{"visitors": n, "p50_ms": 10 * n, "ratio": n, "lost": n - 1, "uneven": 1.0} for n in (1, 2)]}
     lines = table(data).splitlines()
     found = lambda words: next(line for line in lines if words in line)
-    assert found("128:1").endswith("not met") and found("256 px").endswith(" met") and found("edits: p90").endswith("not met")
-    assert found("peak memory").endswith(" met") and "not" not in found("choice is the best")
+    met = lambda words: found(words).endswith("met") and not found(words).endswith("not met")
+    assert met("256 px") and met("peak memory") and met("choice is the best")
+    assert found("128:1").endswith("not met") and found("edits: p90").endswith("not met")
+    assert met("generate, 30 MP over 0.3 MP") and met("4 faces") and met("2 visitors") and found("edits lost").endswith("not met")
+    assert "1.60 times" in found("paste-back") and found("paste-back").endswith("not met")
     plot(data, tmp_path / "p.png")
     assert (tmp_path / "p.png").stat().st_size > 5000

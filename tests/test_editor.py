@@ -124,6 +124,34 @@ def test_what_is_dark_outside_the_hair_stays_dark():
     assert np.array_equal(tone_of((16, 16, 16)).keep_dark(-lighter), -lighter)
 
 
+def test_strands_are_the_photos_own_and_get_lighter_with_their_lock():
+    crop, whole = np.full((256, 256, 3), 30, np.uint8), np.ones((256, 256), np.float32)
+    crop[:, ::4] = 50                                                                 # dark hair, and every fourth column a bright strand
+    contrast = lambda v: np.ptp(v[100:150, 100:140].mean((0, 2)))
+    for r in (64, 256):
+        grey, noise = np.full((2, r, r, 3), 60, np.float32)
+        noise[::2] += 40 * (r > 64)                                                   # strands that the network would draw
+        for change in (grey, noise):
+            shown = Tone(crop, whole, whole, r).keep_strands(change)
+            assert shown.shape == (256, 256, 3) and contrast(crop + shown) > 1.8 * contrast(crop)
+            assert np.ptp(shown.mean((1, 2))[50:200]) < 8 and abs(shown.mean() - change.mean()) < 1
+            assert np.abs(Tone(crop, whole, 0 * whole, r).keep_strands(change).mean((0, 1)) - change.mean((0, 1))).max() < 0.1
+        assert not Tone(crop, whole, whole, r).keep_strands(0 * grey).any()
+    bald = Tone(crop, whole, 0 * whole, 256)
+    assert np.array_equal(bald.keep_strands(noise), noise)                            # skin's lines are drawn
+
+
+def test_single_strands_before_a_bright_wall_are_hair(engine):
+    """London 045's hair stands off: at its rim what is dark is hair, and what is bright is not."""
+    editor = AgeEditor(engine)
+    editor.set_photo(load_photo(next(p for p in PORTRAITS if "045" in p.name)))
+    prepared = editor.prepare(0)
+    grey = cv2.cvtColor(cv2.resize(prepared.crop, (256, 256), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
+    inside = cv2.GaussianBlur((prepared.hair > 0.5).astype(np.float32), (0, 0), 4)
+    rim = (inside > 0.1) & (inside < 0.9) & (np.arange(256)[:, None] > 20) & (np.arange(256)[:, None] < 90)
+    assert prepared.mask[rim & (grey < 60)].mean() > 0.98 and prepared.mask[rim & (grey > 180)].mean() < 0.3
+
+
 def test_the_strict_form_is_the_generated_face_alone(engine, editor):
     r, c = engine.weights.order[0]
     base, old = (editor.edit(y, strict=True).picture for y in (0, 40))

@@ -9,7 +9,7 @@ import torch
 
 from agedit import AgeEditor, blend, load_photo
 from agedit.network.generator import Generator
-from agedit.training.batches import brightness, keep_tone, shrink
+from agedit.training.batches import brightness, keep_strands, keep_tone, shown_of, shrink
 from agedit.training.calibrate import FURTHER, STRONGEST, YEARS, invert, surface
 from agedit.training.common import quicker_in_bf16
 from agedit.training.generator import spent, widen
@@ -38,9 +38,14 @@ def test_tone_is_kept_alike_in_training_and_in_the_app(r):
     mask, hair = np.clip(rng.random((2, 256, 256), np.float32).cumsum(2) / 64, 0, 1)
     tensor = lambda v: shrink(torch.from_numpy(v.astype(np.float32)).reshape(256, 256, -1).permute(2, 0, 1)[None], r)
     mine = keep_tone(torch.from_numpy(change).permute(2, 0, 1)[None], tensor(crop) / 127.5 - 1, tensor(mask), tensor(hair))
-    shown = blend.Tone(crop, mask, hair, r).keep_tone(change)
+    tone = blend.Tone(crop, mask, hair, r)
+    shown = tone.keep_tone(change)
     assert np.abs(shown - change).mean() > 0.1 and np.abs(mine[0].permute(1, 2, 0).numpy() - shown).max() < 0.3
     assert np.abs(mine[0].permute(1, 2, 0).numpy() - shown).mean() < 0.02
+    if r == 256:                      # smaller ones get the strands of 256 px, in training those of their own size
+        again = keep_strands(torch.from_numpy(change).permute(2, 0, 1)[None] / 127.5, tensor(crop) / 127.5 - 1, tensor(hair), r)[0] * 127.5
+        strands = tone.keep_strands(change)
+        assert np.abs(strands - change).mean() > 1 and np.abs(again.permute(1, 2, 0).numpy() - strands).max() < 0.3
 
 
 def test_a_patch_keeps_the_tone_of_the_whole_face():

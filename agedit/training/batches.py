@@ -7,7 +7,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from agedit.blend import BRIGHTNESS, DIM, FACE_BLUR, PLACES, SHADE, TONE
+from agedit.blend import BLACK, BRIGHTNESS, DIM, FACE_BLUR, LIT, LOCKS, OWN_STRANDS, PLACES, RANGE, SHADE, TONE
 from agedit.errors import AgeEditError
 from agedit.training.common import grey_of
 
@@ -31,13 +31,30 @@ def _blur(x, sigma):
     return F.conv2d(x, line.view(1, 1, -1, 1).expand(c, -1, -1, -1), groups=c)
 
 
-def keep_tone(change, photo, mask, hair, whole=None):
-    """`blend.Tone.keep_tone` in PyTorch: what the app shows of a change, but for `keep_hair` and `keep_warm`, is what the losses see.
+def shown_of(change, photo, mask, hair, r=None, whole=None):
+    """`blend.Tone` in PyTorch: what the app shows of a change, but for `keep_hair`, `keep_dark` and `keep_warm`, is what the losses see.
 
     Args:
         change, photo: (B, 3, s, s) in units of -1..1. mask, hair: (B, 1, s, s) in 0..1.
-        whole: (B, 1, s, s), the brightness of the whole face where `change` is only a part of it (see `brightness`).
+        r, whole: where these are only a part of the face, the pixels of all of it, and its brightness (B, 1, s, s), see `brightness`.
     """
+    return keep_strands(keep_tone(change, photo, mask, hair, whole), photo, hair, r or change.shape[-1])
+
+
+def keep_strands(change, photo, hair, r):
+    """`blend.Tone.keep_strands` in PyTorch; arguments as above. At LOCKS pixels it changes nothing."""
+    cell = r // LOCKS
+    if cell < 2:
+        return change
+    grown = lambda v: F.interpolate(v, scale_factor=cell, mode="bilinear")
+    grey, light = grey_of(change), grey_of((photo + 1) * 127.5)
+    low, locks = F.avg_pool2d(grey, cell), F.avg_pool2d(light, cell)
+    gain = (LIT * 127.5 * low / (locks + BLACK)).clamp(*RANGE)
+    return change + hair * (grown(gain) * (light - grown(locks)) / 127.5 - OWN_STRANDS * (grey - grown(low)))
+
+
+def keep_tone(change, photo, mask, hair, whole=None):
+    """`blend.Tone.keep_tone` in PyTorch; arguments as above."""
     kept, light = 1 - hair, (photo + 1) * 127.5 + SHADE
     whole = brightness(change, photo, mask, hair) if whole is None else whole
     return change * (1 - TONE * kept) + kept * (light / grey_of(light)) * (TONE * grey_of(change) - BRIGHTNESS * whole)
@@ -145,7 +162,7 @@ class Batches:
             pictures = np.stack(list(self.pool.map(_through_jpeg, pictures, rng.integers(40, 90, len(coded)).tolist())))
             degraded[at] = torch.from_numpy(pictures).to(x.device).permute(0, 3, 1, 2).to(x) / 127.5 - 1
         # the asked change is added to the photo as it is: a noisy photo stays noisy
-        target = degraded + mask * keep_tone(target - x, x, mask, hair) * pair[:, None, None, None]
+        target = degraded + mask * shown_of(target - x, degraded.clamp(-1, 1), mask, hair) * pair[:, None, None, None]
         lasting = dict(memory_format=torch.channels_last)
         return (degraded.clamp(-1, 1).contiguous(**lasting), target.clamp(-1, 1).contiguous(**lasting),
                 mask.contiguous(**lasting), hair.contiguous(**lasting))

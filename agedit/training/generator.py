@@ -19,7 +19,7 @@ from agedit.network.discriminator import Discriminator
 from agedit.network.generator import Generator
 from agedit.submodel import RATIOS, SMALLEST, START, WIDTHS, kept
 from agedit.training.age_vector import load_encoder
-from agedit.training.batches import ALPHA_PER_YEAR, Batches, Seen, brightness, keep_tone, see, seen_of, shrink
+from agedit.training.batches import ALPHA_PER_YEAR, Batches, Seen, brightness, see, seen_of, shown_of, shrink
 from agedit.training.common import Device, Ema, load_checkpoint, save_checkpoint, stop_on_signal
 from agedit.training.look import sheet, validate
 from agedit.training.losses import Bounded, Judges, Perceptual, texture
@@ -136,7 +136,7 @@ class Trainer:
             (new, base), below = seen_of(out[0], patch).chunk(2), torch.sub(*out[1].chunk(2))
             whole = brightness(below, *(shrink(b[k], r // 2) for k in ("x", "mask", "hair")))
             whole = see(F.interpolate(whole, scale_factor=2, mode="bilinear"), r, patch)
-        y = x + mask * keep_tone(new - base, x, mask, hair, whole)
+        y = x + mask * shown_of(new - base, x, mask, hair, r, whole)
         return torch.where(hidden, new, y), new, base
 
     def step(self, r, width=1.0):

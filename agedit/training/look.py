@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from agedit.network.autoencoder import INPUT
 from agedit.network.generator import Generator
 from agedit.submodel import RATIOS, SMALLEST
-from agedit.training.batches import ALPHA_PER_YEAR, keep_tone, shrink
+from agedit.training.batches import ALPHA_PER_YEAR, shown_of, shrink
 from agedit.training.common import save_sheet
 
 
@@ -22,7 +22,7 @@ def validate(trainer, r, width, rows=48):
         b = {"x": x, "mask": mask, "hair": hair, "hidden": torch.zeros_like(years) > 0}
         f = trainer.encoder(shrink(x, INPUT))
         y, _, _ = trainer.edit(network, b, f, f + (years * ALPHA_PER_YEAR)[:, None] * trainer.n, r, width)
-        target = shrink(x + mask * keep_tone(other - x, x, mask, hair), r)
+        target = shrink(x + mask * shown_of(other - x, x, mask, hair), r)
         total["lpips"] += trainer.perceptual(y, target).sum().item() / len(people)
         total["pixel"] += (y - target).abs().mean((1, 2, 3)).sum().item() / len(people)
     return total
