@@ -49,6 +49,10 @@ class Face:
         factor = np.array([new_shape[1] / shape[1], new_shape[0] / shape[0]])
         return Face(self.points * factor, self.yaw, np.column_stack([self.matrix[:, :2] / factor, self.matrix[:, 2]]))
 
+    def widened(self, times):
+        """The same face in a square whose edges are `times` as long, around the same centre."""
+        return Face(self.points, self.yaw, self.matrix / times + np.array([[0, 0, 0.5 - 0.5 / times]] * 2))
+
     def reason_to_refuse(self):
         """A plain sentence, or None for a face that can be edited."""
         if self.frame < MIN_FRAME:

@@ -73,10 +73,14 @@ class Masker:
         lower = np.clip((np.arange(s, dtype=np.float32) / s - 0.45) * 10, 0, 1)[:, None]
         mask += lower * np.minimum(near - mask, 0)
         mask *= 1 - own_features(landmarks, s)
-        ramp = np.clip((np.minimum(np.arange(s), np.arange(s)[::-1]) + 0.5) / (s * 0.07), 0, 1)
-        ramp = (ramp * ramp * (3 - 2 * ramp)).astype(np.float32)
         inside = warp_inside(face, shape, s)
-        return mask * ramp[:, None] * ramp[None] * cv2.dilate(inside, np.ones((5, 5)))      # the photo's own edge cuts exactly
+        return mask * np.outer(ramp(s), ramp(s)) * cv2.dilate(inside, np.ones((5, 5)))      # the photo's own edge cuts exactly
+
+
+def ramp(size):
+    """How a square fades out towards its edges: float32 (size,) in 0..1."""
+    near = np.clip((np.minimum(np.arange(size), np.arange(size)[::-1]) + 0.5) / (size * 0.07), 0, 1)
+    return (near * near * (3 - 2 * near)).astype(np.float32)
 
 
 def own_features(points, size):

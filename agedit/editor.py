@@ -20,7 +20,7 @@ class Edit:
     """One result.
 
     picture: RGB uint8, the full photo (H, W, 3), or (r, r, 3) G(f') itself in the strict form.
-    changes: {face: float32 (r, r, 3), G(f') - G(f) as `blend.Tone` shows it, in units of 0..255, in the reference position}.
+    changes: {face: float32 (s, s, 3), s = max(r, 256), G(f') - G(f) as `blend.Tone` shows it, in units of 0..255, in the reference position}.
     years: {face: change asked}. submodel: (r, c). ms: {stage: milliseconds}. strict: whether it is the strict form.
     """
     picture: np.ndarray
@@ -34,11 +34,11 @@ class Edit:
 class _Prepared:
     """One face, aligned and encoded; its unshifted pictures G_{r,c}(f) are kept for the next slider move."""
 
-    def __init__(self, engine, rgb, face):
+    def __init__(self, engine, rgb, face, others=()):
         self.face = face
         size = max(CROP, engine.weights.resolutions[-1])
         self.crop = align(rgb, face, size)
-        self.mask, self.hair = engine.masks(self.crop, face, rgb.shape[:2])
+        self.mask, self.hair, self.beyond = engine.masks(self.crop, face, rgb, others)
         self.f, (self.age, _) = engine.encode(self.crop), engine.readout.age(self.crop)
         self.photos, self.base, self.tones, self.embedding = {}, {}, {}, None
 
@@ -83,7 +83,7 @@ class AgeEditor:
         if not faces:
             raise AgeEditError(found[0].reason_to_refuse())
         middle = time.perf_counter()
-        prepared = {0: _Prepared(self.engine, rgb, faces[0])}
+        prepared = {0: _Prepared(self.engine, rgb, faces[0], faces[1:])}
         self.rgb, self.faces, self._prepared, self._views = rgb, faces, prepared, {}
         return {"find": (middle - start) * 1e3, "encode": (time.perf_counter() - middle) * 1e3}
 
@@ -140,12 +140,14 @@ class AgeEditor:
             if index in changes:
                 face = prepared.face.scaled(self.rgb.shape, photo.shape)
                 picture = add_change(picture, changes[index], prepared.mask, face)
+                if prepared.beyond.exists:
+                    prepared.beyond.add(picture, photo, prepared.beyond.tone(prepared.crop, changes[index]), self.rgb.shape)
             ms["generate"] += (middle - start) * 1e3
             ms["blend"] += (time.perf_counter() - middle) * 1e3
         return Edit(photo.copy() if picture is photo else picture, changes, wanted, (r, c), ms, strict)
 
     def change(self, years, face=0, submodel=None):
-        """G(f') - G(f), the photo's colours kept (`blend.Tone`): float32 (r, r, 3) in units of 0..255, in the reference position (see `blend.add_change`)."""
+        """G(f') - G(f), the photo's colours kept (`blend.Tone`): float32 (s, s, 3), s = max(r, 256), in units of 0..255, in the reference position (see `blend.add_change`)."""
         prepared, (r, c) = self.prepare(face), submodel or self.submodel
         return prepared.tone(r)((self._run(prepared, years, r, c) - self._base(prepared, r, c)) * 127.5)
 
@@ -154,7 +156,7 @@ class AgeEditor:
         if index not in range(len(self.faces)):
             raise AgeEditError(f"There is no face {index}; the photo has {len(self.faces)}, counted from 0.")
         if index not in self._prepared:
-            self._prepared[index] = _Prepared(self.engine, self.rgb, self.faces[index])
+            self._prepared[index] = _Prepared(self.engine, self.rgb, self.faces[index], [f for k, f in enumerate(self.faces) if k != index])
         if submodel:
             self._base(self._prepared[index], *submodel), self._prepared[index].tone(submodel[0])
         return self._prepared[index]

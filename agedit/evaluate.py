@@ -90,9 +90,10 @@ def expression_change(engine, editor, edit):
 
 
 def outside(editor, edit):
-    """Largest change, in levels of 255, of a pixel that the mask of the first face does not reach: 0 if nothing else moves."""
-    prepared = editor.prepare(0)
-    reached = unalign(prepared.mask, prepared.face, editor.rgb.shape[:2]) != 0
+    """Largest change, in levels of 255, of a pixel that neither the first face's mask nor its hair beyond reaches: 0 if nothing else moves."""
+    prepared, shape = editor.prepare(0), editor.rgb.shape[:2]
+    reached = unalign(prepared.mask, prepared.face, shape) != 0
+    reached |= unalign(prepared.beyond.weight, prepared.beyond.face, shape) != 0
     reached = cv2.dilate(reached.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0          # what interpolation reaches
     apart = np.abs(edit.picture.astype(np.int16) - editor.rgb).max(2)
     return int(apart[~reached].max(initial=0))

@@ -15,6 +15,7 @@ import numpy as np
 import onnxruntime as ort
 
 from agedit.align import FaceFinder
+from agedit.beyond import Beyond
 from agedit.blend import Masker
 from agedit.errors import AgeEditError
 from agedit.graph import convolutions_graph, encoder_graph, generator_graph, map_features, photo_inputs
@@ -300,12 +301,13 @@ class Engine:
             finally:
                 give_back_memory()
 
-    def masks(self, crop, face, shape):
-        """What may change in an aligned crop, and its hair: see `blend.Masker`. Two float32 (256, 256) in 0..1."""
+    def masks(self, crop, face, rgb, others=()):
+        """What may change in an aligned crop of `rgb`, and its hair, two float32 (256, 256) in 0..1 (see `blend.Masker`), and the hair `Beyond` it."""
         masker = self._get("masker", lambda: Masker(self.weights.folder))
         with self._faces:
             hair = masker.hair(crop)
-            return masker.mask(hair, face, shape), hair
+            mask = masker.mask(hair, face, rgb.shape[:2])
+            return mask, hair, Beyond(rgb, face, mask, hair, masker.hair, others)
 
     @property
     def readout(self):
