@@ -141,7 +141,7 @@ class AgeEditor:
                 face = prepared.face.scaled(self.rgb.shape, photo.shape)
                 picture = add_change(picture, changes[index], prepared.mask, face)
                 if prepared.beyond.exists:
-                    prepared.beyond.add(picture, photo, prepared.beyond.tone(prepared.crop, changes[index]), self.rgb.shape)
+                    prepared.beyond.add(picture, photo, prepared.beyond.tone(changes[index]), self.rgb.shape)
             ms["generate"] += (middle - start) * 1e3
             ms["blend"] += (time.perf_counter() - middle) * 1e3
         return Edit(photo.copy() if picture is photo else picture, changes, wanted, (r, c), ms, strict)

@@ -50,19 +50,19 @@ def test_a_head_without_hair_within_has_none_beyond():
 @pytest.mark.parametrize("years", [0.9, -0.3])
 def test_the_line_within_goes_on_beyond(years):
     """Hair of several browns whose light Y becomes Y + years (100 - Y / 2), and grey: so does what hangs out of the square."""
-    rgb, hair = beyond(band(200, 280))
-    crop = np.empty((256, 256, 3), np.uint8)
-    crop[:] = np.linspace(0.5, 1.5, 256)[:, None, None] * BROWN
+    rgb, hair = beyond(band(150, 280, 150, 250))
+    crop = np.linspace(0.5, 1.5, 256)[:, None, None] * np.full((256, 1), 1) * np.float32(BROWN)
     light = crop @ LUMA
+    hair.light, hair.colour = (cv2.resize(v.astype(np.float32), (64, 64), interpolation=cv2.INTER_AREA)[hair.inner] for v in (light, crop - light[:, :, None]))
     change = (years * (100 - light / 2))[:, :, None] + 0.8 * (light[:, :, None] - crop)
-    a, b, left = hair.tone(crop, change.astype(np.float32))
+    a, b, left = hair.tone(change.astype(np.float32))
     assert (a, b, left) == (pytest.approx(100 * years, abs=3), pytest.approx(-years / 2, abs=0.05), pytest.approx(0.2, abs=0.05))
     after = rgb.copy()
     hair.add(after, rgb, (a, b, left), PHOTO)
     before, pixel = np.float32(BROWN), after[265, 200].astype(np.float32)
     y = before @ LUMA
     assert pixel @ LUMA == pytest.approx(y + a + b * y, abs=3) and np.ptp(pixel) < 0.3 * np.ptp(before)
-    assert np.array_equal(after[:, :185], rgb[:, :185]) and np.array_equal(after[300:], rgb[300:])
+    assert np.array_equal(after[:, :145], rgb[:, :145]) and np.array_equal(after[300:], rgb[300:])
 
 
 def test_a_bun_greys_with_the_rest(engine):
@@ -80,3 +80,8 @@ def test_a_bun_greys_with_the_rest(engine):
     small = editor.edit(40, limit=500)                                                        # a quick look shows the same
     whole = cv2.resize(edit.picture, small.picture.shape[1::-1], interpolation=cv2.INTER_AREA)
     assert np.abs(whole.astype(int) - small.picture).mean() < 2
+    large = AgeEditor(engine)                                                                 # more pixels than the change is worked out in
+    large.set_photo(cv2.resize(editor.rgb, None, fx=1.7, fy=1.7, interpolation=cv2.INTER_CUBIC))
+    edit, there = large.edit(40), cv2.erode(bun.astype(np.uint8), np.ones((9, 9))) > 0
+    shrunk = cv2.resize(edit.picture, editor.rgb.shape[1::-1], interpolation=cv2.INTER_AREA)
+    assert np.abs(shrunk.astype(int) - editor.edit(40).picture)[there].mean() < 6 and outside(large, edit) == 0
