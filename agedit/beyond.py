@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from agedit.align import align, region
-from agedit.blend import BLACK, GREY, LIT, LOCKS, MASK_SIZE, RANGE, ramp, warp_inside
+from agedit.blend import BLACK, GREY, LIT, LOCKS, MASK_SIZE, RANGE, WHITE, ramp, warp_inside
 
 WIDE = 2                    # edge of the square that is searched for hair, in edges of the reference square
 SEARCHED = WIDE, 1.5        # in a small picture of a head the hair network overlooks some of what it finds in a larger one
@@ -85,6 +85,7 @@ class Beyond:
         a, b, left = tone
         light = a + b * low
         light += np.clip(LIT * light / (low + BLACK), *RANGE) * strands
+        np.minimum(light, np.maximum(WHITE - low - strands, 0), out=light)
         light *= weight
         change = cv2.scaleAdd(colour, left - 1, cv2.merge((light, light, light)))
         if layer is None:

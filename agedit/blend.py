@@ -12,6 +12,7 @@ TONE, BRIGHTNESS = 0.9, 0.95         # share of a change's colour outside the ha
 PLACES, FACE_BLUR, PLACE_BLUR = 32, 1.6, 1.2          # cells across a grid over the crop; sigmas, in cells: half a cheek, one lock of hair
 LOCKS, OWN_STRANDS = 64, 0.9         # cells across a grid over the crop; share of what is drawn finer than them in hair that is taken back
 LIT, BLACK, RANGE = 0.8, 12, (-0.6, 1.5)    # share of a change's light that strands get; levels of 255 that black hair reflects; by how much, at most
+WHITE = 220          # levels of 255 beyond which hair gets no lighter: between strands a bright wall is seen
 DIM = 0.75, 0.9       # of the surroundings' brightness: below the first it is not skin but a brow, an eye, a nostril
 DARK = 8              # levels of 255 by which black outside the hair may get lighter
 SHADE = 48            # levels of 255 that are added to a pixel before its colour is taken: very dark pixels have hardly one
@@ -166,6 +167,7 @@ class Tone:
         self.fine_hair, light = (self.hair, grey) if fine == r else (area(hair, fine), cv2.transform(area(crop, fine).astype(np.float32), GREY))
         self.locks = area(light, LOCKS)
         self.strands = (light - cv2.resize(self.locks, (fine, fine), interpolation=cv2.INTER_LINEAR)) * self.fine_hair
+        self.white = np.maximum(WHITE - light, 0)
         self.unit = photo / np.float32(255)
         before = cv2.cvtColor(self.unit, cv2.COLOR_RGB2YCrCb)
         self.least, self.most = np.minimum(before[:, :, 1], 0.5), np.maximum(before[:, :, 2], 0.5)
@@ -210,8 +212,9 @@ class Tone:
         low = cv2.resize(grey, (LOCKS, LOCKS), interpolation=cv2.INTER_AREA)
         gain = np.clip(LIT * low / (self.locks + BLACK), *RANGE)
         low, gain = (cv2.resize(v, size, interpolation=cv2.INTER_LINEAR) for v in (low, gain))
-        drawn = cv2.multiply(cv2.subtract(grey, low), self.fine_hair, scale=OWN_STRANDS)
-        return cv2.add(change, _three(cv2.subtract(cv2.multiply(self.strands, gain), drawn)))
+        light = cv2.subtract(cv2.multiply(self.strands, gain), cv2.multiply(cv2.subtract(grey, low), self.fine_hair, scale=OWN_STRANDS))
+        over = np.maximum(cv2.subtract(cv2.add(grey, light), self.white), 0)
+        return cv2.add(change, _three(cv2.subtract(light, cv2.multiply(over, self.fine_hair))))
 
     def keep_dark(self, change):
         """The change, as above, but what is dark outside the hair, such as glasses, gets at most half as light again, and DARK levels."""

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from agedit.blend import BLACK, BRIGHTNESS, DIM, FACE_BLUR, LIT, LOCKS, OWN_STRANDS, PLACES, RANGE, SHADE, TONE
+from agedit.blend import BLACK, BRIGHTNESS, DIM, FACE_BLUR, LIT, LOCKS, OWN_STRANDS, PLACES, RANGE, SHADE, TONE, WHITE
 from agedit.errors import AgeEditError
 from agedit.training.common import grey_of
 
@@ -50,7 +50,8 @@ def keep_strands(change, photo, hair, r):
     grey, light = grey_of(change), grey_of((photo + 1) * 127.5)
     low, locks = F.avg_pool2d(grey, cell), F.avg_pool2d(light, cell)
     gain = (LIT * 127.5 * low / (locks + BLACK)).clamp(*RANGE)
-    return change + hair * (grown(gain) * (light - grown(locks)) / 127.5 - OWN_STRANDS * (grey - grown(low)))
+    strands = hair * (grown(gain) * (light - grown(locks)) / 127.5 - OWN_STRANDS * (grey - grown(low)))
+    return change + strands - hair * (grey + strands - (WHITE - light).clamp_min(0) / 127.5).clamp_min(0)
 
 
 def keep_tone(change, photo, mask, hair, whole=None):
