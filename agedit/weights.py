@@ -123,9 +123,14 @@ class Weights:
         table's limits.
         """
         table = self.manifest["calibration"]
-        years = float(np.clip(years, min(0, table["youngest"] - age), max(0, table["oldest"] - age)))
+        years = float(np.clip(years, *self.reach(age)))
         by_age = [np.interp(years, table["years"], row) for row in self._alphas[r, c]]
         return float(np.interp(age, table["ages"], by_age))
+
+    def reach(self, age):
+        """(lowest, highest) change in years that anything comes of for a face of an apparent `age`: the networks know few people beyond."""
+        table = self.manifest["calibration"]
+        return min(0, table["youngest"] - age), max(0, table["oldest"] - age)
 
     @cached_property
     def _alphas(self):

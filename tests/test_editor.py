@@ -86,6 +86,15 @@ def test_a_quick_look_is_the_same_edit_smaller(editor):
     assert np.abs(again.astype(int) - small).mean() < 2
 
 
+@pytest.mark.parametrize("age", [3, 33, 80])
+def test_beyond_its_reach_an_edit_gets_no_stronger(engine, age):
+    low, high = engine.weights.reach(age)
+    for r, c in engine.weights.candidates[::5]:
+        alpha = lambda years: engine.weights.alpha(years, age, r, c)
+        assert alpha(high + 10) == alpha(high) and alpha(low - 10) == alpha(low)
+        assert alpha(min(high, 40)) > alpha(min(high, 40) / 2) >= 0 and alpha(max(low, -30)) <= alpha(max(low, -30) / 2) <= 0
+
+
 def tone_of(colour, r=128, hair=0.0):
     """The Tone of a plain photo, all of it face, `hair` of it hair."""
     crop = np.full((256, 256, 3), colour, np.uint8)

@@ -86,6 +86,9 @@ def build(service, visit):
                 text = say(request, "identity", identity=reading["identity"], ran=text)
             else:                           # while dragging, the age alone
                 before, after = visit.editor.prepare(face).age, visit.editor.age(shown["result"], face)
+        (low, high), years = visit.service.engine.weights.reach(before), visit.years.get(face, 0)
+        if not low <= years <= high:
+            notes += " " + say(request, "no_younger" if years < low else "no_older")
         text += notes
         ages = gr.update(info=say(request, "looks", before=before, after=after))
         if view == "beside":
