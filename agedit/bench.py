@@ -9,7 +9,7 @@ import numpy as np
 
 from agedit.bench_choice import by_faces, by_visitors, choosing, promise
 from agedit.bench_page import light
-from agedit.blend import add_change, add_change_to_crop
+from agedit.blend import add_change
 from agedit.editor import AgeEditor
 from agedit.graph import Builder, convolutions_graph, generator_graph, photo_inputs
 from agedit.photo import encode_photo, load_photo
@@ -187,7 +187,9 @@ def _whole_edit(engine, submodel, arrays=None):
         if arrays:
             change = (network(feed | {"f": prepared.f + np.float32(turn[0] * 0.01)}) - base)[0].transpose(1, 2, 0)
             change = prepared.tone(1024)(change * 127.5)
-            picture = add_change(editor.view(SHOWN), change, prepared.mask, prepared.face.scaled(editor.rgb.shape, editor.view(SHOWN).shape))
+            view, beyond = editor.view(SHOWN), prepared.beyond
+            picture = add_change(view, change, prepared.mask, prepared.face.scaled(editor.rgb.shape, view.shape))
+            beyond.add(picture, view, beyond.tone(change), beyond.face.scaled(editor.rgb.shape, view.shape))
         else:
             picture = editor.edit(10 + turn[0] % 20, limit=SHOWN).picture
         encode_photo(picture, "JPEG")
@@ -211,7 +213,7 @@ def lowered(engine):
         run = lambda years: exact({"f": prepared.f + np.float32(engine.weights.alpha(years, prepared.age, *full)) * n, **photos})
         for years in (-20, 30):
             change = (run(years) - run(0))[0].transpose(1, 2, 0) * 127.5
-            precise = add_change_to_crop(prepared.crop, prepared.tone(full[0])(change), prepared.mask)
+            precise = prepared.shown(prepared.crop, prepared.tone(full[0])(change))
             shown = editor.crop(editor.edit(years))
             apart = np.abs(shown.astype(np.int16) - precise)
             worst = max(worst, int(apart.max()))

@@ -83,7 +83,8 @@ def choosing(engine, budgets=40, seed=0):
         start = time.perf_counter()
         Tuner(engine, folder).verify(100.0)
         verified = time.perf_counter() - start
-    noise = {rc: max(abs(before[rc].p90 / after[rc].p90 - 1), MARGIN - 1) for rc in times}
+    needed = [{rc: promised(t.p50, t.p90, tail(half)) for rc, t in half.items()} for half in (before, after)]
+    noise = {rc: max(abs(needed[0][rc] / needed[1][rc] - 1), MARGIN - 1) for rc in times}
     verdicts = [judge((f["r"], f["c"]), times, engine.weights.order, b, noise) for f, b in zip(found, drawn)]
     share = lambda word: round(verdicts.count(word) / budgets, 3)
     return {"budgets": budgets, "best": share("best"), "within_noise": share("noise"), "worse": share("worse"),

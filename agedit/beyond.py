@@ -1,18 +1,19 @@
 """Hair that hangs out of the reference square: it gets the tone that an edit gives to the hair within.
 
-The generator sees and draws the square alone. What it does to the light and the colour of hair there is a line over the hair's own
-brightness; the same line goes on along the same head of hair, to its tips.
+The generator sees and draws the square alone. What it does to the light of hair there is a line over the hair's own brightness, and
+what it leaves of its colour is a share; both go on along the same head of hair, to its tips.
 """
 import cv2
 import numpy as np
 
-from agedit.align import align, region
+from agedit.align import Face, align, region
 from agedit.blend import BLACK, GREY, LIT, LOCKS, MASK_SIZE, RANGE, WHITE, ramp, warp_inside
 
 WIDE = 2                    # edge of the square that is searched for hair, in edges of the reference square
 SEARCHED = WIDE, 1.5        # in a small picture of a head the hair network overlooks some of what it finds in a larger one
 LEAST = 12                  # locks within the square that are hair: fewer say nothing about its tone
-MOST, TILE = 1_500_000, 64  # pixels of the photo in which the change is worked out; larger ones get it enlarged, by tiles of so many of its pixels
+MOST, TILE = 1_500_000, 64  # pixels in which the change is worked out; a larger photo gets it enlarged, by tiles of so many of them
+VIEWS = 2                   # sizes of a photo that stay ready: the one on the page, and the aligned face
 
 
 def _centred(v, times):
@@ -34,15 +35,16 @@ class Beyond:
         s, self.face, self.ready = MASK_SIZE, face.widened(WIDE), {}
         crop, wide = align(rgb, self.face, s), np.zeros((s, s), np.float32)
         for times in SEARCHED:
-            seen = face.widened(times)
-            wide = np.maximum(wide, _centred(hair_of(crop if times == WIDE else align(rgb, seen, s)), times))
-        within, covered = _centred(hair, 1), _centred(mask, 1)
-        # one head of hair: what hangs together with some of it within the square
-        labels = cv2.connectedComponents((np.maximum(wide, within) > 0.3).astype(np.uint8))[1]
-        square = slice(round(s * (1 - 1 / WIDE) / 2), round(s * (1 + 1 / WIDE) / 2))
-        own = np.isin(labels, np.unique(labels[square, square])) & (labels > 0)
+            seen = crop if times == WIDE else align(rgb, face.widened(times), s)
+            wide = np.maximum(wide, _centred(hair_of(seen), times))
+        # one head of hair: what hangs together with some of it within the square, a tail behind the neck included
+        labels = cv2.connectedComponents((np.maximum(wide, _centred(hair, 1)) > 0.3).astype(np.uint8))[1]
+        own = np.isin(labels, np.unique(labels[_centred(np.ones((s, s)), 1) > 0])) & (labels > 0)
         wide *= cv2.dilate(own.astype(np.uint8), np.ones((3, 3)))
-        self.weight = np.maximum(wide - covered, 0) * np.outer(ramp(s), ramp(s)) * warp_inside(self.face, rgb.shape, s)
+        # within the square it is for hair that the network's own change does not reach at all: lips, irises and nose are reached a little
+        reached = (_centred(mask, 1) > 0.04) * _centred(np.outer(ramp(s), ramp(s)), 1)
+        inside = cv2.dilate(warp_inside(self.face, rgb.shape, s), np.ones((5, 5)))                   # the photo's own edge cuts exactly
+        self.weight = np.float32(wide * (1 - reached) * np.outer(ramp(s), ramp(s)) * inside)
         if others:
             self.weight *= self._nearest(face, others)
         self.weight[self.weight < 0.02] = 0
@@ -57,10 +59,11 @@ class Beyond:
         self.weight *= self.exists
 
     def _nearest(self, face, others):
+        """How much nearer to this face than to any other each place is, float32 (256, 256) in 0..1."""
         s = MASK_SIZE
         places = cv2.transform(np.stack(np.meshgrid(np.arange(s), np.arange(s)), -1).astype(float), cv2.invertAffineTransform(self.face.to_crop(s)))
         far = lambda f: np.linalg.norm(places - f.points.mean(0), axis=2) / f.frame
-        return np.min([far(f) for f in others], axis=0) > far(face)
+        return np.float32(np.clip(5 * (np.min([far(f) for f in others], axis=0) - far(face)) + 0.5, 0, 1))
 
     def tone(self, change):
         """What an edit does to the hair within: (a, b, colour left), the light Y of its locks, in 0..255, becoming Y + a + b Y.
@@ -71,17 +74,23 @@ class Beyond:
         drawn = cv2.resize(change, (LOCKS, LOCKS), interpolation=cv2.INTER_AREA)[self.inner]
         lighter, apart, count = drawn @ GREY[0], self.light - self.light.mean(), len(self.light)
         slope = float(np.clip((apart @ lighter) / (apart @ apart + 25 * count), -0.9, 0.5))
-        after = self.colour + drawn - lighter[:, None]
-        left = float(np.clip((self.colour * after).sum() / ((self.colour ** 2).sum() + 20 * count), 0, 1))
-        return float(lighter.mean() - slope * self.light.mean()), slope, left
+        gained = (self.colour * (drawn - lighter[:, None])).sum() / ((self.colour ** 2).sum() + 20 * count)
+        return float(lighter.mean() - slope * self.light.mean()), slope, float(np.clip(1 + gained, 0, 1))
 
-    def add(self, picture, photo, tone, shape):
+    def in_crop(self, size):
+        """The wide face as the aligned crop of `size` pixels shows it, as `add` wants it."""
+        return Face(self.face.points, self.face.yaw, np.array([[1 / (WIDE * size), 0, 0.5 - 0.5 / WIDE], [0, 1 / (WIDE * size), 0.5 - 0.5 / WIDE]]))
+
+    def add(self, picture, photo, tone, face):
         """Add the change of the hair beyond to `picture` in place.
 
         Args:
-            picture: RGB uint8 (H, W, 3), the edit of `photo`, of the same shape. tone: see `tone`. shape: of the photo that the face was found in.
+            picture: RGB uint8 (H, W, 3), contiguous, the edit of `photo`, of the same shape. tone: see `tone`.
+            face: `self.face` as this photo has it (`align.Face.scaled`, `in_crop`).
         """
-        places, weight, low, strands, colour, layer, tiles = self._ready(photo, shape)
+        places, weight, low, strands, colour, layer, tiles = self._ready(photo, face)
+        if not len(places):
+            return
         a, b, left = tone
         light = a + b * low
         light += np.clip(LIT * light / (low + BLACK), *RANGE) * strands
@@ -95,51 +104,55 @@ class Beyond:
         else:
             layer.reshape(-1, 3).view("V12")[places, 0] = change.reshape(-1, 3).view("V12")[:, 0]
             for x0, y0, x1, y1, back in tiles:
-                tile = cv2.warpAffine(layer, back, (x1 - x0, y1 - y0), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+                tile = cv2.warpAffine(layer, back, (x1 - x0, y1 - y0), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE)
                 part = picture[y0:y1, x0:x1]
                 part[:] = cv2.add(part, tile, dtype=cv2.CV_8U)
 
-    def _ready(self, photo, shape):
+    def _ready(self, photo, face):
         """Where the hair is, (N,) flat indices; its weight, its locks' brightness and the strands over it, (N,), and its weighted colour, (N, 1, 3).
 
-        Of a photo with more than MOST pixels all this is of a shrunk one, with a layer of its size, and the tiles of the photo that show some of it.
+        Where the wide square covers more than MOST pixels all this is of that part of the photo, shrunk, with a layer of its size, and the tiles of
+        the photo that show some of it.
         """
-        key = photo.shape
+        key = photo.shape, face.matrix.tobytes()
         if key not in self.ready:
-            times = (MOST / (key[0] * key[1])) ** 0.5
+            x0, y0, x1, y1 = (int(v) for v in region(face.to_crop(MASK_SIZE), MASK_SIZE, photo.shape))
+            part, width, height = photo[y0:y1, x0:x1], x1 - x0, y1 - y0
+            times = min(1, (MOST / (width * height)) ** 0.5)
+            w, h = max(1, round(width * times)), max(1, round(height * times))
             if times < 1:
-                photo = cv2.resize(photo, None, fx=times, fy=times, interpolation=cv2.INTER_AREA)
-            face = self.face.scaled(shape, photo.shape)
-            x0, y0, x1, y1 = region(face.to_crop(MASK_SIZE), MASK_SIZE, photo.shape)
+                part = cv2.resize(part, (w, h), interpolation=cv2.INTER_AREA)
 
             def place(v):
                 to_crop = face.to_crop(v.shape[0])
-                to_crop[:, 2] += to_crop[:, :2] @ (x0, y0)
-                return cv2.warpAffine(v, to_crop, (int(x1 - x0), int(y1 - y0)), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_CONSTANT)
+                to_crop[:, 2] += to_crop[:, :2] @ (x0 + 0.5 * width / w - 0.5, y0 + 0.5 * height / h - 0.5)
+                to_crop[:, :2] *= width / w, height / h
+                return cv2.warpAffine(v, to_crop, (w, h), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_CONSTANT)
             weight = place(self.weight)
             rows, columns = np.nonzero(weight > 0.01)
-            weight, low, places = weight[rows, columns], place(self.locks)[rows, columns], (rows + y0) * photo.shape[1] + columns + x0
-            pixels = photo.reshape(-1, 3)[places].astype(np.float32)
+            pixels, weight, low = part[rows, columns].astype(np.float32), weight[rows, columns], place(self.locks)[rows, columns]
             grey = pixels @ GREY[0]
-            found = places, weight, low, grey - low, ((pixels - grey[:, None]) * weight[:, None])[:, None]
-            if photo.shape != key:
-                layer = np.zeros(photo.shape, np.float32)
+            found = weight, low, grey - low, ((pixels - grey[:, None]) * weight[:, None])[:, None]
+            if len(self.ready) == VIEWS:
+                del self.ready[next(iter(self.ready))]
+            if times < 1:
+                places, layer = rows * w + columns, np.zeros((h, w, 3), np.float32)
                 layer.reshape(-1, 3)[places] = 1
-                self.ready[key] = *found, layer, _tiles(layer[:, :, 0], key)
+                self.ready[key] = places, *found, layer, _tiles(layer[:, :, 0], x0, y0, width, height)
             else:
-                self.ready[key] = *found, None, None
+                self.ready[key] = (rows + y0) * photo.shape[1] + columns + x0, *found, None, None
         return self.ready[key]
 
 
-def _tiles(used, shape):
-    """[(x0, y0, x1, y1, back)]: parts of a picture of `shape` that show some of what is used in a smaller one, (h, w); `back` goes from one's
-    pixels to the smaller picture's."""
-    (height, width), (h, w), found = shape[:2], used.shape, []
+def _tiles(used, left, top, width, height):
+    """[(x0, y0, x1, y1, back)]: parts of a picture that show some of what is `used`, (h, w), enlarged to width x height pixels from (left, top) on;
+    `back` goes from a part's pixels to those of `used`."""
+    (h, w), found = used.shape, []
     used = cv2.dilate(used, np.ones((3, 3)))
     for y in range(0, h, TILE):
         for x in range(0, w, TILE):
             if used[y:y + TILE, x:x + TILE].any():
                 (x0, x1), (y0, y1) = ((round(v * full / part) for v in (at, min(at + TILE, part))) for at, full, part in ((x, width, w), (y, height, h)))
                 back = np.array([[w / width, 0, (x0 + 0.5) * w / width - 0.5], [0, h / height, (y0 + 0.5) * h / height - 0.5]])
-                found.append((x0, y0, x1, y1, back))
+                found.append((left + x0, top + y0, left + x1, top + y1, back))
     return found

@@ -6,7 +6,6 @@ import cv2
 import numpy as np
 
 from agedit.align import align
-from agedit.blend import add_change_to_crop
 from agedit.selector import MARGIN, answer, estimates, frontier
 from agedit.submodel import cost, work
 
@@ -26,7 +25,7 @@ def compare(editor, years, face=0, size=384):
     for r, c in reversed(weights.candidates):
         with editor.engine.passing([(r, c)]):
             change = editor.change(years, face, (r, c))
-        crop = add_change_to_crop(base, change, prepared.mask) if years else base.copy()
+        crop = prepared.shown(base, change) if years else base.copy()
         full = crop if full is None else full
         shown = np.abs(crop.astype(np.int16) - full).mean(2)
         price = cost(r, c)
@@ -43,8 +42,8 @@ def with_times(rows, times, order, budget):
     rows, result = list(rows), []
     keys = [(row["r"], row["c"]) for row in rows]
     for row, rc, known in zip(rows, keys, estimates(keys, work, times)):
-        p50, p90, measured = known or (None, None, False)
-        result.append(row | {"p50_ms": p50, "p90_ms": p90, "measured": measured, "fits": p90 is not None and p90 * MARGIN <= budget,
+        p50, p90, needed, measured = known or (None, None, None, False)
+        result.append(row | {"p50_ms": p50, "p90_ms": p90, "measured": measured, "fits": needed is not None and needed * MARGIN <= budget,
                              "chosen": bool(found) and found["candidate"] == rc, "frontier": rc in best})
     return result
 

@@ -42,6 +42,13 @@ class _Prepared:
         self.f, (self.age, _) = engine.encode(self.crop), engine.readout.age(self.crop)
         self.photos, self.base, self.tones, self.embedding = {}, {}, {}, None
 
+    def shown(self, crop, change):
+        """An aligned crop, RGB uint8 (S, S, 3), with a change (see `Edit.changes`): a new array."""
+        picture = add_change_to_crop(crop, change, self.mask)
+        if self.beyond.exists:
+            self.beyond.add(picture, crop, self.beyond.tone(change), self.beyond.in_crop(crop.shape[0]))
+        return picture
+
     def tone(self, r):
         """The photo's `blend.Tone` for pictures of r pixels."""
         if r not in self.tones:
@@ -64,7 +71,7 @@ class AgeEditor:
     def __init__(self, engine=None, submodel=None):
         self.engine = engine or Engine()
         self.submodel = submodel or self.engine.weights.order[0]
-        self.rgb, self.faces, self._prepared, self._views = None, [], {}, {}
+        self.rgb, self.faces, self._found, self._prepared, self._views = None, [], [], {}, {}
 
     def set_photo(self, rgb):
         """Find the faces (S61). The largest usable face is aligned and encoded (S62) at once, others when edited.
@@ -83,8 +90,8 @@ class AgeEditor:
         if not faces:
             raise AgeEditError(found[0].reason_to_refuse())
         middle = time.perf_counter()
-        prepared = {0: _Prepared(self.engine, rgb, faces[0], faces[1:])}
-        self.rgb, self.faces, self._prepared, self._views = rgb, faces, prepared, {}
+        prepared = {0: _Prepared(self.engine, rgb, faces[0], [f for f in found if f is not faces[0]])}
+        self.rgb, self.faces, self._found, self._prepared, self._views = rgb, faces, found, prepared, {}
         return {"find": (middle - start) * 1e3, "encode": (time.perf_counter() - middle) * 1e3}
 
     def forget(self):
@@ -140,8 +147,9 @@ class AgeEditor:
             if index in changes:
                 face = prepared.face.scaled(self.rgb.shape, photo.shape)
                 picture = add_change(picture, changes[index], prepared.mask, face)
-                if prepared.beyond.exists:
-                    prepared.beyond.add(picture, photo, prepared.beyond.tone(changes[index]), self.rgb.shape)
+                beyond = prepared.beyond
+                if beyond.exists:
+                    beyond.add(picture, photo, beyond.tone(changes[index]), beyond.face.scaled(self.rgb.shape, photo.shape))
             ms["generate"] += (middle - start) * 1e3
             ms["blend"] += (time.perf_counter() - middle) * 1e3
         return Edit(photo.copy() if picture is photo else picture, changes, wanted, (r, c), ms, strict)
@@ -156,7 +164,7 @@ class AgeEditor:
         if index not in range(len(self.faces)):
             raise AgeEditError(f"There is no face {index}; the photo has {len(self.faces)}, counted from 0.")
         if index not in self._prepared:
-            self._prepared[index] = _Prepared(self.engine, self.rgb, self.faces[index], [f for k, f in enumerate(self.faces) if k != index])
+            self._prepared[index] = _Prepared(self.engine, self.rgb, self.faces[index], [f for f in self._found if f is not self.faces[index]])
         if submodel:
             self._base(self._prepared[index], *submodel), self._prepared[index].tone(submodel[0])
         return self._prepared[index]
@@ -168,7 +176,7 @@ class AgeEditor:
         prepared = self.prepare(index)
         if index not in edit.changes:
             return prepared.crop
-        return add_change_to_crop(prepared.crop, edit.changes[index], prepared.mask)
+        return prepared.shown(prepared.crop, edit.changes[index])
 
     def age(self, edit, index=0):
         """Judged age of one face after an edit, in years."""

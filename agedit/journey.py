@@ -6,7 +6,6 @@ import numpy as np
 from PIL import Image
 
 from agedit.align import align
-from agedit.blend import add_change_to_crop
 from agedit.errors import AgeEditError
 
 FRAMES_A_SECOND = 12
@@ -25,7 +24,7 @@ def journey(editor, face=0, submodel=None, stops=7, between=8, size=384):
     prepared = editor.prepare(face)
     base = align(editor.rgb, prepared.face, size)
     for k, years in enumerate(every):
-        crop = add_change_to_crop(base, editor.change(years, face, submodel), prepared.mask) if years else base.copy()
+        crop = prepared.shown(base, editor.change(years, face, submodel)) if years else base.copy()
         yield k + 1, len(every), float(years), crop
 
 

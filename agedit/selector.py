@@ -57,13 +57,16 @@ def tail(times):
 
 
 def promised(p50, p90, tail):
-    """The budget, in ms as the first two, that keeps both promises: its p90 within it, and TAIL of the edits within ROOM times it."""
+    """The budget, in ms as the first two, that keeps both promises: its p90 within it, and TAIL of the edits within ROOM times it.
+
+    Where outliers are so long that a much smaller sub-model would be needed, BORNE p90s: the first promise holds, the second cannot.
+    """
     return max(p90, min(p50 * tail / ROOM, p90 * BORNE))
 
 
-def within(p90, budget, smallest):
-    """Whether a p90 may be promised within a budget, both in ms; the smallest candidate wants LAST times the room."""
-    return p90 * (LAST if smallest else 1) <= budget
+def within(needed, budget, smallest):
+    """Whether what is `needed` (see `promised`) may be promised within a budget, both in ms; the smallest candidate wants LAST times the room."""
+    return needed * (LAST if smallest else 1) <= budget
 
 
 def frontier(order, cost):
@@ -91,10 +94,10 @@ def fit(times, cost):
 
 
 def estimates(candidates, cost, times):
-    """[(p50, p90, measured)] in ms of candidates: as timed, else by the fit with the usual distance between p50 and p90.
+    """[(p50, p90, needed, measured)] in ms of candidates: as timed, else by the fit with the usual distance between p50 and p90.
 
-    A p90 of few runs is unsteady, and what disturbs a device disturbs all alike: half of its distance is the usual one, and outliers
-    of all raise it where they would break the other promise (`promised`).
+    A p90 of few runs is unsteady, and what disturbs a device disturbs all alike: half of its distance is the usual one. `needed` is the budget
+    that keeps both promises (`promised`).
     None where nothing can be said: fewer than two candidates were timed, and this was not one of them.
     """
     usual, line = percentile([t.p90 / t.p50 for t in times.values() if t.runs] or [1.0], 0.5), fit(times, cost)
@@ -103,13 +106,15 @@ def estimates(candidates, cost, times):
     def one(candidate):
         known = times.get(candidate)
         if known and len(known.runs) >= LEAST:
-            return known.p50, promised(known.p50, (known.p90 + usual * known.p50) / 2, slowest), True
+            p90 = (known.p90 + usual * known.p50) / 2
+            return known.p50, p90, promised(known.p50, p90, slowest), True
         if known and known.runs:            # given up after a few runs: far over the budget of then
-            return known.p50, max(known.p90, 1.25 * known.p50), False
+            p90 = max(known.p90, 1.25 * known.p50)
+            return known.p50, p90, p90, False
         if line is None:
             return None
         p50 = max(0.0, line[0] + line[1] * cost(candidate))
-        return p50, promised(p50, p50 * usual, slowest), False
+        return p50, p50 * usual, promised(p50, p50 * usual, slowest), False
     return [one(candidate) for candidate in candidates]
 
 
@@ -127,12 +132,12 @@ def answer(order, cost, times, budget, slow=1.0):
     known = [(k, e) for k, e in zip(candidates, estimates(candidates, cost, times)) if e]
     if not known:
         return None
-    for candidate, (p50, p90, measured) in known:
-        if within(p90 * slow, budget, candidate == candidates[-1]):
+    for candidate, (p50, p90, needed, measured) in known:
+        if within(needed * slow, budget, candidate == candidates[-1]):
             if len(known) < len(candidates):
                 return None               # it fits, but so might a better one that nothing is known of
             return {"candidate": candidate, "fits": True, "p50": p50 * slow, "p90": p90 * slow, "measured": measured}
-    candidate, (p50, p90, measured) = known[-1]
+    candidate, (p50, p90, _, measured) = known[-1]
     return {"candidate": candidate, "fits": False, "p50": p50 * slow, "p90": p90 * slow, "measured": measured}
 
 
@@ -270,7 +275,8 @@ class Selector:
         return candidate in self.times and len(self.times[candidate].runs) >= LEAST
 
     def _fits(self, candidate, budget):
-        return within(self.times[candidate].p90, budget, candidate == self.order[-1])
+        times = self.times[candidate]
+        return within(promised(times.p50, times.p90, tail(self.times)), budget, candidate == self.order[-1])
 
     def _once(self, candidate):
         with self.hold:

@@ -5,7 +5,6 @@ import cv2
 import numpy as np
 
 from agedit.align import align
-from agedit.blend import add_change_to_crop
 from agedit.editor import AgeEditor
 from agedit.errors import AgeEditError
 from agedit.photo import FORMATS, load_photo
@@ -31,7 +30,7 @@ def sheet(photos, engine, years=(-20, 0, 20, 40), submodel=None, strict=False, s
             if strict:
                 cell = cv2.resize(edit.picture, (size, size), interpolation=cv2.INTER_CUBIC)
             else:
-                cell = crop.copy() if y == 0 else add_change_to_crop(crop, edit.changes[0], prepared.mask)
+                cell = crop.copy() if y == 0 else prepared.shown(crop, edit.changes[0])
             row.append(_label(cell, f"{y:+d}: {reading['age_after']:.0f}" if y or strict else f"photo: {reading['age_before']:.0f}"))
         rows.append(np.hstack(row))
     if not rows:

@@ -45,6 +45,8 @@ def test_tone_is_kept_alike_in_training_and_in_the_app(r):
     if r == 256:                      # smaller ones get the strands of 256 px, in training those of their own size
         again = keep_strands(torch.from_numpy(change).permute(2, 0, 1)[None] / 127.5, tensor(crop) / 127.5 - 1, tensor(hair), r)[0] * 127.5
         strands = tone.keep_strands(change)
+        both = shown_of(*(v / 127.5 for v in (torch.from_numpy(change).permute(2, 0, 1)[None],)), tensor(crop) / 127.5 - 1, tensor(mask), tensor(hair))[0] * 127.5
+        assert np.abs(both.permute(1, 2, 0).numpy() - tone.keep_strands(shown)).max() < 0.5
         assert np.abs(strands - change).mean() > 1 and np.abs(again.permute(1, 2, 0).numpy() - strands).max() < 0.3
 
 

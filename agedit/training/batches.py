@@ -36,7 +36,8 @@ def shown_of(change, photo, mask, hair, r=None, whole=None):
 
     Args:
         change, photo: (B, 3, s, s) in units of -1..1. mask, hair: (B, 1, s, s) in 0..1.
-        r, whole: where these are only a part of the face, the pixels of all of it, and its brightness (B, 1, s, s), see `brightness`.
+        r, whole: where these are only a part of the face, the pixels of all of it, and its brightness (B, 1, s, s), see `brightness`. Its locks
+            are then counted from the part's corner, not from the face's.
     """
     return keep_strands(keep_tone(change, photo, mask, hair, whole), photo, hair, r or change.shape[-1])
 

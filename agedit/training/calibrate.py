@@ -28,7 +28,7 @@ RANGED = (-10, 0, 10, 20)                               # alphas at which ranges
 
 
 class Shown:
-    """What the app shows of a prepared crop: photo + m (G(f + alpha n) - G(f)).
+    """What the app shows of a prepared crop, within the square: photo + m (G(f + alpha n) - G(f)).
 
     judges: functions of an RGB uint8 crop to years; what they see of an edit is averaged.
     """
