@@ -95,7 +95,7 @@ class AgeEditor:
         return {"find": (middle - start) * 1e3, "encode": (time.perf_counter() - middle) * 1e3}
 
     def forget(self):
-        """Keep the photo and its faces, drop what the next edit can make again: some 35 MB a face at 512 px."""
+        """Keep the photo and its faces, drop what the next edit can make again: some 40 MB a face at 512 px."""
         self._prepared, self._views = {}, {}
 
     def view(self, limit=None):
