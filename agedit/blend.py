@@ -12,6 +12,7 @@ TONE, BRIGHTNESS = 0.9, 0.95         # share of a change's colour outside the ha
 PLACES, FACE_BLUR, PLACE_BLUR = 32, 1.6, 1.2          # cells across a grid over the crop; sigmas, in cells: half a cheek, one lock of hair
 LOCKS, OWN_STRANDS = 64, 0.9         # cells across a grid over the crop; share of what is drawn finer than them in hair that is taken back
 LIT, BLACK, RANGE = 0.8, 12, (-0.6, 1.5)    # share of a change's light that strands get; levels of 255 that black hair reflects; by how much, at most
+LIGHTER = 10         # levels of 255: hair that gets so much lighter is greying, and gets no colour that it does not have
 WHITE = 220          # levels of 255 beyond which hair gets no lighter: between strands a bright wall is seen
 DIM = 0.75, 0.9       # of the surroundings' brightness: below the first it is not skin but a brow, an eye, a nostril
 DARK = 8              # levels of 255 by which black outside the hair may get lighter
@@ -189,8 +190,10 @@ class Tone:
         Colours of hair change smoothly: what is drawn finer than that is light and dark, and the rest of it noise.
         """
         small = cv2.resize(change, self.coarse.shape[1::-1], interpolation=cv2.INTER_AREA)
-        small -= cv2.transform(small, GREY)[:, :, None]
+        lighter = cv2.transform(small, GREY)[:, :, None]
+        small -= lighter
         after = self.coarse + small
+        small *= np.clip(1 - lighter / LIGHTER, 0, 1)
         left = np.clip(_places(cv2.transform(self.coarse * after, SUM) * self.coarse_hair) / self.strength, 0, 1)
         # grey hair may get colour, half of what is drawn: black hair's is often red
         gains = 0.5 * np.clip(_places(cv2.transform(after * after, SUM) * self.coarse_hair) / self.strength - 1, 0, 1)
