@@ -51,8 +51,8 @@ class Settings:
     age: float = 0.15
     gender: float = 0.4        # the age network still sees a man as a man, a woman as a woman
     expression: float = 0.5    # the expression network still sees what it saw in the photo
-    bound: float = 0.4         # longest gradient of each in a picture, and of a photo's age and identity, times the batch: twice LPIPS's, but
-                               # little of a judge's reaches the weights
+    bound: float = 0.8         # longest gradient of each in a picture, and of a photo's age and identity, times the batch: four times LPIPS's, but
+                               # little of a judge's reaches the weights; with 0.4 men and women drifted together
     identity: float = 1.0
     likeness: float = 0.3      # identity distance of G(f) and G(f') to the photo that was hidden
     smooth: float = 0.5        # approximate R1 and R2 on D
