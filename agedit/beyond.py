@@ -13,6 +13,7 @@ WIDE = 2                    # edge of the square that is searched for hair, in e
 SEARCHED = WIDE, 1.5        # in a small picture of a head the hair network overlooks some of what it finds in a larger one
 LEAST = 12                  # locks within the square that are hair: fewer say nothing about its tone
 MOST, TILE = 1_500_000, 64  # pixels in which the change is worked out; a larger photo gets it enlarged, by tiles of so many of them
+WALL = 40                   # levels of 255: what is so much brighter than bright locks within is half likely a wall, and gets half as dark
 VIEWS = 2                   # sizes of a photo that stay ready: the one on the page, and the aligned face
 
 
@@ -42,7 +43,7 @@ class Beyond:
         own = np.isin(labels, np.unique(labels[_centred(np.ones((s, s)), 1) > 0])) & (labels > 0)
         wide *= cv2.dilate(own.astype(np.uint8), np.ones((3, 3)))
         # within the square it is for hair that the network's own change does not reach at all: lips, irises and nose are reached a little
-        reached = (_centred(mask, 1) > 0.04) * _centred(np.outer(ramp(s), ramp(s)), 1)
+        reached = np.clip(20 * _centred(mask, 1), 0, 1) * _centred(np.outer(ramp(s), ramp(s)), 1)
         inside = cv2.dilate(warp_inside(self.face, rgb.shape, s), np.ones((5, 5)))                   # the photo's own edge cuts exactly
         self.weight = np.float32(wide * (1 - reached) * np.outer(ramp(s), ramp(s)) * inside)
         if others:
@@ -55,6 +56,7 @@ class Beyond:
         within = align(rgb, face, LOCKS)[self.inner].astype(np.float32)
         self.light = within @ GREY[0]
         self.colour = within - self.light[:, None]
+        self.bright = np.percentile(self.light, 95) + WALL if len(self.light) else 255
         self.exists = bool(self.weight.any()) and self.inner.sum() >= LEAST
         self.weight *= self.exists
 
@@ -74,7 +76,7 @@ class Beyond:
         drawn = cv2.resize(change, (LOCKS, LOCKS), interpolation=cv2.INTER_AREA)[self.inner]
         lighter, apart, count = drawn @ GREY[0], self.light - self.light.mean(), len(self.light)
         slope = float(np.clip((apart @ lighter) / (apart @ apart + 25 * count), -0.9, 0.5))
-        gained = (self.colour * (drawn - lighter[:, None])).sum() / ((self.colour ** 2).sum() + 20 * count)
+        gained = (self.colour * (drawn - lighter[:, None])).sum() / ((self.colour ** 2).sum() + 4 * count)
         return float(lighter.mean() - slope * self.light.mean()), slope, float(np.clip(1 + gained, 0, 1))
 
     def in_crop(self, size):
@@ -88,14 +90,14 @@ class Beyond:
             picture: RGB uint8 (H, W, 3), contiguous, the edit of `photo`, of the same shape. tone: see `tone`.
             face: `self.face` as this photo has it (`align.Face.scaled`, `in_crop`).
         """
-        places, weight, low, strands, colour, layer, tiles = self._ready(photo, face)
+        places, weight, darker, low, strands, colour, layer, tiles = self._ready(photo, face)
         if not len(places):
             return
         a, b, left = tone
         light = a + b * low
         light += np.clip(LIT * light / (low + BLACK), *RANGE) * strands
         np.minimum(light, np.maximum(WHITE - low - strands, 0), out=light)
-        light *= weight
+        light *= np.where(light < 0, darker, weight)
         change = cv2.scaleAdd(colour, left - 1, cv2.merge((light, light, light)))
         if layer is None:
             pixels = picture.reshape(-1, 3).view("V3")[:, 0]               # whole pixels at a time are several times as quick
@@ -109,7 +111,8 @@ class Beyond:
                 part[:] = cv2.add(part, tile, dtype=cv2.CV_8U)
 
     def _ready(self, photo, face):
-        """Where the hair is, (N,) flat indices; its weight, its locks' brightness and the strands over it, (N,), and its weighted colour, (N, 1, 3).
+        """Where the hair is, (N,) flat indices; its weight, the same for getting darker, its locks' brightness and the strands over it, (N,), and its
+        weighted colour, (N, 1, 3).
 
         Where the wide square covers more than MOST pixels all this is of that part of the photo, shrunk, with a layer of its size, and the tiles of
         the photo that show some of it.
@@ -132,7 +135,8 @@ class Beyond:
             rows, columns = np.nonzero(weight > 0.01)
             pixels, weight, low = part[rows, columns].astype(np.float32), weight[rows, columns], place(self.locks)[rows, columns]
             grey = pixels @ GREY[0]
-            found = weight, low, grey - low, ((pixels - grey[:, None]) * weight[:, None])[:, None]
+            likely = np.clip(1.5 - (grey - self.bright) / WALL, 0, 1)
+            found = weight, weight * likely, low, grey - low, ((pixels - grey[:, None]) * weight[:, None])[:, None]
             if len(self.ready) == VIEWS:
                 del self.ready[next(iter(self.ready))]
             if times < 1:
