@@ -80,11 +80,15 @@ def open_session(model, threads=None, often=False):
 
 
 def one_heap():
-    """One heap for all threads, where glibc would open one for each: what one has freed another can use; and none of it for arrays of a
-    megabyte and more, whose memory the system has back at once. To be called before there are threads."""
+    """One heap for all threads, where glibc would open one for each: what one has freed another can use; and none of it for arrays of four
+    megabytes and more, whose memory the system has back at once. To be called before there are threads.
+
+    Smaller ones are a move's own: had back from the system each time they cost more than the network that fills them.
+    """
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).mallopt(-8, 1)         # M_ARENA_MAX
-        ctypes.CDLL(None).mallopt(-3, 1 << 20)   # M_MMAP_THRESHOLD
+        ctypes.CDLL(None).mallopt(-8, 1)          # M_ARENA_MAX
+        ctypes.CDLL(None).mallopt(-3, 4 << 20)    # M_MMAP_THRESHOLD
+        ctypes.CDLL(None).mallopt(-1, 16 << 20)   # M_TRIM_THRESHOLD
 
 
 def give_back_memory():

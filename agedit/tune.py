@@ -124,6 +124,11 @@ class Tuner:
         return self._result(found["candidate"], found["fits"], found["p50"], found["p90"], budget, []) | {
             "measured": found["measured"]}
 
+    def guess(self, budget, best=False):
+        """The same while nothing is known: the smallest, which nothing promises, or the best; its times are 0, unknown."""
+        candidate = self.engine.weights.order[0] if best else self.engine.weights.candidates[0]
+        return self._result(candidate, True, 0.0, 0.0, budget, []) | {"measured": False}
+
     def verify(self, budget):
         """A few runs of the answer to `budget` and of the best: True when what the profile says still holds.
 

@@ -138,6 +138,15 @@ def test_drift_is_the_photos_own_cost_or_a_reason_to_time_again(service, monkeyp
     assert watch.drift == (1.0 if holds else 1.6)         # a visit clears its watch when it meets a new generation
 
 
+def test_nobody_waits_for_a_device_that_takes_long_to_be_timed(service, monkeypatch):
+    monkeypatch.setattr(service.tuner, "times", {})
+    monkeypatch.setattr("ui.service.WAIT", 0.05)
+    weights = service.engine.weights
+    with service._tuning:
+        assert tuple(service.choose(100)["submodel"].values()) == weights.candidates[0] and service.choose(100)["fits"]
+        assert tuple(service.choose(5000)["submodel"].values()) == weights.order[0]
+
+
 def test_several_faces_share_the_budget(service, monkeypatch):
     from ui.service import Visit
     visit, asked = Visit(service, PORTRAITS[0]), []

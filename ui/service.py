@@ -15,6 +15,7 @@ from ui.files import Files, Sessions
 
 GAP = 8                  # pixels between two pictures side by side
 PATIENCE = 2000          # ms: a slider that was let go, and the download, get the best that takes no longer
+WAIT = 5                 # s that a first visitor waits for the device to be timed
 
 
 class Service:
@@ -34,12 +35,17 @@ class Service:
     def choose(self, budget, slow=1.0):
         """The sub-model for a budget: at once when anything is known of this device, else after timing it.
 
+        Where that is going on already and takes long, on a busy device, the visitor gets a guess meanwhile.
         slow: how much slower than timed this visitor's edits are (`selector.Watch.pace`).
         """
         found = self.tuner.answer(budget, slow)
         if found is None:
-            with self._tuning:
+            if not self._tuning.acquire(timeout=WAIT):
+                return self.tuner.guess(budget, best=budget >= PATIENCE)
+            try:
                 found = self.tuner.answer(budget, slow) or self.tuner.choose(budget)
+            finally:
+                self._tuning.release()
         return found
 
     def tune(self, budget, fresh=True, tell=None):
