@@ -13,7 +13,7 @@ from agedit.blend import add_change
 from agedit.editor import AgeEditor
 from agedit.graph import Builder, convolutions_graph, generator_graph, photo_inputs
 from agedit.photo import encode_photo, load_photo
-from agedit.runtime import (Engine, floating, open_session, open_submodel, openvino_core, measure_ranges, quickest_precision, runtime_name,
+from agedit.runtime import (Engine, floating, measure_ranges, one_heap, open_session, open_submodel, openvino_core, quickest_precision, runtime_name,
                             uses_openvino, usable_cores)
 from agedit.selector import Times
 from agedit.submodel import FEATURES, START, STYLE, blocks, cost
@@ -228,6 +228,7 @@ def bench(wheel=None, with_peers=True, tell=None):
 
     wheel: path of the `random-face` wheel, for the first peer. tell: (words) -> None, called before each part.
     """
+    one_heap()                  # as the page has it: what a move costs is also where its arrays come from
     tell = tell or (lambda words: None)
     tell("a fresh process")
     result = {"runtime": runtime_name(), "threads": usable_cores(), "light": light()}   # first: a child inherits its parent's peak
