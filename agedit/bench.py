@@ -9,7 +9,6 @@ import numpy as np
 
 from agedit.bench_choice import by_faces, by_visitors, choosing, promise
 from agedit.bench_page import light
-from agedit.blend import add_change
 from agedit.editor import AgeEditor
 from agedit.graph import Builder, convolutions_graph, generator_graph, photo_inputs
 from agedit.photo import encode_photo, load_photo
@@ -187,9 +186,7 @@ def _whole_edit(engine, submodel, arrays=None):
         if arrays:
             change = (network(feed | {"f": prepared.f + np.float32(turn[0] * 0.01)}) - base)[0].transpose(1, 2, 0)
             change = prepared.tone(1024)(change * 127.5)
-            view, beyond = editor.view(SHOWN), prepared.beyond
-            picture = add_change(view, change, prepared.mask, prepared.face.scaled(editor.rgb.shape, view.shape))
-            beyond.add(picture, view, beyond.tone(change), beyond.face.scaled(editor.rgb.shape, view.shape))
+            picture = prepared.paste(editor.view(SHOWN), editor.view(SHOWN), change, editor.rgb.shape)
         else:
             picture = editor.edit(10 + turn[0] % 20, limit=SHOWN).picture
         encode_photo(picture, "JPEG")

@@ -9,7 +9,7 @@ import numpy as np
 
 from agedit.editor import AgeEditor
 from agedit.photo import encode_photo, load_photo
-from agedit.selector import LAST, MARGIN, MOST, Times, Watch, promised, tail
+from agedit.selector import LAST, MARGIN, MOST, Times, Watch, needed
 from agedit.tune import REFERENCE, SHOWN, Tuner, thread_counts
 from agedit.turns import Turns
 
@@ -39,17 +39,16 @@ def exhaustive(tuner, runs=MOST // 2):
 def judge(chosen, times, order, budget, noise):
     """Whether `chosen` is the best that keeps both promises by exhaustive `times`: "best", "noise" (at the budget's edge), "worse".
 
-    noise: {(r, c): share of its p90}.
+    noise: {(r, c): share of the budget that it needs}.
     """
-    slowest = tail(times)
-    p90 = {rc: promised(t.p50, t.p90, slowest) for rc, t in times.items()}
-    fits = [rc for rc in order if p90[rc] <= budget]
-    best = fits[0] if fits else min(p90, key=p90.get)
+    least = needed(times)
+    fits = [rc for rc in order if least[rc] <= budget]
+    best = fits[0] if fits else min(least, key=least.get)
     if chosen == best:
         return "best"
     better, worse = sorted((chosen, best), key=order.index)
     passed_over = order[order.index(better):order.index(worse)]      # none of these may clearly fit, nor the chosen clearly not
-    near = all(p90[rc] >= budget * (1 - noise[rc]) for rc in passed_over) and p90[chosen] <= budget * (1 + noise[chosen])
+    near = all(least[rc] >= budget * (1 - noise[rc]) for rc in passed_over) and least[chosen] <= budget * (1 + noise[chosen])
     return "noise" if near else "worse"
 
 
@@ -83,8 +82,8 @@ def choosing(engine, budgets=40, seed=0):
         start = time.perf_counter()
         Tuner(engine, folder).verify(100.0)
         verified = time.perf_counter() - start
-    needed = [{rc: promised(t.p50, t.p90, tail(half)) for rc, t in half.items()} for half in (before, after)]
-    noise = {rc: max(abs(needed[0][rc] / needed[1][rc] - 1), MARGIN - 1) for rc in times}
+    first_half, second_half = needed(before), needed(after)
+    noise = {rc: max(abs(first_half[rc] / second_half[rc] - 1), MARGIN - 1) for rc in times}
     verdicts = [judge((f["r"], f["c"]), times, engine.weights.order, b, noise) for f, b in zip(found, drawn)]
     share = lambda word: round(verdicts.count(word) / budgets, 3)
     return {"budgets": budgets, "best": share("best"), "within_noise": share("noise"), "worse": share("worse"),
@@ -118,9 +117,8 @@ def promise(engine, budgets=6, edits=300):
         tuner = Tuner(engine, folder)
         tuner.choose(100.0, fresh=True)
         tuner.complete()
-        slowest = tail(tuner.times)
-        needed = [promised(t.p50, t.p90, slowest) for t in tuner.times.values()]
-        low, high = min(needed) * MARGIN * LAST * 1.01, max(needed) * 1.25
+        least = needed(tuner.times).values()
+        low, high = min(least) * MARGIN * LAST * 1.01, max(least) * 1.25
     rows = [(float(budget), Watch(), Times(), Counter(), []) for budget in np.geomspace(low, high, budgets)]
     for k in range(-len(editors), edits):
         for budget, watch, seen, ran, told in rows:

@@ -42,6 +42,13 @@ class _Prepared:
         self.f, (self.age, _) = engine.encode(self.crop), engine.readout.age(self.crop)
         self.photos, self.base, self.tones, self.embedding = {}, {}, {}, None
 
+    def paste(self, picture, photo, change, shape):
+        """`picture`, an edit of `photo` or the photo itself, with this face's change too: a new array. shape: of the photo that the face was found in."""
+        picture, beyond = add_change(picture, change, self.mask, self.face.scaled(shape, photo.shape)), self.beyond
+        if beyond.exists:
+            beyond.add(picture, photo, beyond.tone(change), beyond.face.scaled(shape, photo.shape))
+        return picture
+
     def shown(self, crop, change):
         """An aligned crop, RGB uint8 (S, S, 3), with a change (see `Edit.changes`): a new array."""
         picture = add_change_to_crop(crop, change, self.mask)
@@ -145,11 +152,7 @@ class AgeEditor:
                 changes[index] = self.change(value, index, (r, c))
             middle = time.perf_counter()
             if index in changes:
-                face = prepared.face.scaled(self.rgb.shape, photo.shape)
-                picture = add_change(picture, changes[index], prepared.mask, face)
-                beyond = prepared.beyond
-                if beyond.exists:
-                    beyond.add(picture, photo, beyond.tone(changes[index]), beyond.face.scaled(self.rgb.shape, photo.shape))
+                picture = prepared.paste(picture, photo, changes[index], self.rgb.shape)
             ms["generate"] += (middle - start) * 1e3
             ms["blend"] += (time.perf_counter() - middle) * 1e3
         return Edit(photo.copy() if picture is photo else picture, changes, wanted, (r, c), ms, strict)

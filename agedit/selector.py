@@ -52,7 +52,8 @@ class Times:
 
 def tail(times):
     """How many p50s the slowest hundredth of all candidates' runs takes: what disturbs a device disturbs all alike. 0 where too few runs tell."""
-    ratios = [run / t.p50 for t in times.values() if len(t.runs) >= LEAST for run in t.runs]
+    known = [(t.p50, t.runs) for t in times.values() if len(t.runs) >= LEAST]
+    ratios = [run / p50 for p50, runs in known for run in runs]
     return percentile(ratios, TAIL) if len(ratios) >= ENOUGH else 0.0
 
 
@@ -62,6 +63,12 @@ def promised(p50, p90, tail):
     Where outliers are so long that a much smaller sub-model would be needed, BORNE p90s: the first promise holds, the second cannot.
     """
     return max(p90, min(p50 * tail / ROOM, p90 * BORNE))
+
+
+def needed(times):
+    """{candidate: the budget that it keeps}, in ms, by its own runs and the tail of all (see `promised`)."""
+    slowest = tail(times)
+    return {k: promised(t.p50, t.p90, slowest) for k, t in times.items()}
 
 
 def within(needed, budget, smallest):
