@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 WARM_UP = 3          # runs that are not counted: the first compiles and allocates
 LEAST, MOST = 15, 40  # counted runs of a candidate
+AGAIN = 25           # the same, at most, of each of two rivals: a quiet moment times both once more
 QUIET = 40           # the same in a quiet moment
 ROUNDS = 5           # that they are spread over, in equal parts
 UNSETTLED = 1.3      # p90 over p50 from here on was not a quiet moment
@@ -311,7 +312,7 @@ class Selector:
         Returns the better one if it fits now, else the worse one if it still fits, else None.
         """
         fresh = {better: Times(), worse: Times()}
-        for count in range(MOST):
+        for count in range(AGAIN):
             if count >= LEAST and all(abs(t.p90 / budget - 1) >= NEAR for t in fresh.values()):
                 break
             for candidate in self.random.sample([better, worse], 2):
