@@ -15,6 +15,7 @@ DEGREE = math.pi / 180
 ALPHA_PER_YEAR = 0.25       # scale of alpha in training; the calibrate stage corrects what is left
 SAME = 0.06                 # share of the pairs that ask for nothing
 OCCLUDED, JPEG = 0.2, 0.25  # shares of the rows with something before the face, and that went through a JPEG file
+SOFT = 0.25, 0.4            # share of the rows whose photo, and change, are out of focus: up to 256 px, and above, where small faces are enlarged
 MARGIN = 8                  # pixels that a patch's borders spoil by their padding
 
 
@@ -153,10 +154,13 @@ class Batches:
         # light multiplies: in the dark, and on dark skin, a wrinkle is fewer levels deep
         gain, tint, offset = draw(math.log(0.5), math.log(1.2)).exp(), draw(0.93, 1.07, 3), draw(-0.05, 0.1)
         x, target = (((v + 1) * gain * tint - 1 + offset).clamp(-1, 1) for v in (x, target))
-        soft = torch.tensor(rng.random((n, 1, 1, 1)) < 0.25, device=x.device)
-        blurred = F.interpolate(F.avg_pool2d(x, 2), scale_factor=2, mode="bilinear")
+        large = x.shape[-1] > 256
+        soft = torch.tensor(rng.random((n, 1, 1, 1)) < SOFT[large], device=x.device)
+        focus = int(rng.choice([2, 4])) if large else 2
+        blurred = lambda v: F.interpolate(F.avg_pool2d(v, focus), scale_factor=focus, mode="bilinear")
         grain = torch.randn_like(x) * draw(-0.05, 0.05).clamp_min(0)
-        degraded = torch.where(soft, blurred, self._marked(x, draw)) + grain
+        degraded = torch.where(soft, blurred(x), self._marked(x, draw)) + grain
+        change = torch.where(soft, blurred(target - x), target - x)         # a crisp wrinkle in a soft photo looks drawn
         coded = np.flatnonzero(rng.random(n) < JPEG)
         if len(coded):
             at = torch.as_tensor(coded, device=x.device)
@@ -164,7 +168,7 @@ class Batches:
             pictures = np.stack(list(self.pool.map(_through_jpeg, pictures, rng.integers(40, 90, len(coded)).tolist())))
             degraded[at] = torch.from_numpy(pictures).to(x.device).permute(0, 3, 1, 2).to(x) / 127.5 - 1
         # the asked change is added to the photo as it is: a noisy photo stays noisy
-        target = degraded + mask * shown_of(target - x, degraded.clamp(-1, 1), mask, hair) * pair[:, None, None, None]
+        target = degraded + mask * shown_of(change, degraded.clamp(-1, 1), mask, hair) * pair[:, None, None, None]
         lasting = dict(memory_format=torch.channels_last)
         return (degraded.clamp(-1, 1).contiguous(**lasting), target.clamp(-1, 1).contiguous(**lasting),
                 mask.contiguous(**lasting), hair.contiguous(**lasting))

@@ -11,21 +11,32 @@ from agedit.training.common import save_sheet
 
 @torch.no_grad()
 def validate(trainer, r, width, rows=48):
-    """{"lpips", "pixel"} of held-out people's pictures against their targets, by the EMA weights, without augmentation."""
+    """{"lpips", "pixel", "enlarged"} of held-out people's pictures against their targets, by the EMA weights, without augmentation.
+
+    "enlarged" is the LPIPS of what the blocks below the top one draw, enlarged to r: a top block that does not beat it is worth nothing.
+    """
     network, crops = _averaged(trainer), trainer.batches.sets[0]
     people = [g[[0, -1]] for g in crops.people(True)][:rows]         # the first picture, and the age furthest from it
-    total = {"lpips": 0.0, "pixel": 0.0}
+    total = {"lpips": 0.0, "pixel": 0.0, "enlarged": 0.0}
     for part in [people[i:i + 16] for i in range(0, len(people), 16)]:
         (x, mask, hair), (other, *_) = (crops.load([g[k] for g in part], trainer.device.torch) for k in (0, 1))
         years = torch.tensor([crops.age[b] - crops.age[a] for a, b in part]).to(x)
         x, mask, hair, other = (shrink(v, max(r, INPUT)) for v in (x, mask, hair, other))
         b = {"x": x, "mask": mask, "hair": hair, "hidden": torch.zeros_like(years) > 0}
         f = trainer.encoder(shrink(x, INPUT))
-        y, _, _ = trainer.edit(network, b, f, f + (years * ALPHA_PER_YEAR)[:, None] * trainer.n, r, width)
+        shifted = f + (years * ALPHA_PER_YEAR)[:, None] * trainer.n
+        y, below = (trainer.edit(network, b, f, shifted, q, width)[0] for q in (r, r // 2))
         target = shrink(x + mask * shown_of(other - x, x, mask, hair), r)
         total["lpips"] += trainer.perceptual(y, target).sum().item() / len(people)
         total["pixel"] += (y - target).abs().mean((1, 2, 3)).sum().item() / len(people)
+        total["enlarged"] += trainer.perceptual(_enlarged(below, x, r), target).sum().item() / len(people)
     return total
+
+
+def _enlarged(y, x, r):
+    """What the app shows at r pixels of y, an edit of the photo x at fewer."""
+    q = y.shape[-1]
+    return y if q == r else shrink(x, r) + F.interpolate(y - shrink(x, q), size=(r, r), mode="bicubic")
 
 
 def _averaged(trainer):
@@ -50,7 +61,5 @@ def sheet(trainer, path, r, width=1.0, years=(-20, 0, 20, 40)):
         for t in (years if form == "full" else (-20, 40) if form == "small" else (0, 40)):
             shifted = f + t * ALPHA_PER_YEAR * trainer.n
             y, _, _ = trainer.edit(network, b, f, shifted, q, c)
-            if q < r:
-                y = shrink(x, r) + F.interpolate(y - shrink(x, q), size=(r, r), mode="bicubic")
-            columns.append(y)
+            columns.append(_enlarged(y, x, r))
     save_sheet(path, [[picture for picture in column] for column in columns])
