@@ -33,14 +33,25 @@ def _blur(x, sigma):
 
 
 def shown_of(change, photo, mask, hair, r=None, whole=None):
-    """`blend.Tone` in PyTorch: what the app shows of a change, but for `keep_hair`, `keep_dark` and `keep_warm`, is what the losses see.
+    """`blend.Tone` in PyTorch: what the app shows of a change, but for `keep_dark`, `keep_warm` and `keep_soft`, and the most of `keep_hair`, is
+    what the losses see.
 
     Args:
         change, photo: (B, 3, s, s) in units of -1..1. mask, hair: (B, 1, s, s) in 0..1.
         r, whole: where these are only a part of the face, the pixels of all of it, and its brightness (B, 1, s, s), see `brightness`. Its locks
             are then counted from the part's corner, not from the face's.
     """
-    return keep_strands(keep_tone(change, photo, mask, hair, whole), photo, hair, r or change.shape[-1])
+    r = r or change.shape[-1]
+    return keep_strands(keep_hair(keep_tone(change, photo, mask, hair, whole), hair, r), photo, hair, r)
+
+
+def keep_hair(change, hair, r):
+    """Of `blend.Tone.keep_hair` what it is for: in hair, colours that are drawn finer than LOCKS are not shown. Arguments as above."""
+    cell = r // LOCKS
+    if cell < 2:
+        return change
+    colour = change - grey_of(change)
+    return change - hair * (colour - F.interpolate(F.avg_pool2d(colour, cell), scale_factor=cell, mode="bilinear"))
 
 
 def keep_strands(change, photo, hair, r):

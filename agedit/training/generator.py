@@ -35,16 +35,15 @@ class Settings:
     photos: int = 6            # rows of the batch that are labelled photos without a second age
     whole: int = 128           # the highest resolution whose pictures are seen whole, and train all blocks; a GPU has time for 256 (see PATCHED)
     strict: float = 0.15       # share of pair rows whose photo is hidden
-    rate: float = 3e-3
+    # of these, one each for up to 128 px, for over 128 px, and for patches of the top block, which only sharpens what is drawn below it
+    rate: tuple = (3e-3, 3e-3, 3e-4)
+    texture: tuple = (30.0, 20.0, 4.0)        # strength of the change, by octaves and places; with more, over 128 px, ridges got oily
+    perceptual: tuple = (5.0, 5.0, 10.0)
+    adversarial: tuple = (0.7, 0.3, 0.15)     # over 128 px 0.5 sharpened at the cost of LPIPS
     pixel: float = 2.5         # L1 at three scales
     fine: float = 0.3          # share of the finest: a guess at where a wrinkle lies costs twice, so L1 there erases wrinkles
-    texture: float = 30.0      # strength of the change, by octaves and places
-    fine_texture: float = 20.0      # the same over 128 px, where more than this drew oily ridges
     raw: float = 0.2           # G(f') itself against the target, so that the strict form is a face
-    perceptual: float = 5.0
     look: float = 0.3          # the age network's features of an edit against those of its target, and its years
-    adversarial: float = 0.7
-    fine_adversarial: float = 0.3       # over 128 px, where 0.5 sharpened at the cost of LPIPS
     features: float = 0.6      # D's features of an edit against those of its target (pix2pixHD, Wang et al., 2018)
     consistency: float = 20.0  # S29
     same_age: float = 1.0      # a sub-model's edit is judged as old as the full network's
@@ -227,16 +226,21 @@ class Trainer:
         self.opt_d.step()
         return loss.detach()
 
+    @staticmethod
+    def level(r, patched):
+        """Which of the weights of a loss that has three holds (see `Settings`)."""
+        return 2 if patched else int(r > 128)
+
     def _losses(self, seen, y, new, base, full, judged=False, sharp=False):
         """Sum and log of the losses of one network, and the ages (B, judges) that its pictures show, None on a patch.
 
         full: the stage's own `Seen`, None on a patch. sharp: the perceptual terms too. judged: age and identity of photos too.
         """
         s, log, pair, mask = self.settings, {}, seen.pair, seen.mask
-        target, x, r, years, coarse = seen.target, seen.x, y.shape[-1], None, y.shape[-1] <= 128 and full is not None
+        target, x, r, years, level = seen.target, seen.x, y.shape[-1], None, self.level(y.shape[-1], full is None)
         terms = {"pixel": s.pixel * sum(k * (shrink(y, q) - shrink(target, q))[pair].abs().mean()
                                         for k, q in ((s.fine, r), (1, r // 4), (1, 8))),
-                 "texture": (s.texture if coarse else s.fine_texture) * sum((a - b)[pair].abs().mean()
+                 "texture": s.texture[level] * sum((a - b)[pair].abs().mean()
                                             for a, b in zip(texture(seen.change(y)), texture(seen.change(target)))),
                  "raw": s.raw * ((new - target)[pair].abs().mean() + ((base - x) * mask.clamp_min(0.1)).abs().mean())}
         with self.device.autocast():
@@ -244,9 +248,9 @@ class Trainer:
             logits, features = self.discriminator(fake, seen.goal[pair], seen.change(fake, pair))
             with torch.no_grad():
                 real_logits, wanted = self.discriminator(real, seen.goal[pair], seen.change(real, pair))
-            terms["adv"] = (s.adversarial if coarse else s.fine_adversarial) * seen.places(F.softplus(real_logits - logits), pair)
+            terms["adv"] = s.adversarial[level] * seen.places(F.softplus(real_logits - logits), pair)
             if sharp:
-                terms["lpips"] = s.perceptual * self.perceptual(y[pair], real).mean()
+                terms["lpips"] = s.perceptual[level] * self.perceptual(y[pair], real).mean()
                 terms["features"] = s.features * sum((a - b).float().abs().mean() for a, b in zip(features, wanted))
             if full:
                 (wanted_age, wanted_male, wanted_look), picture = full.look, seen.shown(y, full)
@@ -312,7 +316,7 @@ def train_generator(sets, run, wheel, weights, plan=((64, 0.5, 0.25), (128, 0.5,
             stage = min(int(np.searchsorted(bounds, progress, "right")), len(plan) - 1)
             r, width, _ = plan[stage]
             since = trainer.steps - entered.setdefault((r, width), trainer.steps)      # a stage's new block starts gently
-            rate = settings.rate * min(1, (since + 1) / 40) * max(0.03, (1 - spent(plan, bounds, stage, progress, settings.whole)) ** 0.8)
+            rate = settings.rate[trainer.level(r, r > settings.whole)] * min(1, (since + 1) / 40) * max(0.03, (1 - spent(plan, bounds, stage, progress, settings.whole)) ** 0.8)
             trainer.opt_g.rate(rate)
             while trainer.alone and not trainer.device.agree(stopped()):
                 bar.set_postfix_str(f"D alone, {trainer.alone} batches: {float(trainer.teach_discriminator(r, width)):.3f}")
