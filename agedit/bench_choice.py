@@ -16,10 +16,10 @@ from agedit.turns import Turns
 STEADY, ATTEMPTS = 1.04, 3
 
 
-def exhaustive(tuner, runs=MOST // 2):
+def exhaustive(tuner, counts, runs):
     """Everything that S4 could choose, with each number of threads every sub-model in random turns.
 
-    One number after the other: no visit changes it between two edits, and where it does change, the same sub-model's median falls by some 8%
+    counts: numbers of threads, timed one after the other: no visit changes it between two edits, and where it does change, the same sub-model's median falls by some 8%
     while its p90 rises by as much.
 
     Returns:
@@ -27,7 +27,7 @@ def exhaustive(tuner, runs=MOST // 2):
     """
     engine, rng, start = tuner.engine, np.random.default_rng(0), time.perf_counter()
     live, order, times = engine.threads, engine.weights.order, {}
-    for n in thread_counts(engine.cores):
+    for n in counts:
         engine.use_threads(n)
         times |= {(n, rc): Times() for rc in order}
         for turn in range(-3, runs):
@@ -55,45 +55,50 @@ def judge(chosen, times, order, budget, noise):
     return "noise" if near else "worse"
 
 
-def _attempt(tuner):
-    """One tuning, half of the exhaustive timing before it and half after it: what the device does meanwhile is in neither's favour.
+def _attempt(tuner, runs):
+    """One tuning, half of the exhaustive timing before it and half after it, all cores next to it: what the device does meanwhile is in
+    neither's favour.
 
     Returns:
-        {"known" (tuned), "before", "after" ({(r, c): Times}, exhaustive), "first" (seconds of choosing), "seconds" (of timing everything),
-        "drift" (how much slower the device was in the exhaustive timing than in the tuning)}.
+        {"known" (tuned), "threads", "before", "after" ({(r, c): Times}, exhaustive), "first" (seconds of choosing), "seconds" (of timing
+        everything), "drift" (of each half: how much slower the device was in it than in the tuning)}.
     """
-    before, seconds = exhaustive(tuner)
+    counts = thread_counts(tuner.engine.cores)
+    before, seconds = exhaustive(tuner, counts[::-1], runs)
     first = tuner.choose(100.0, fresh=True)["seconds"]
     tuner.complete()
-    after, more = exhaustive(tuner)
+    after, more = exhaustive(tuner, counts, runs)
     before, after = ({rc: t for (n, rc), t in times.items() if n == tuner.engine.threads} for times in (before, after))
-    drift = float(np.median([Times(before[rc].runs + after[rc].runs).p50 / t.p50 for rc, t in tuner.times.items()]))
-    return {"known": tuner.times, "before": before, "after": after, "first": first, "seconds": seconds + more, "drift": drift}
+    drift = [float(np.median([half[rc].p50 / t.p50 for rc, t in tuner.times.items()])) for half in (before, after)]
+    return {"known": tuner.times, "threads": tuner.engine.threads, "before": before, "after": after, "first": first, "seconds": seconds + more,
+            "drift": drift}
 
 
-def choosing(engine, budgets=40, seed=0):
+def choosing(engine, budgets=40, seed=0, runs=MOST // 2):
     """The choice for random budgets against exhaustive timing in the same run, and what choosing costs beside it.
 
-    Exhaustive times are divided by "drift": S4 answers for the device as it was when it was timed (a visit corrects for later by its pace), so
-    the best is asked for the same device. Where the halves' p90s differ, timing everything does not know the best either.
+    Exhaustive times are divided by their half's drift: S4 answers for the device as it was when it was timed (a visit corrects for later by
+    its pace), so the best is asked for the same device. What S4 itself reads too low throughout does not show here, but in `promise`.
+    Where the halves' p90s differ, timing everything does not know the best either. runs: of each candidate in each half.
 
     Returns:
         {"budgets", "best", "within_noise", "worse" (shares), "noise" (the median sub-model's), "seconds", "exhaustive_seconds", "share_of_exhaustive",
-        "answer_ms" (another budget), "verify_s" (at the next start), "threads", "drift" (see `_attempt`), "attempts" (all is repeated while the
-        drift is over STEADY, and the steadiest counts)}.
+        "answer_ms" (another budget), "verify_s" (at the next start), "threads", "drift" (the larger of the two, see `_attempt`), "attempts" (all is repeated
+        while that is over STEADY, and the steadiest counts)}.
     """
     rng, made = np.random.default_rng(seed), []
     with tempfile.TemporaryDirectory(prefix="agedit-") as folder:
         tuner = Tuner(engine, folder)
-        unsteady = lambda attempt: abs(np.log(attempt["drift"]))
+        unsteady = lambda attempt: max(abs(np.log(attempt["drift"])))
         while len(made) < ATTEMPTS and (not made or unsteady(made[-1]) > np.log(STEADY)):
-            made.append(_attempt(tuner))
+            made.append(_attempt(tuner, runs))
         start = time.perf_counter()
         Tuner(engine, folder).verify(100.0)
         verified = time.perf_counter() - start
         tried = min(made, key=unsteady)
         tuner.times = tried["known"]
-        before, after = ({rc: Times([run / tried["drift"] for run in t.runs]) for rc, t in tried[half].items()} for half in ("before", "after"))
+        before, after = ({rc: Times([run / drift for run in t.runs]) for rc, t in tried[half].items()}
+                         for half, drift in zip(("before", "after"), tried["drift"]))
         times = {rc: Times(before[rc].runs + after[rc].runs) for rc in before}
         low, high = min(t.p90 for t in times.values()), max(t.p90 for t in times.values())
         drawn = [float(b) for b in np.exp(rng.uniform(np.log(low * 0.9), np.log(high * 1.2), budgets))]
@@ -108,8 +113,8 @@ def choosing(engine, budgets=40, seed=0):
             "noise": round(float(np.median(list(noise.values()))), 3),
             "seconds": round(tried["first"], 2), "exhaustive_seconds": round(tried["seconds"], 2),
             "share_of_exhaustive": round(tried["first"] / tried["seconds"], 3),
-            "answer_ms": round(answered, 2), "verify_s": round(verified, 2), "threads": engine.threads,
-            "drift": round(tried["drift"], 3), "attempts": len(made)}
+            "answer_ms": round(answered, 2), "verify_s": round(verified, 2), "threads": tried["threads"],
+            "drift": round(float(np.exp(unsteady(tried))), 3), "attempts": len(made)}
 
 
 def promise(engine, budgets=6, edits=300):

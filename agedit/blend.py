@@ -21,8 +21,8 @@ LUMA = (0.299, 0.587, 0.114)
 GREY, SUM = np.float32([LUMA]), np.ones((1, 3), np.float32)
 CAST = np.float32(255) * np.float32([[0, 1.403, 0], [0, -0.714, -0.344], [0, 0, 1.773]])     # YCrCb to RGB, without Y
 OWN_LIPS, OWN_IRISES, OWN_NOSE = 0.8, 0.95, 0.7        # share of the photo's own that stays
-SHARP, CELL, SOFTEST = 1.1, 0.5, 0.006      # sigmas of blur: pixels of a crop in focus, pixels of a network's own picture; the most, in crops
-AGAIN, EDGES = 2, 0.97      # sigma of the blur that tells how blurred a crop is, in pixels; its gradients from this share on are edges
+IN_FOCUS, CELL, MOST_BLUR = 1.1, 0.5, 0.006     # sigmas: of a crop in focus, in its pixels; of a network's picture, in its own; the most, in crops
+REBLUR, EDGES, FAINT = 2, 0.97, 32      # sigma of the blur that tells how blurred a crop is; share and slope (8 a level a pixel) from which an edge is one
 RIM = 0.16           # widest gap between forehead and hair that is still skin, in crops
 
 
@@ -132,22 +132,22 @@ def skin(grey, mask, kept):
     return face * kept ** 3 * np.clip((grey / (around + 1) - DIM[0]) / (DIM[1] - DIM[0]), 0, 1)
 
 
-def softness(crop, r):
-    """By how much a change drawn at r pixels is blurred so that it is no crisper than its photo: sigma in pixels of r, 0 for a photo in focus.
+def blur_sigma(crop, r):
+    """By how much a change drawn at r pixels must be blurred to be no crisper than its photo: sigma in pixels of r, 0 for a photo in focus.
 
-    A second blur takes much of a sharp edge and little of a soft one (Zhuo and Sim, 2011), here of the strongest edges between brows and chin.
+    A second blur takes much of a sharp edge and little of a soft one (Zhuo and Sim, 2011), here of the strongest edges between forehead and mouth.
     crop: RGB uint8 (S, S, 3), aligned, S >= r.
     """
     s = crop.shape[0]
     grey = cv2.cvtColor(np.ascontiguousarray(crop[s // 4:s * 4 // 5, s // 4:s * 3 // 4]), cv2.COLOR_RGB2GRAY).astype(np.float32)
     slope = lambda v: cv2.magnitude(cv2.Sobel(v, cv2.CV_32F, 1, 0), cv2.Sobel(v, cv2.CV_32F, 0, 1))
-    before, after = slope(grey), slope(cv2.GaussianBlur(grey, (0, 0), AGAIN))
-    edges = before >= max(1, np.quantile(before, EDGES))
+    before, after = slope(grey), slope(cv2.GaussianBlur(grey, (0, 0), REBLUR))
+    edges = before >= max(FAINT, np.quantile(before, EDGES))
     if not edges.any():
         return 0.0
     ratio = max(1.01, float(np.median(before[edges] / (after[edges] + 1e-3))))
-    left = AGAIN ** 2 / (ratio ** 2 - 1) - SHARP ** 2 - (CELL * s / r) ** 2
-    return r * min(SOFTEST, max(0.0, left) ** 0.5 / s)
+    left = REBLUR ** 2 / (ratio ** 2 - 1) - IN_FOCUS ** 2 - (CELL * s / r) ** 2
+    return r * min(MOST_BLUR, max(0.0, left) ** 0.5 / s)
 
 
 def _three(v):
@@ -160,10 +160,10 @@ class Tone:
 
     People of another age are not of another colour, but the teacher's and the photos' are. So outside the hair a change
     is light and dark of the photo's own colour (`training.batches.keep_tone` is the same in training: the networks learn
-    what is shown). Hair that loses its colour loses it evenly, and nothing turns bluer or greener than grey.
+    what is shown). Hair that loses its colour loses it evenly, and nothing turns bluer or greener than grey, or crisper than the photo is.
 
     Args:
-        crop: RGB uint8 (S, S, 3), aligned. mask, hair: float32 (256, 256) in 0..1, see `Masker`. r: a multiple of LOCKS.
+        crop: RGB uint8 (S, S, 3), aligned, S >= r. mask, hair: float32 (256, 256) in 0..1, see `Masker`. r: a multiple of LOCKS.
     """
 
     def __init__(self, crop, mask, hair, r):
@@ -184,7 +184,7 @@ class Tone:
         colour = photo - grey[:, :, None]
         self.colour, self.coarse, self.coarse_hair = colour * self.hair[:, :, None], area(colour, 2 * PLACES), area(hair, 2 * PLACES)
         self.strength = _places(cv2.transform(self.coarse * self.coarse, SUM) * self.coarse_hair) + 20 * _places(self.coarse_hair) + 1e-3
-        self.soft = softness(crop, r)
+        self.blur = blur_sigma(crop, r)
         fine = max(r, MASK_SIZE)            # strands are the photo's own: a small network's pictures get them too
         self.fine_hair, light = (self.hair, grey) if fine == r else (area(hair, fine), cv2.transform(area(crop, fine).astype(np.float32), GREY))
         self.locks = area(light, LOCKS)
@@ -196,7 +196,7 @@ class Tone:
 
     def __call__(self, change):
         """The change, float32 (r, r, 3) in units of 0..255, as it is shown: (s, s, 3), s = max(r, MASK_SIZE)."""
-        return self.keep_strands(self.keep_soft(self.keep_warm(self.keep_dark(self.keep_hair(self.keep_tone(change))))))
+        return self.keep_strands(self.keep_warm(self.keep_dark(self.keep_soft(self.keep_hair(self.keep_tone(change))))))
 
     def keep_tone(self, change):
         """The change, float32 (r, r, 3) in units of 0..255, less most of its colour outside the hair and of the brightness of the skin around."""
@@ -242,7 +242,7 @@ class Tone:
 
     def keep_soft(self, change):
         """The change, as above, no crisper than the photo: in one out of focus, or of a small face, a crisp wrinkle looks drawn with a pen."""
-        return cv2.GaussianBlur(change, (0, 0), self.soft) if self.soft > 0.3 else change
+        return cv2.GaussianBlur(change, (0, 0), self.blur) if self.blur > 0.3 else change
 
     def keep_dark(self, change):
         """The change, as above, but what is dark outside the hair, such as glasses, gets at most half as light again, and DARK levels."""

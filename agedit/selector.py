@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 WARM_UP = 3          # runs that are not counted: the first compiles and allocates
 LEAST, MOST = 15, 40  # counted runs of a candidate
-AGAIN = 25           # the same, at most, of each of two rivals: a quiet moment times both once more
-QUIET = 40           # the same in a quiet moment
+AGAIN = 25           # the same, at most, of each of two rivals
+QUIET = 40           # counted runs of every candidate in a quiet moment
 ROUNDS = 5           # that they are spread over, in equal parts
 UNSETTLED = 1.3      # p90 over p50 from here on was not a quiet moment
 NEAR = 0.12          # a p90 this close to the budget asks for all runs

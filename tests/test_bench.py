@@ -2,13 +2,14 @@
 import numpy as np
 import pytest
 
+from agedit import bench_choice, selector
 from agedit.bench import convolutions, growth, interleaved, random_generator, unet
 from agedit.bench_choice import by_faces, by_visitors, choosing, judge, promise
 from agedit.bench_report import plot, table
 from agedit.graph import generator_graph, photo_inputs
 from agedit.runtime import open_session
 from agedit.selector import Times
-from agedit.submodel import slice_weights
+from agedit.submodel import slice_weights, work
 
 from conftest import small_engine
 
@@ -55,12 +56,28 @@ def test_a_choice_is_judged_by_times_of_everything():
     assert verdict(2, 25) == "worse" and verdict(0, 20.5) == "worse"
 
 
-def test_choosing_and_the_promise_say_what_they_measured():
+def test_choosing_and_the_promise_say_what_they_measured(monkeypatch):
     engine = small_engine()
-    found = choosing(engine, budgets=3)
+    monkeypatch.setattr(bench_choice, "ATTEMPTS", 1)
+    monkeypatch.setattr(selector, "QUIET", selector.ROUNDS)
+    found = choosing(engine, budgets=3, runs=3)
     assert found["best"] + found["within_noise"] + found["worse"] == pytest.approx(1, abs=0.01) and found["share_of_exhaustive"] > 0
     rows = promise(engine, budgets=2, edits=5)
     assert [r["edits"] for r in rows] == [5, 5] and all(0 <= r["within_125"] <= 1 and r["p90_share"] > 0 for r in rows)
+
+
+def test_the_steadiest_attempt_counts_at_the_pace_of_its_tuning(monkeypatch):
+    engine, drifts = small_engine(), [(1.3, 1.3), (0.9, 1.1), (1.0, 1.2)]
+    order = engine.weights.order
+    times = lambda slow: {rc: Times([slow * (5 + 1e-8 * work(rc))] * 20) for rc in order}
+    attempt = lambda drift: {"known": times(1), "threads": 2, "before": times(drift[0]), "after": times(drift[1]), "first": 1.0, "seconds": 10.0, "drift": drift}
+    left = iter(drifts)
+    monkeypatch.setattr(bench_choice, "_attempt", lambda tuner, runs: attempt(next(left)))
+    found = choosing(engine)
+    assert found["attempts"] == 3 and found["drift"] == pytest.approx(1 / 0.9, abs=1e-3) and found["share_of_exhaustive"] == 0.1
+    assert found["worse"] == 0 and found["noise"] == pytest.approx(0.06)               # one pace for both: the halves agree again
+    left = iter([(1.01, 0.99), *drifts])
+    assert choosing(engine)["attempts"] == 1
 
 
 def test_the_table_says_what_is_met(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 
 from agedit import AgeEditError, AgeEditor, load_photo
 from agedit.align import align
-from agedit.blend import Tone, own_features, softness
+from agedit.blend import Tone, blur_sigma, own_features
 from agedit.runtime import Engine
 from agedit.weights import FOLDER, Weights
 
@@ -140,12 +140,13 @@ def test_a_change_is_no_crisper_than_its_photo():
     line[256] = -40                                                                   # a crisp wrinkle
     depth, soft = [], [cv2.GaussianBlur(crop, (0, 0), sigma) if sigma else crop for sigma in (0, 2, 3)]
     for photo in soft:
-        shown = Tone(photo, whole, 0 * whole, 512).keep_soft(line)
-        depth.append(-shown.min())
-        assert abs(shown.sum() / line.sum() - 1) < 0.01                               # the same light is taken away
+        tone = Tone(photo, whole, 0 * whole, 512)
+        depth.append(-tone.keep_soft(line).min())
+        assert abs(tone.keep_soft(line).sum() / line.sum() - 1) < 0.01                # the same light is taken away
+        assert -tone(line).min() < 1.3 * depth[-1]                                    # and so it is shown
     assert depth[0] == 40 and 8 < depth[1] < 13 and 4 < depth[2] < depth[1] - 2
-    assert softness(soft[1], 512) == pytest.approx(np.sqrt(2 ** 2 - 1.1 ** 2 - 0.5 ** 2), abs=0.4)
-    assert softness(soft[1], 64) == 0 == softness(np.full((512, 512, 3), 90, np.uint8), 512)      # 64 px are softer already; and nothing to see
+    assert blur_sigma(soft[1], 512) == pytest.approx(np.sqrt(2 ** 2 - 1.1 ** 2 - 0.5 ** 2), abs=0.4)
+    assert blur_sigma(soft[1], 64) == 0 == blur_sigma(np.full((512, 512, 3), 90, np.uint8), 512)      # 64 px are softer already; and nothing to see
 
 
 def test_strands_are_the_photos_own_and_get_lighter_with_their_lock():

@@ -151,7 +151,7 @@ class Batches:
 
     def _augment(self, x, target, mask, hair, pair):
         """Both pictures of a row alike: mirror, small pose, something in front, light and colour; the tone kept; then blur,
-        noise and JPEG of the photo alone."""
+        noise and JPEG of the photo alone, above 256 px blur of the change too."""
         rng, n = self.rng, len(x)
         draw = lambda lo, hi, k=1: torch.tensor(rng.uniform(lo, hi, (n, k, 1, 1)), dtype=x.dtype, device=x.device)
         angle, zoom = rng.normal(0, 3, n) * DEGREE, np.exp(rng.normal(0, 0.04, n))
@@ -171,7 +171,8 @@ class Batches:
         blurred = lambda v: F.interpolate(F.avg_pool2d(v, focus), scale_factor=focus, mode="bilinear")
         grain = torch.randn_like(x) * draw(-0.05, 0.05).clamp_min(0)
         degraded = torch.where(soft, blurred(x), self._marked(x, draw)) + grain
-        change = torch.where(soft, blurred(target - x), target - x)         # a crisp wrinkle in a soft photo looks drawn
+        # a crisp wrinkle in a soft photo looks drawn; `Tone.keep_soft` sees to it in the app, and the top block need not draw what that takes away
+        change = torch.where(soft & large, blurred(target - x), target - x)
         coded = np.flatnonzero(rng.random(n) < JPEG)
         if len(coded):
             at = torch.as_tensor(coded, device=x.device)

@@ -35,8 +35,8 @@ class Settings:
     photos: int = 6            # rows of the batch that are labelled photos without a second age
     whole: int = 128           # the highest resolution whose pictures are seen whole, and train all blocks; a GPU has time for 256 (see PATCHED)
     strict: float = 0.15       # share of pair rows whose photo is hidden
-    # of these, one each for up to 128 px, for over 128 px, and for patches of the top block, which only sharpens what is drawn below it
-    rate: tuple = (3e-3, 3e-3, 3e-4)
+    # of these, one each for up to 128 px, for over 128 px, and for patches of the top block, which only sharpens what is drawn below it (`level`)
+    rate: tuple = (3e-3, 3e-3, 3e-4)          # of the optimiser, at first
     texture: tuple = (30.0, 20.0, 4.0)        # strength of the change, by octaves and places; with more, over 128 px, ridges got oily
     perceptual: tuple = (5.0, 5.0, 10.0)
     adversarial: tuple = (0.7, 0.3, 0.15)     # over 128 px 0.5 sharpened at the cost of LPIPS
@@ -228,7 +228,7 @@ class Trainer:
 
     @staticmethod
     def level(r, patched):
-        """Which of the weights of a loss that has three holds (see `Settings`)."""
+        """0, 1 or 2: which value of a setting that has three (see `Settings`) holds at r pixels, whole or on patches."""
         return 2 if patched else int(r > 128)
 
     def _losses(self, seen, y, new, base, full, judged=False, sharp=False):
@@ -316,8 +316,8 @@ def train_generator(sets, run, wheel, weights, plan=((64, 0.5, 0.25), (128, 0.5,
             stage = min(int(np.searchsorted(bounds, progress, "right")), len(plan) - 1)
             r, width, _ = plan[stage]
             since = trainer.steps - entered.setdefault((r, width), trainer.steps)      # a stage's new block starts gently
-            rate = settings.rate[trainer.level(r, r > settings.whole)] * min(1, (since + 1) / 40) * max(0.03, (1 - spent(plan, bounds, stage, progress, settings.whole)) ** 0.8)
-            trainer.opt_g.rate(rate)
+            rate = settings.rate[trainer.level(r, r > settings.whole)] * min(1, (since + 1) / 40)
+            trainer.opt_g.rate(rate * max(0.03, (1 - spent(plan, bounds, stage, progress, settings.whole)) ** 0.8))
             while trainer.alone and not trainer.device.agree(stopped()):
                 bar.set_postfix_str(f"D alone, {trainer.alone} batches: {float(trainer.teach_discriminator(r, width)):.3f}")
                 trainer.alone -= 1

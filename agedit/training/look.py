@@ -13,7 +13,7 @@ from agedit.training.common import save_sheet
 def validate(trainer, r, width, rows=48):
     """{"lpips", "pixel", "enlarged"} of held-out people's pictures against their targets, by the EMA weights, without augmentation.
 
-    "enlarged" is the LPIPS of what the blocks below the top one draw, enlarged to r: a top block that does not beat it is worth nothing.
+    "enlarged" is the LPIPS of what the blocks below the top one draw, enlarged to r: a top block that does not beat it had better be left out.
     """
     network, crops = _averaged(trainer), trainer.batches.sets[0]
     people = [g[[0, -1]] for g in crops.people(True)][:rows]         # the first picture, and the age furthest from it
@@ -34,7 +34,7 @@ def validate(trainer, r, width, rows=48):
 
 
 def _enlarged(y, x, r):
-    """What the app shows at r pixels of y, an edit of the photo x at fewer."""
+    """An edit y of the photo x at fewer pixels than r, its change enlarged to r."""
     q = y.shape[-1]
     return y if q == r else shrink(x, r) + F.interpolate(y - shrink(x, q), size=(r, r), mode="bicubic")
 
