@@ -16,6 +16,7 @@ LIGHTER = 10         # levels of 255: hair that gets so much lighter is greying,
 WHITE = 220          # levels of 255 beyond which hair gets no lighter: between strands a bright wall is seen
 DIM = 0.75, 0.9       # of the surroundings' brightness: below the first it is not skin but a brow, an eye, a nostril
 DARK = 8              # levels of 255 by which black outside the hair may get lighter
+DARKER, BLACKER, FREE = 0.15, 4, 400      # share and levels of 255 by which what is dark may get darker; levels that plain skin and hair may
 SHADE = 48            # levels of 255 that are added to a pixel before its colour is taken: very dark pixels have hardly one
 LUMA = (0.299, 0.587, 0.114)
 GREY, SUM = np.float32([LUMA]), np.ones((1, 3), np.float32)
@@ -181,6 +182,7 @@ class Tone:
         self.hairs = self.hair / own        # at the rim most of that is the hair's
         self.rim = self.hairs - self.hair
         self.room = grey / 2 + DARK + 255 * self.hair
+        self.floor = -(DARKER * grey + BLACKER + FREE * (self.skin + self.hair))
         colour = photo - grey[:, :, None]
         self.colour, self.coarse, self.coarse_hair = colour * self.hair[:, :, None], area(colour, 2 * PLACES), area(hair, 2 * PLACES)
         self.strength = _places(cv2.transform(self.coarse * self.coarse, SUM) * self.coarse_hair) + 20 * _places(self.coarse_hair) + 1e-3
@@ -245,8 +247,10 @@ class Tone:
         return cv2.GaussianBlur(change, (0, 0), self.blur) if self.blur > 0.3 else change
 
     def keep_dark(self, change):
-        """The change, as above, but what is dark outside the hair, such as glasses, gets at most half as light again, and DARK levels."""
-        return cv2.subtract(change, _three(np.maximum(cv2.subtract(cv2.transform(change, GREY), self.room), 0)))
+        """The change, as above, but what is dark outside the hair gets at most half as light again, and DARK levels: glasses stay. And it gets
+        little darker: drawn younger, brows and lashes looked made up."""
+        grey = cv2.transform(change, GREY)
+        return cv2.subtract(change, _three(cv2.subtract(grey, np.clip(grey, self.floor, self.room))))
 
     def keep_warm(self, change):
         """The change, as above, without blue or green casts: no pixel becomes bluer or greener than grey, or than it was."""

@@ -129,7 +129,10 @@ def test_what_is_dark_outside_the_hair_stays_dark():
     assert 0 < tone_of((16, 16, 16)).keep_dark(lighter).max() < 20                    # the teacher's old take their glasses off
     for tone in (tone_of((16, 16, 16), hair=1), tone_of((180, 140, 120))):
         assert np.array_equal(tone.keep_dark(lighter), lighter)
-    assert np.array_equal(tone_of((16, 16, 16)).keep_dark(-lighter), -lighter)
+    crop, whole = np.full((256, 256, 3), (200, 150, 120), np.uint8), np.ones((256, 256), np.float32)
+    crop[90:110, 60:200] = 60                                                         # a brow: drawn younger it is not painted black
+    younger = Tone(crop, whole, 0 * whole, 256).keep_dark(np.full((256, 256, 3), -40, np.float32))
+    assert np.allclose(younger[100, 128], -0.15 * 60 - 4, atol=0.5) and np.allclose(younger[200, 128], -40)
 
 
 def test_a_change_is_no_crisper_than_its_photo():
