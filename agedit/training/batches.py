@@ -15,13 +15,18 @@ DEGREE = math.pi / 180
 ALPHA_PER_YEAR = 0.25       # scale of alpha in training; the calibrate stage corrects what is left
 SAME = 0.06                 # share of the pairs that ask for nothing
 OCCLUDED, JPEG = 0.2, 0.25  # shares of the rows with something before the face, and that went through a JPEG file
-SOFT = 0.25, 0.4            # share of the rows whose photo, and change, are out of focus: up to 256 px, and above, where small faces are enlarged
+SOFT = 0.25, 0.4            # share of the rows whose photo is out of focus: up to 256 px, and above, where small faces are enlarged
 MARGIN = 8                  # pixels that a patch's borders spoil by their padding
 
 
 def shrink(x, r):
     """(B, C, R, R) to r pixels by areas."""
     return F.avg_pool2d(x, x.shape[-1] // r) if x.shape[-1] > r else x
+
+
+def smooth(x, cell):
+    """(B, C, s, s) by areas of `cell` pixels, enlarged again."""
+    return F.interpolate(F.avg_pool2d(x, cell), scale_factor=cell, mode="bilinear")
 
 
 def _blur(x, sigma):
@@ -51,7 +56,7 @@ def keep_hair(change, hair, r):
     if cell < 2:
         return change
     colour = change - grey_of(change)
-    return change - hair * (colour - F.interpolate(F.avg_pool2d(colour, cell), scale_factor=cell, mode="bilinear"))
+    return change - hair * (colour - smooth(colour, cell))
 
 
 def keep_strands(change, photo, hair, r):
@@ -168,11 +173,10 @@ class Batches:
         large = x.shape[-1] > 256
         soft = torch.tensor(rng.random((n, 1, 1, 1)) < SOFT[large], device=x.device)
         focus = int(rng.choice([2, 4])) if large else 2
-        blurred = lambda v: F.interpolate(F.avg_pool2d(v, focus), scale_factor=focus, mode="bilinear")
         grain = torch.randn_like(x) * draw(-0.05, 0.05).clamp_min(0)
-        degraded = torch.where(soft, blurred(x), self._marked(x, draw)) + grain
+        degraded = torch.where(soft, smooth(x, focus), self._marked(x, draw)) + grain
         # a crisp wrinkle in a soft photo looks drawn; `Tone.keep_soft` sees to it in the app, and the top block need not draw what that takes away
-        change = torch.where(soft & large, blurred(target - x), target - x)
+        change = torch.where(soft & large, smooth(target - x, focus), target - x)
         coded = np.flatnonzero(rng.random(n) < JPEG)
         if len(coded):
             at = torch.as_tensor(coded, device=x.device)
@@ -200,8 +204,7 @@ class Batches:
         for k in range(5):                                                              # moles and blemishes
             column, row, size, depth = draw(-0.5, 0.5), draw(-0.4, 0.7), draw(0.006, 0.03), draw(-0.4, 0.15) * (k < moles)
             light = light * (1 + depth * torch.exp(-((u - column) ** 2 + (v - row) ** 2) / size ** 2))
-        wide = F.interpolate(F.avg_pool2d(light, 4), size=(s, s), mode="bilinear")
-        light = light + (light - wide) * draw(-0.5, 0.6).clamp_min(0)                   # sharpened, as phones and studios do
+        light = light + (light - smooth(light, 4)) * draw(-0.5, 0.6).clamp_min(0)                   # sharpened, as phones and studios do
         return (light.clamp(0, 2) / 2) ** draw(-0.25, 0.25).exp() * 2 - 1
 
     def _occlude(self, x, target, hair, draw):
