@@ -23,6 +23,7 @@ LOOKS = [("light-en", "light", "en-US", 1280), ("dark-zh", "dark", "zh-CN", 1280
 
 def shoot(page, path):
     page.wait_for_timeout(900)
+    page.wait_for_function("() => [...document.images].every(image => !image.offsetParent || image.complete && image.naturalHeight)")
     Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB").save(path, quality=82, optimize=True)
 
 
