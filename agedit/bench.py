@@ -207,7 +207,7 @@ def lowered(engine):
         editor.set_photo(load_photo(path))
         prepared = editor.prepare(0)
         photos, n = engine.inputs(prepared.crop, full[0]), engine.weights.age_vector
-        run = lambda years: exact({"f": prepared.f + np.float32(engine.weights.alpha(years, prepared.age, *full)) * n, **photos})
+        run = lambda years: exact({"f": prepared.f + np.float32(engine.weights.alpha(years, prepared.age, prepared.blur, *full)) * n, **photos})
         for years in (-20, 30):
             change = (run(years) - run(0))[0].transpose(1, 2, 0) * 127.5
             precise = prepared.shown(prepared.crop, prepared.tone(full[0])(change))
@@ -269,14 +269,16 @@ def moves(engine, runs=40):
 
 
 def growth(engine, megapixels=(0.3, 1, 3, 12, 50)):
-    """Stages in ms by the photo's size: only the paste-back may grow."""
+    """Stages in ms by the photo's size, the sizes in random turns: only the paste-back may grow."""
     import cv2
-    photo, rows = load_photo(REFERENCE), []
-    editor, submodel = AgeEditor(engine), engine.weights.candidates[-1]
-    for mega in megapixels:
+    photo, submodel, rng = load_photo(REFERENCE), engine.weights.candidates[-1], np.random.default_rng(0)
+    editors, took = [AgeEditor(engine, submodel) for _ in megapixels], [[] for _ in megapixels]
+    for mega, editor in zip(megapixels, editors):
         scale = (mega * 1e6 / (photo.shape[0] * photo.shape[1])) ** 0.5 * 0.999
         editor.set_photo(cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC))
         editor.prepare(0, submodel)
-        edits = [editor.edit(10 + k, submodel=submodel).ms for k in range(9)][2:]
-        rows.append({"megapixels": mega, **{k: round(float(np.median([e[k] for e in edits])), 2) for k in edits[0]}})
-    return rows
+    for turn in range(11):
+        for k in rng.permutation(len(editors)):
+            took[k].append(editors[k].edit(10 + turn).ms)
+    middle = lambda edits, stage: round(float(np.median([e[stage] for e in edits[2:]])), 2)
+    return [{"megapixels": mega, **{stage: middle(edits, stage) for stage in edits[0]}} for mega, edits in zip(megapixels, took)]

@@ -17,6 +17,7 @@ WHITE = 220          # levels of 255 beyond which hair gets no lighter: between 
 DIM = 0.75, 0.9       # of the surroundings' brightness: below the first it is not skin but a brow, an eye, a nostril
 DARK = 8              # levels of 255 by which black outside the hair may get lighter
 DARKER, BLACKER, FREE = 0.15, 4, 400      # share and levels of 255 by which what is dark may get darker; levels that plain skin and hair may
+FOLD, RIDGES = 0.9, 0.5        # sigma in cells of LOCKS: light that is finer is a ridge; share of it that stays
 SHADE = 48            # levels of 255 that are added to a pixel before its colour is taken: very dark pixels have hardly one
 LUMA = (0.299, 0.587, 0.114)
 GREY, SUM = np.float32([LUMA]), np.ones((1, 3), np.float32)
@@ -115,9 +116,14 @@ def warp_inside(face, shape, size):
     return ((places > -0.5) & (places < np.array(shape[1::-1]) - 0.5)).all(-1).astype(np.float32)
 
 
-def _places(v, sigma=PLACE_BLUR):
-    """(r, r) averaged over the neighbourhoods of a grid: (PLACES, PLACES). sigma: in cells."""
-    return cv2.GaussianBlur(cv2.resize(v, (PLACES, PLACES), interpolation=cv2.INTER_AREA), (0, 0), sigma)
+def _places(v, sigma=PLACE_BLUR, cells=PLACES):
+    """(r, r) averaged over the neighbourhoods of a grid: (cells, cells). sigma: in cells."""
+    return cv2.GaussianBlur(cv2.resize(v, (cells, cells), interpolation=cv2.INTER_AREA), (0, 0), sigma)
+
+
+def _fine(v):
+    """(r, r) less what is coarser than a fold."""
+    return cv2.subtract(v, cv2.resize(_places(v, FOLD, LOCKS), v.shape[1::-1], interpolation=cv2.INTER_LINEAR))
 
 
 def skin(grey, mask, kept):
@@ -133,11 +139,10 @@ def skin(grey, mask, kept):
     return face * kept ** 3 * np.clip((grey / (around + 1) - DIM[0]) / (DIM[1] - DIM[0]), 0, 1)
 
 
-def blur_sigma(crop, r):
-    """By how much a change drawn at r pixels must be blurred to be no crisper than its photo: sigma in pixels of r, 0 for a photo in focus.
+def photo_blur(crop):
+    """How blurred a photo is: sigma as a share of its aligned crop, RGB uint8 (S, S, 3); 0 for one in focus.
 
     A second blur takes much of a sharp edge and little of a soft one (Zhuo and Sim, 2011), here of the strongest edges between forehead and mouth.
-    crop: RGB uint8 (S, S, 3), aligned, S >= r.
     """
     s = crop.shape[0]
     grey = cv2.cvtColor(np.ascontiguousarray(crop[s // 4:s * 4 // 5, s // 4:s * 3 // 4]), cv2.COLOR_RGB2GRAY).astype(np.float32)
@@ -147,8 +152,12 @@ def blur_sigma(crop, r):
     if not edges.any():
         return 0.0
     ratio = max(1.01, float(np.median(before[edges] / (after[edges] + 1e-3))))
-    left = REBLUR ** 2 / (ratio ** 2 - 1) - IN_FOCUS ** 2 - (CELL * s / r) ** 2
-    return r * min(MOST_BLUR, max(0.0, left) ** 0.5 / s)
+    return max(0.0, REBLUR ** 2 / (ratio ** 2 - 1) - IN_FOCUS ** 2) ** 0.5 / s
+
+
+def change_blur(blur, r):
+    """By how much a change drawn at r pixels must be blurred to be no crisper than its photo: sigma in pixels of r. blur: see `photo_blur`."""
+    return r * min(MOST_BLUR, max(0.0, blur ** 2 - (CELL / r) ** 2) ** 0.5)
 
 
 def _three(v):
@@ -165,9 +174,10 @@ class Tone:
 
     Args:
         crop: RGB uint8 (S, S, 3), aligned, S >= r. mask, hair: float32 (256, 256) in 0..1, see `Masker`. r: a multiple of LOCKS.
+        blur: see `photo_blur`.
     """
 
-    def __init__(self, crop, mask, hair, r):
+    def __init__(self, crop, mask, hair, r, blur=0.0):
         area = lambda v, size: cv2.resize(v, (size, size), interpolation=cv2.INTER_AREA if size < v.shape[0] else cv2.INTER_LINEAR)
         photo = area(crop, r).astype(np.float32)
         kept = area(1 - hair, r)
@@ -181,12 +191,13 @@ class Tone:
         self.hair = area(hair, r)
         self.hairs = self.hair / own        # at the rim most of that is the hair's
         self.rim = self.hairs - self.hair
+        self.lines, self.ridged = np.maximum(-_fine(grey), 0), (1 - RIDGES) * kept
         self.room = grey / 2 + DARK + 255 * self.hair
         self.floor = -(DARKER * grey + BLACKER + FREE * (self.skin + self.hair))
         colour = photo - grey[:, :, None]
         self.colour, self.coarse, self.coarse_hair = colour * self.hair[:, :, None], area(colour, 2 * PLACES), area(hair, 2 * PLACES)
         self.strength = _places(cv2.transform(self.coarse * self.coarse, SUM) * self.coarse_hair) + 20 * _places(self.coarse_hair) + 1e-3
-        self.blur = blur_sigma(crop, r)
+        self.blur = change_blur(blur, r)
         fine = max(r, MASK_SIZE)            # strands are the photo's own: a small network's pictures get them too
         self.fine_hair, light = (self.hair, grey) if fine == r else (area(hair, fine), cv2.transform(area(crop, fine).astype(np.float32), GREY))
         self.locks = area(light, LOCKS)
@@ -198,10 +209,19 @@ class Tone:
 
     def __call__(self, change):
         """The change, float32 (r, r, 3) in units of 0..255, as it is shown: (s, s, 3), s = max(r, MASK_SIZE)."""
-        return self.keep_strands(self.keep_warm(self.keep_dark(self.keep_soft(self.keep_hair(self.keep_tone(change))))))
+        return self.keep_strands(self.keep_warm(self.keep_dark(self.keep_soft(self.keep_hair(self.keep_tone(self.keep_shadows(change)))))))
+
+    def keep_shadows(self, change):
+        """The change, float32 (r, r, 3) in units of 0..255, less half of its fine light outside the hair that does not fill a line of the photo's.
+
+        Wrinkles and folds are shadows. The networks draw a light ridge beside each, as strong as the shadow, so that cheeks looked embossed;
+        in the pictures that they learned from light is weaker.
+        """
+        ridges = np.maximum(cv2.subtract(_fine(cv2.transform(change, GREY)), self.lines), 0)
+        return cv2.subtract(change, _three(cv2.multiply(ridges, self.ridged)))
 
     def keep_tone(self, change):
-        """The change, float32 (r, r, 3) in units of 0..255, less most of its colour outside the hair and of the brightness of the skin around."""
+        """The change, as above, less most of its colour outside the hair and of the brightness of the skin around."""
         size, grey = change.shape[1::-1], cv2.transform(change, GREY)
         whole = cv2.resize(_places(grey * self.skin, FACE_BLUR) / self.around, size, interpolation=cv2.INTER_LINEAR)
         light = cv2.multiply(self.shade, _three(cv2.addWeighted(grey, TONE, whole, -BRIGHTNESS, 0)))

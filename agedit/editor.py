@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from agedit.align import align
-from agedit.blend import Tone, add_change, add_change_to_crop
+from agedit.blend import Tone, add_change, add_change_to_crop, photo_blur
 from agedit.errors import AgeEditError
 from agedit.readout import SAME_PERSON, identity
 from agedit.runtime import Engine
@@ -39,7 +39,7 @@ class _Prepared:
         size = max(CROP, engine.weights.resolutions[-1])
         self.crop = align(rgb, face, size)
         self.mask, self.hair, self.beyond = engine.masks(self.crop, face, rgb, others)
-        self.f, (self.age, _) = engine.encode(self.crop), engine.readout.age(self.crop)
+        self.f, (self.age, _), self.blur = engine.encode(self.crop), engine.readout.age(self.crop), photo_blur(self.crop)
         self.photos, self.base, self.tones, self.embedding = {}, {}, {}, None
 
     def paste(self, picture, photo, change, shape):
@@ -59,7 +59,7 @@ class _Prepared:
     def tone(self, r):
         """The photo's `blend.Tone` for pictures of r pixels."""
         if r not in self.tones:
-            self.tones[r] = Tone(self.crop, self.mask, self.hair, r)
+            self.tones[r] = Tone(self.crop, self.mask, self.hair, r, self.blur)
         return self.tones[r]
 
 
@@ -203,7 +203,7 @@ class AgeEditor:
 
     def _run(self, prepared, years, r, c, strict=False):
         weights = self.engine.weights
-        alpha = weights.alpha(years, prepared.age, r, c)
+        alpha = weights.alpha(years, prepared.age, prepared.blur, r, c)
         shifted = prepared.f + np.float32(alpha) * weights.age_vector[None]          # S63
         if strict:
             return self.engine.generate(shifted, self.engine.sketch(prepared.f, r), r, c)

@@ -13,7 +13,7 @@ from agedit.submodel import candidates
 FOLDER = Path(__file__).resolve().parent.parent / "weights"
 NETWORKS = "agedit.safetensors"
 RANGES = "ranges.safetensors"         # for int8; absent until `calibrate` measured them
-SCHEMA = 3
+SCHEMA = 4
 
 
 def sha256(path):
@@ -116,16 +116,19 @@ class Weights:
         except (OSError, SafetensorError):
             raise AgeEditError(f"{name} is damaged; fetch the weights folder again.") from None
 
-    def alpha(self, years, age, r, c):
+    def alpha(self, years, age, blur, r, c):
         """Edit strength (S63) with which G_{r,c} makes a face of an apparent `age` look `years` older.
 
         By the calibration table; constant beyond its ends, and no face is asked to look younger or older than the
         table's limits.
+
+        Args:
+            blur: of the photo, see `blend.photo_blur`: in a soft one the same alpha shows less.
         """
         table = self.manifest["calibration"]
         years = float(np.clip(years, *self.reach(age)))
-        by_age = [np.interp(years, table["years"], row) for row in self._alphas[r, c]]
-        return float(np.interp(age, table["ages"], by_age))
+        by_blur = [np.interp(age, table["ages"], [np.interp(years, table["years"], row) for row in rows]) for rows in self._alphas[r, c]]
+        return float(np.interp(blur, table["blurs"], by_blur))
 
     def reach(self, age):
         """(lowest, highest) change in years that anything comes of for a face of an apparent `age`: the networks know few people beyond."""

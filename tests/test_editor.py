@@ -9,7 +9,7 @@ import pytest
 
 from agedit import AgeEditError, AgeEditor, load_photo
 from agedit.align import align
-from agedit.blend import Tone, blur_sigma, own_features
+from agedit.blend import Tone, change_blur, own_features, photo_blur
 from agedit.runtime import Engine
 from agedit.weights import FOLDER, Weights
 
@@ -26,7 +26,7 @@ def test_the_change_itself_is_zero_at_zero_years(engine, editor):
     prepared = editor.prepare(0)
     for r, c in engine.weights.candidates:
         assert np.abs(editor._run(prepared, 0, r, c) - editor._base(prepared, r, c)).max() == 0
-    assert all(engine.weights.alpha(0, age, r, c) == 0 for age in (5, 33, 80) for r, c in engine.weights.candidates)
+    assert all(engine.weights.alpha(0, age, blur, r, c) == 0 for age in (5, 33, 80) for blur in (0, 1) for r, c in engine.weights.candidates)
 
 
 def test_older_means_older_on_the_portraits(engine):
@@ -88,8 +88,8 @@ def test_a_quick_look_is_the_same_edit_smaller(editor):
 @pytest.mark.parametrize("age", [3, 33, 80])
 def test_beyond_its_reach_an_edit_gets_no_stronger(engine, age):
     low, high = engine.weights.reach(age)
-    for r, c in engine.weights.candidates[::5]:
-        alpha = lambda years: engine.weights.alpha(years, age, r, c)
+    for (r, c), blur in zip(engine.weights.candidates[::5], (0, 0.002, 0.004, 1)):
+        alpha = lambda years: engine.weights.alpha(years, age, blur, r, c)
         assert alpha(high + 10) == alpha(high) and alpha(low - 10) == alpha(low)
         assert alpha(min(high, 40)) > alpha(min(high, 40) / 2) >= 0 and alpha(max(low, -30)) <= alpha(max(low, -30) / 2) <= 0
 
@@ -124,6 +124,18 @@ def test_greying_brows_do_not_darken_the_skin():
     assert kept[100, 128].min() > 30 and np.abs(kept[125]).max() < 1
 
 
+def test_wrinkles_are_shadows_with_half_a_ridge_beside_them():
+    wrinkle = np.zeros((128, 128, 3), np.float32)
+    wrinkle[64], wrinkle[67] = -30, 30
+    shown = tone_of((180, 140, 120)).keep_shadows(wrinkle)
+    assert np.abs(shown[:66] - wrinkle[:66]).max() < 2 and 14 < shown[67, 64, 0] < 18
+    assert np.array_equal(tone_of((180, 140, 120), hair=1).keep_shadows(wrinkle), wrinkle)                    # hair has white strands
+    assert np.allclose(tone_of((180, 140, 120)).keep_shadows(0 * wrinkle + 30), 30, atol=1e-3)                # a face may get lighter as a whole
+    crop, whole = np.full((128, 128, 3), 150, np.uint8), np.ones((256, 256), np.float32)
+    crop[67] = 110                                                                    # drawn younger a line of the photo's is filled
+    assert np.allclose(Tone(crop, whole, 0 * whole, 128).keep_shadows(wrinkle)[67], 30, atol=1e-3)
+
+
 def test_what_is_dark_outside_the_hair_stays_dark():
     lighter = np.full((128, 128, 3), 60, np.float32)
     assert 0 < tone_of((16, 16, 16)).keep_dark(lighter).max() < 20                    # the teacher's old take their glasses off
@@ -143,13 +155,14 @@ def test_a_change_is_no_crisper_than_its_photo():
     line[256] = -40                                                                   # a crisp wrinkle
     depth, soft = [], [cv2.GaussianBlur(crop, (0, 0), sigma) if sigma else crop for sigma in (0, 2, 3)]
     for photo in soft:
-        tone = Tone(photo, whole, 0 * whole, 512)
+        tone = Tone(photo, whole, 0 * whole, 512, photo_blur(photo))
         depth.append(-tone.keep_soft(line).min())
         assert abs(tone.keep_soft(line).sum() / line.sum() - 1) < 0.01                # the same light is taken away
         assert -tone(line).min() < 1.3 * depth[-1]                                    # and so it is shown
     assert depth[0] == 40 and 8 < depth[1] < 13 and 4 < depth[2] < depth[1] - 2
-    assert blur_sigma(soft[1], 512) == pytest.approx(np.sqrt(2 ** 2 - 1.1 ** 2 - 0.5 ** 2), abs=0.4)
-    assert blur_sigma(soft[1], 64) == 0 == blur_sigma(np.full((512, 512, 3), 90, np.uint8), 512)      # 64 px are softer already; and nothing to see
+    blur = photo_blur(soft[1])
+    assert 512 * blur == pytest.approx(np.sqrt(2 ** 2 - 1.1 ** 2), abs=0.4) and change_blur(blur, 512) == pytest.approx(np.sqrt((512 * blur) ** 2 - 0.5 ** 2))
+    assert change_blur(blur, 64) == 0 == photo_blur(np.full((512, 512, 3), 90, np.uint8))             # 64 px are softer already; and nothing to see
 
 
 def test_strands_are_the_photos_own_and_get_lighter_with_their_lock():

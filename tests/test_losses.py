@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from agedit import AgeEditor, blend, load_photo
+from agedit.blend import MOST_BLUR
 from agedit.network.generator import Generator
 from agedit.training.batches import brightness, keep_strands, keep_tone, shown_of, shrink
 from agedit.training.calibrate import FURTHER, STRONGEST, YEARS, invert, surface
@@ -101,24 +102,25 @@ def test_bf16_is_used_where_it_is_quicker_and_never_where_there_is_none(monkeypa
 
 def test_years_are_inverted_to_the_alpha_that_gives_them():
     rng = np.random.default_rng(0)
-    samples = [(a, age, 4 * a - 0.02 * a * (age - 40)) for a, age in zip(rng.uniform(-15, 20, 400), rng.uniform(15, 70, 400))]
-    weights = surface(samples)
-    true = lambda alpha, age: 4 * alpha - 0.02 * alpha * (age - 40)
+    drawn = list(zip(rng.uniform(-15, 20, 400), rng.uniform(15, 70, 400), rng.uniform(0, 1.5 * MOST_BLUR, 400)))
+    true = lambda alpha, age, blur=0: alpha * (4 - 0.02 * (age - 40) - 1.1 * min(blur / MOST_BLUR, 1))
+    weights = surface([(*v, true(*v)) for v in drawn])
     for age in (20, 40, 60):
-        alphas = invert(weights, age)
-        assert alphas == sorted(alphas) and alphas[YEARS.index(0)] == 0
-        assert [true(a, age) for a in alphas] == pytest.approx(YEARS, abs=0.7)
+        for blur in (0, MOST_BLUR / 2):
+            alphas = invert(weights, age, blur)
+            assert alphas == sorted(alphas) and alphas[YEARS.index(0)] == 0
+            assert [true(a, age, blur) for a in alphas] == pytest.approx(YEARS, abs=0.7)
     # a sub-model gives what the full network gives, and may go further than it for that
-    weak, full = surface([(a, age, y / 2) for a, age, y in samples]), invert(weights, 40)
-    assert [true(a, 40) / 2 for a in invert(weak, 40, [0.8 * y for y in YEARS], full)] == pytest.approx([0.8 * y for y in YEARS], abs=0.7)
-    assert invert(weak, 40)[-1] == STRONGEST[1] and invert(weak, 40, [500] * len(YEARS), full)[-1] == FURTHER * STRONGEST[1]
+    weak, full = surface([(*v, true(*v) / 2) for v in drawn]), invert(weights, 40, 0)
+    assert [true(a, 40) / 2 for a in invert(weak, 40, 0, [0.8 * y for y in YEARS], full)] == pytest.approx([0.8 * y for y in YEARS], abs=0.7)
+    assert invert(weak, 40, 0)[-1] == STRONGEST[1] and invert(weak, 40, 0, [500] * len(YEARS), full)[-1] == FURTHER * STRONGEST[1]
     # and where the full network's change is judged to be none, or less for more years, it changes as much nearly, and no less for more years
-    nothing = invert(weak, 40, [0] * len(YEARS), full)
+    nothing = invert(weak, 40, 0, [0] * len(YEARS), full)
     assert nothing == pytest.approx([a / FURTHER for a in full], abs=1e-3)
-    turning = invert(weak, 40, [y if abs(y) < 25 else 0 for y in YEARS], full)
+    turning = invert(weak, 40, 0, [y if abs(y) < 25 else 0 for y in YEARS], full)
     assert turning == sorted(turning) and turning[-1] >= turning[-4] > 0 > turning[2] >= turning[0]
-    blind = surface([(a, 40, 0.01 * a) for a in np.linspace(-15, 15, 50)])           # a judge that sees nothing
-    assert all(np.diff(invert(blind, 40)) > 0)
+    blind = surface([(a, 40, 0, 0.01 * a) for a in np.linspace(-15, 15, 50)])           # a judge that sees nothing
+    assert all(np.diff(invert(blind, 40, 0)) > 0)
 
 
 @pytest.mark.parametrize("r", [64, 128, 256])

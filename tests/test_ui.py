@@ -157,6 +157,13 @@ def test_several_faces_share_the_budget(service, monkeypatch):
     assert asked == [50, 100]
 
 
+@pytest.mark.parametrize("age, years, word", [(30, 20, None), (30, -30, "no_younger"), (70, 30, "no_older"), (6, 20, "child"), (6, 0, None), (6, -3, "no_younger")])
+def test_the_page_says_what_the_networks_cannot_do(engine, age, years, word):
+    from ui.edit_tab import beyond_model
+    assert beyond_model(age, years, engine.weights.reach(age)) == word
+    assert word is None or word in WORDS["en"]
+
+
 def test_sliders_bring_typed_values_into_their_range():
     from ui.common import Slider
     slider = Slider(20, 1000, 150, step=10)

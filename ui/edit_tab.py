@@ -13,6 +13,7 @@ from ui.words import plainly, say, t
 
 PORTRAITS = Path(__file__).resolve().parent.parent / "assets" / "portraits"
 FIRST_YEARS = 20                 # a new photo shows an edit at once
+CHILD = 10                       # apparent age below which a face would grow in other ways than the networks draw
 # on a phone the result lies below the fold: bring it into view when a photo was opened
 SHOW_RESULT = """() => { if (window.innerWidth <= 640 && document.querySelector('#result img'))
   document.querySelector('#result').scrollIntoView({behavior: 'smooth', block: 'start'}); }"""
@@ -20,6 +21,14 @@ SHOW_RESULT = """() => { if (window.innerWidth <= 640 && document.querySelector(
 
 def credits():
     return list(csv.DictReader((PORTRAITS / "CREDITS.csv").open()))
+
+
+def beyond_model(age, years, reach):
+    """Which of `words` says what the networks cannot do for an apparent age and these years, None if they can. reach: see `Weights.reach`."""
+    low, high = reach
+    if not low <= years <= high:
+        return "no_younger" if years < low else "no_older"
+    return "child" if age < CHILD and years > 0 else None
 
 
 def build(service, visit):
@@ -86,9 +95,9 @@ def build(service, visit):
                 text = say(request, "identity", identity=reading["identity"], ran=text)
             else:                           # while dragging, the age alone
                 before, after = visit.editor.prepare(face).age, visit.editor.age(shown["result"], face)
-        (low, high), years = visit.service.engine.weights.reach(before), visit.years.get(face, 0)
-        if not low <= years <= high:
-            notes += " " + say(request, "no_younger" if years < low else "no_older")
+        ends = beyond_model(before, visit.years.get(face, 0), visit.service.engine.weights.reach(before))
+        if ends:
+            notes += " " + say(request, ends)
         text += notes
         ages = gr.update(info=say(request, "looks", before=before, after=after))
         if view == "beside":

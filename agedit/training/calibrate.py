@@ -2,12 +2,13 @@
 held-out photos with the app's own runtime; the results go into the manifest. Before that, the ranges for int8."""
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from safetensors.numpy import save_file
 from tqdm import tqdm
 
-from agedit.blend import Tone, add_change_to_crop
+from agedit.blend import MOST_BLUR, Tone, add_change_to_crop, photo_blur
 from agedit.runtime import Engine, measure_ranges, to_network
 from agedit.submodel import cost
 from agedit.training.batches import ALPHA_PER_YEAR
@@ -22,6 +23,8 @@ STRONGEST = {1: 64 * ALPHA_PER_YEAR, -1: 40 * ALPHA_PER_YEAR}    # |alpha| for o
 FURTHER = 1.25          # times STRONGEST is how far a sub-model may go to give what the full network gives
 YEARS = list(range(-30, 41, 5))
 AGES = (10, 20, 30, 40, 50, 60, 70)
+BLURS = (0.0, MOST_BLUR / 2, MOST_BLUR)
+SMALL = 0.4             # edge of a crop that is shrunk and enlarged again, of its own: about as soft as the labelled photos
 YOUNGEST, OLDEST = 5, 85                                # apparent ages that are asked for at most
 QUALITY_YEARS = (-20, 30)
 RANGED = (-10, 0, 10, 20)                               # alphas at which ranges for int8 are measured, in both forms
@@ -36,7 +39,7 @@ class Shown:
     def __init__(self, engine, image, judges):
         self.engine, self.crop = engine, np.ascontiguousarray(image[:, :, :3])
         self.mask, self.hair = image[:, :, 3] / np.float32(255), image[:, :, 4] / np.float32(255)
-        self.f, self.age = engine.encode(self.crop), engine.readout.age(self.crop)[0]
+        self.f, self.age, self.blur = engine.encode(self.crop), engine.readout.age(self.crop)[0], photo_blur(self.crop)
         self.judges, self.before = judges, [judge(self.crop) for judge in judges]
         self.base, self.tones = {}, {}
 
@@ -48,7 +51,7 @@ class Shown:
         if (r, c) not in self.base:
             self.base[r, c] = self.run(0, r, c)
         if r not in self.tones:
-            self.tones[r] = Tone(self.crop, self.mask, self.hair, r)
+            self.tones[r] = Tone(self.crop, self.mask, self.hair, r, self.blur)
         return add_change_to_crop(self.crop, self.tones[r]((self.run(alpha, r, c) - self.base[r, c]) * 127.5), self.mask)
 
     def change(self, alpha, r, c):
@@ -57,21 +60,29 @@ class Shown:
         return float(np.mean([judge(after) - before for judge, before in zip(self.judges, self.before)]))
 
 
-def terms(alpha, age):
-    """A smooth surface through (0 alpha, 0 years): powers of alpha, each free to vary with the age."""
-    a, b = np.asarray(alpha, float)[..., None] / STRONGEST[1], (np.asarray(age, float)[..., None] - 40) / 25
-    return np.concatenate([a ** k * b ** j for k in (1, 2, 3) for j in (0, 1, 2)], -1)
+def small(image):
+    """A prepared crop (S, S, 5) as of a smaller photo."""
+    s = image.shape[0]
+    rgb = cv2.resize(np.ascontiguousarray(image[:, :, :3]), None, fx=SMALL, fy=SMALL, interpolation=cv2.INTER_AREA)
+    return np.dstack([cv2.resize(rgb, (s, s), interpolation=cv2.INTER_CUBIC), image[:, :, 3:]])
+
+
+def terms(alpha, age, blur):
+    """A smooth surface through (0 alpha, 0 years): powers of alpha, each free to vary with the age and with the photo's blur (`blend.photo_blur`)."""
+    a, b, soft = (np.asarray(v, float)[..., None] for v in (alpha, age, blur))
+    a, b, soft = a / STRONGEST[1], (b - 40) / 25, np.minimum(soft / MOST_BLUR, 1)
+    return np.concatenate([a ** k * v for k in (1, 2, 3) for v in (b ** 0, b, b ** 2, soft)], -1)
 
 
 def surface(samples):
-    """Ridge fit of the judged change to `samples` (alpha, apparent age before, judged change): the terms' weights."""
-    alpha, age, change = np.array(samples, float).T
-    x = terms(alpha, age)
+    """Ridge fit of the judged change to `samples` (alpha, apparent age before, blur, judged change): the terms' weights."""
+    *of, change = np.array(samples, float).T
+    x = terms(*of)
     return np.linalg.solve(x.T @ x + 0.02 * len(x) / 100 * np.eye(x.shape[1]), x.T @ change)
 
 
-def invert(weights, age, wanted=YEARS, full=None):
-    """alpha for each of YEARS at an apparent age: where the surface first reaches the change that is `wanted` for it.
+def invert(weights, age, blur, wanted=YEARS, full=None):
+    """alpha for each of YEARS at an apparent age and a photo's blur: where the surface first reaches the change that is `wanted` for it.
 
     Of the full network STRONGEST at the most, and less for fewer years. Of a sub-model, where the alphas of the `full` network are given,
     up to FURTHER times STRONGEST, and at least 1 / FURTHER of these: where judges see no change there is one all the same.
@@ -80,8 +91,8 @@ def invert(weights, age, wanted=YEARS, full=None):
     for k, y in enumerate(YEARS):
         sign = int(np.sign(y)) or 1
         end = STRONGEST[sign] * (FURTHER if full else 1)
-        grid = np.linspace(0, end, 241)
-        judged = np.maximum.accumulate(terms(sign * grid, np.full(len(grid), age)) @ weights * sign)
+        grid = np.linspace(0, end, 961)
+        judged = np.maximum.accumulate(terms(sign * grid, age, blur) @ weights * sign)
         reached = np.flatnonzero(judged >= sign * wanted[k])
         # where the judge stops seeing a change the slider must still do something at every year, up to its end
         most = end * min(1, abs(y) / (max(YEARS) if y > 0 else -min(YEARS))) ** 0.5
@@ -124,39 +135,42 @@ def calibrate(data, out, wheel, second_judge=None, photos=48):
     engine = Engine(Weights(out))
     full = engine.weights.candidates[-1]
     crops = Crops(data)
-    # real photos (the other half of them is for `evaluate`), and invented people, who are as sharp as today's cameras
+    # real photos (the other half of them is for `evaluate`), mostly soft, and invented people, who are as sharp as today's cameras
     chosen = spread(crops, crops.photos(True)[::2], (10, 75), photos // 2)
     invented = np.array([i for g in crops.people(True) for i in g if crops.beta[i] == 0], int)
-    if len(invented):
-        chosen += spread(crops, invented, (15, 60), photos // 2)
+    invented = spread(crops, invented, (15, 60), photos // 2) if len(invented) else []
+    chosen += invented
     write_ranges(engine, [np.ascontiguousarray(crops.images[i][:, :, :3]) for i in chosen[::4]], out)
     engine = Engine(Weights(out))
     judges = [lambda crop: engine.readout.age(crop)[0]] + ([SecondJudge(second_judge).age] if second_judge else [])
-    faces = [Shown(engine, crops.images[i], judges) for i in chosen]
+    # some of these soft too: or what blur does would be taken for what an invention does
+    pictures = [crops.images[i] for i in chosen] + [small(crops.images[i]) for i in invented[::3]]
+    faces = [Shown(engine, picture, judges) for picture in pictures]
     table, judged = {}, []
-    wanted, own = dict.fromkeys(AGES, YEARS), {}         # of the others, what the full network, which comes first, gives at its own alphas
+    places = [(age, blur) for blur in BLURS for age in AGES]
+    wanted, own = dict.fromkeys(places, YEARS), {}       # of the others, what the full network, which comes first, gives at its own alphas
     for rc in tqdm(engine.weights.candidates[::-1], desc="calibrate", unit="sub-model"):
-        samples = [(y * ALPHA_PER_YEAR, s.age, s.change(y * ALPHA_PER_YEAR, *rc)) for s in faces for y in ASKED
+        samples = [(y * ALPHA_PER_YEAR, s.age, s.blur, s.change(y * ALPHA_PER_YEAR, *rc)) for s in faces for y in ASKED
                    if YOUNGEST <= s.age + y <= OLDEST + 35]
         weights = surface(samples)
-        table[rc] = [invert(weights, age, wanted[age], own.get(age)) for age in AGES]
+        table[rc] = {place: invert(weights, *place, wanted[place], own.get(place)) for place in places}
         if rc == full:
-            own = dict(zip(AGES, table[rc]))
-            wanted = {age: terms(row, np.full(len(row), age)) @ weights for age, row in own.items()}
-            seen = {y: [d for a, _, d in samples if a == y * ALPHA_PER_YEAR] for y in ASKED}
+            own = table[rc]
+            wanted = {place: terms(row, *place) @ weights for place, row in own.items()}
+            seen = {y: [d for a, *_, d in samples if a == y * ALPHA_PER_YEAR] for y in ASKED}
             judged = [[y, round(float(np.mean(v)), 1)] for y, v in seen.items() if v]
     manifest = engine.weights.manifest
     manifest["calibration"] = {
-        "years": YEARS, "ages": list(AGES), "youngest": YOUNGEST, "oldest": OLDEST, "photos": len(faces), "judges": len(judges), "judged": judged,
-        "submodels": [{"r": r, "c": c, "alpha": table[r, c]} for r, c in engine.weights.candidates]}
+        "years": YEARS, "ages": list(AGES), "blurs": list(BLURS), "youngest": YOUNGEST, "oldest": OLDEST, "photos": len(faces), "judges": len(judges), "judged": judged,
+        "submodels": [{"r": r, "c": c, "alpha": [[table[r, c][age, blur] for age in AGES] for blur in BLURS]} for r, c in engine.weights.candidates]}
     perceptual, tensor = Perceptual(wheel), lambda p: torch.from_numpy(to_network(p, len(p)))
     rows = {rc: [] for rc in engine.weights.candidates}
     for shown in tqdm(faces[::3], desc="quality", unit="photo"):
         for years in QUALITY_YEARS:
-            best = shown.edit(engine.weights.alpha(years, shown.age, *full), *full)
+            best = shown.edit(engine.weights.alpha(years, shown.age, shown.blur, *full), *full)
             age = engine.readout.age(best)[0]
             for rc in rows:
-                picture = shown.edit(engine.weights.alpha(years, shown.age, *rc), *rc)
+                picture = shown.edit(engine.weights.alpha(years, shown.age, shown.blur, *rc), *rc)
                 with torch.no_grad():
                     distance = perceptual(tensor(picture), tensor(best)).item()
                 rows[rc].append((distance, np.mean((picture / 255.0 - best / 255.0) ** 2), abs(engine.readout.age(picture)[0] - age)))

@@ -110,8 +110,8 @@ def export(run, out, largest):
         "schema": SCHEMA, "resolutions": resolutions,
         "files": {name: sha256(out / name) for name in (NETWORKS, *THIRD_PARTY)},
         "encoder": {"input": INPUT, "convolutions": [list(c) for c in CONVOLUTIONS]},
-        "calibration": {"years": years, "ages": [0], "youngest": 0, "oldest": 100, "submodels": [
-            {"r": r, "c": c, "alpha": [[round(y * ALPHA_PER_YEAR, 4) for y in years]]} for r, c in candidates(resolutions)]},
+        "calibration": {"years": years, "ages": [0], "blurs": [0], "youngest": 0, "oldest": 100, "submodels": [
+            {"r": r, "c": c, "alpha": [[[round(y * ALPHA_PER_YEAR, 4) for y in years]]]} for r, c in candidates(resolutions)]},
         "quality_order": [list(rc) for rc in reversed(candidates(resolutions))],
         "provenance": {"commit": commit, "autoencoder_mse": round(load_checkpoint(run / "autoencoder.pt")["mse"], 4),
                        "age_svm": json.loads((run / "age_vector.json").read_text()),
@@ -122,4 +122,6 @@ def export(run, out, largest):
 
 
 def write_manifest(out, manifest):
-    (Path(out) / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+    """The innermost lists on a line each: a table is read by its rows."""
+    text = re.sub(r"\[\s*([^][{}]*?)\s*\]", lambda row: "[" + " ".join(row[1].split()) + "]", json.dumps(manifest, indent=1))
+    (Path(out) / "manifest.json").write_text(text + "\n")
