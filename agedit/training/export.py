@@ -1,5 +1,6 @@
 """Stage `export`: E, the generator's EMA weights and n into one fp16 file, and the manifest with hashes."""
 import json
+import re
 import subprocess
 from pathlib import Path
 
