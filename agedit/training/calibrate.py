@@ -1,4 +1,4 @@
-"""Stage `calibrate`: years -> alpha for each (r, c) and apparent age, and the quality of each (r, c), measured on
+"""Stage `calibrate`: years -> alpha for each (r, c), apparent age and blur of the photo, and the quality of each (r, c), measured on
 held-out photos with the app's own runtime; the results go into the manifest. Before that, the ranges for int8."""
 from pathlib import Path
 
@@ -18,8 +18,9 @@ from agedit.training.losses import Perceptual
 from agedit.training.second_judge import SecondJudge
 from agedit.weights import RANGES, Weights, sha256
 
-ASKED = (-50, -35, -20, -10, 10, 20, 30, 45, 60, 80)    # years by the scale of training
-STRONGEST = {1: 64 * ALPHA_PER_YEAR, -1: 40 * ALPHA_PER_YEAR}    # |alpha| for older and younger: further out pictures break
+ASKED = (-50, -35, -20, -10, 10, 20, 30, 45, 65, 90)    # years by the scale of training
+STRONGEST = {1: 72 * ALPHA_PER_YEAR, -1: 40 * ALPHA_PER_YEAR}    # |alpha| for older and younger: further out pictures break
+LESS = {1: 0.25, -1: 0.5}                               # power of the share of the slider by which fewer years may go less far than STRONGEST
 FURTHER = 1.25          # times STRONGEST is how far a sub-model may go to give what the full network gives
 YEARS = list(range(-30, 41, 5))
 AGES = (10, 20, 30, 40, 50, 60, 70)
@@ -78,7 +79,7 @@ def surface(samples):
     """Ridge fit of the judged change to `samples` (alpha, apparent age before, blur, judged change): the terms' weights."""
     *of, change = np.array(samples, float).T
     x = terms(*of)
-    return np.linalg.solve(x.T @ x + 0.02 * len(x) / 100 * np.eye(x.shape[1]), x.T @ change)
+    return np.linalg.solve(x.T @ x + 1e-4 * len(x) * np.eye(x.shape[1]), x.T @ change)
 
 
 def invert(weights, age, blur, wanted=YEARS, full=None):
@@ -95,7 +96,7 @@ def invert(weights, age, blur, wanted=YEARS, full=None):
         judged = np.maximum.accumulate(terms(sign * grid, age, blur) @ weights * sign)
         reached = np.flatnonzero(judged >= sign * wanted[k])
         # where the judge stops seeing a change the slider must still do something at every year, up to its end
-        most = end * min(1, abs(y) / (max(YEARS) if y > 0 else -min(YEARS))) ** 0.5
+        most = end * min(1, abs(y) / (max(YEARS) if y > 0 else -min(YEARS))) ** LESS[sign]
         found = grid[reached[0]] if len(reached) else most
         result[k] = sign * (max(found, abs(full[k]) / FURTHER) if full else min(found, most))
     zero = YEARS.index(0)                   # more years, more change
@@ -127,7 +128,7 @@ def write_ranges(engine, crops, out):
 def calibrate(data, out, wheel, second_judge=None, photos=48):
     """Measure and write `calibration` and `quality` into the manifest of `out`.
 
-    Every sub-model gets its own alpha by years and apparent age, so that all of them give the change that was asked, as far as the full one does.
+    Every sub-model gets its own alpha by years, apparent age and the blur of the photo, so that all of them give the change that was asked, as far as the full one does.
     Quality of (r, c): mean LPIPS and squared error between its shown picture and the full network's, as large as the crops, and how far
     apart the two are judged. Years are the shipped age network's or, with the wheel of a `second_judge`, the mean of both: a network that
     sat in the losses sees more of an edit than others do.
