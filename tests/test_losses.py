@@ -119,6 +119,9 @@ def test_years_are_inverted_to_the_alpha_that_gives_them():
     assert nothing == pytest.approx([a / FURTHER for a in full], abs=1e-3)
     turning = invert(weak, 40, 0, [y if abs(y) < 25 else 0 for y in YEARS], full)
     assert turning == sorted(turning) and turning[-1] >= turning[-4] > 0 > turning[2] >= turning[0]
+    sated = invert(weak, 40, 0, [min(y, 15) if y < 16 else 500 for y in YEARS])      # one that sees no more from +20 on: the slider does not jump
+    steps = np.diff(sated)[YEARS.index(0):]
+    assert sated[-1] == STRONGEST[1] and all(steps[1:] <= 1.5 * np.maximum(steps[:-1], steps[0]) + 1e-3)
     blind = surface([(a, 40, 0, 0.01 * a) for a in np.linspace(-15, 15, 50)])           # a judge that sees nothing
     assert all(np.diff(invert(blind, 40, 0)) > 0)
 

@@ -38,7 +38,7 @@ def _blur(x, sigma):
 
 
 def shown_of(change, photo, mask, hair, r=None, whole=None):
-    """`blend.Tone` in PyTorch: what the app shows of a change, but for `keep_dark`, `keep_warm` and `keep_soft`, and the most of `keep_hair`, is
+    """`blend.Tone` in PyTorch: what the app shows of a change, but for `keep_shadows`, `keep_dark`, `keep_warm`, `keep_soft` and most of `keep_hair`, is
     what the losses see.
 
     Args:

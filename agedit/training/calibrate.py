@@ -21,6 +21,7 @@ from agedit.weights import RANGES, Weights, sha256
 ASKED = (-50, -35, -20, -10, 10, 20, 30, 45, 65, 90)    # years by the scale of training
 STRONGEST = {1: 72 * ALPHA_PER_YEAR, -1: 40 * ALPHA_PER_YEAR}    # |alpha| for older and younger: further out pictures break
 LESS = {1: 0.25, -1: 0.5}                               # power of the share of the slider by which fewer years may go less far than STRONGEST
+JUMP = 1.5              # how much longer than the one before a step of the slider may be, in alpha
 FURTHER = 1.25          # times STRONGEST is how far a sub-model may go to give what the full network gives
 YEARS = list(range(-30, 41, 5))
 AGES = (10, 20, 30, 40, 50, 60, 70)
@@ -100,8 +101,16 @@ def invert(weights, age, blur, wanted=YEARS, full=None):
         found = grid[reached[0]] if len(reached) else most
         result[k] = sign * (max(found, abs(full[k]) / FURTHER) if full else min(found, most))
     zero = YEARS.index(0)                   # more years, more change
-    result[zero:], result[zero::-1] = np.maximum.accumulate(result[zero:]), np.minimum.accumulate(result[zero::-1])
+    result[zero:], result[zero::-1] = steady(np.maximum.accumulate(result[zero:])), -steady(np.maximum.accumulate(-result[zero::-1]))
     return [round(float(v), 4) for v in result]
+
+
+def steady(row):
+    """alphas for more and more years, from 0 on, without a jump where the judges stop seeing more: no step is longer than JUMP times the last, or the mean one."""
+    row = np.array(row, float)
+    for k in range(2, len(row)):
+        row[k] = min(row[k], row[k - 1] + JUMP * max(row[k - 1] - row[k - 2], row[k - 1] / (k - 1)))
+    return row
 
 
 def spread(crops, index, ages, n):
