@@ -75,7 +75,7 @@ class Beyond:
         """
         drawn = cv2.resize(change, (LOCKS, LOCKS), interpolation=cv2.INTER_AREA)[self.inner]
         lighter, apart, count = drawn @ GREY[0], self.light - self.light.mean(), len(self.light)
-        slope = float(np.clip((apart @ lighter) / (apart @ apart + 25 * count), -0.9, 0.5))
+        slope = float(np.clip((apart @ lighter) / (apart @ apart + 25 * count), -0.9, 1.2))
         gained = (self.colour * (drawn - lighter[:, None])).sum() / ((self.colour ** 2).sum() + 4 * count)
         return float(lighter.mean() - slope * self.light.mean()), slope, float(np.clip(1 + gained, 0, 1))
 

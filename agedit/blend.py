@@ -12,6 +12,7 @@ TONE, BRIGHTNESS = 0.9, 0.95         # share of a change's colour outside the ha
 PLACES, FACE_BLUR, PLACE_BLUR = 32, 1.6, 1.2          # cells across a grid over the crop; sigmas, in cells: half a cheek, one lock of hair
 LOCKS, OWN_STRANDS = 64, 0.9         # cells across a grid over the crop; share of what is drawn finer than them in hair that is taken back
 LIT, BLACK, RANGE = 0.8, 12, (-0.6, 1.5)    # share of a change's light that strands get; levels of 255 that black hair reflects; by how much, at most
+SHADED, SHARE, LIT_LOCK = 0.8, 0.6, 230     # of how much lighter hair gets: by how much its light and shade grow; how far a lock is brought to that; levels of a lit lock
 LIGHTER = 10         # levels of 255: hair that gets so much lighter is greying, and gets no colour that it does not have
 WHITE = 220          # levels of 255 beyond which hair gets no lighter: between strands a bright wall is seen
 DIM = 0.75, 0.9       # of the surroundings' brightness: below the first it is not skin but a brow, an eye, a nostril
@@ -201,6 +202,11 @@ class Tone:
         fine = max(r, MASK_SIZE)            # strands are the photo's own: a small network's pictures get them too
         self.fine_hair, light = (self.hair, grey) if fine == r else (area(hair, fine), cv2.transform(area(crop, fine).astype(np.float32), GREY))
         self.locks = area(light, LOCKS)
+        plain = area(self.fine_hair, LOCKS) ** 4
+        self.plain = plain / max(float(plain.sum()), 20)             # a few strands tell nothing
+        self.lock = float((self.plain * self.locks).sum())
+        self.unlike = self.locks - self.lock
+        self.contrast = float((self.plain * self.unlike ** 2).sum())
         self.strands = (light - cv2.resize(self.locks, (fine, fine), interpolation=cv2.INTER_LINEAR)) * self.fine_hair
         self.white = np.maximum(WHITE - light, 0)
         self.unit = photo / np.float32(255)
@@ -256,11 +262,24 @@ class Tone:
             change = cv2.resize(change, size, interpolation=cv2.INTER_CUBIC)
         grey = cv2.transform(change, GREY)
         low = cv2.resize(grey, (LOCKS, LOCKS), interpolation=cv2.INTER_AREA)
+        shaded = cv2.multiply(cv2.resize(self.keep_locks(low), size, interpolation=cv2.INTER_LINEAR), self.fine_hair)
+        change, grey = cv2.add(change, _three(shaded)), cv2.add(grey, shaded)
+        low = cv2.resize(grey, (LOCKS, LOCKS), interpolation=cv2.INTER_AREA)
         gain = np.clip(LIT * low / (self.locks + BLACK), *RANGE)
         low, gain = (cv2.resize(v, size, interpolation=cv2.INTER_LINEAR) for v in (low, gain))
         light = cv2.subtract(cv2.multiply(self.strands, gain), cv2.multiply(cv2.subtract(grey, low), self.fine_hair, scale=OWN_STRANDS))
         over = np.maximum(cv2.subtract(cv2.add(grey, light), self.white), 0)
         return cv2.add(change, _three(cv2.subtract(light, cv2.multiply(over, self.fine_hair))))
+
+    def keep_locks(self, low):
+        """What hair that gets lighter must get more, or less, (LOCKS, LOCKS), so that its own lit and shaded locks stay so: drawn, it was one flat
+        grey, at the temples as light as skin. low: (LOCKS, LOCKS), the light that was drawn."""
+        lighter = float((self.plain * low).sum())
+        if lighter <= 0:
+            return np.zeros_like(low)
+        slope = float((self.plain * self.unlike * (low - lighter)).sum()) / (self.contrast + 100)
+        shaded = min(SHADED * lighter / (self.lock + 30), (LIT_LOCK - self.lock - lighter) / (2 * self.contrast ** 0.5 + 1) - 1)
+        return SHARE * (lighter + max(slope, shaded) * self.unlike - low)
 
     def keep_soft(self, change):
         """The change, as above, no crisper than the photo: in one out of focus, or of a small face, a crisp wrinkle looks drawn with a pen."""

@@ -182,6 +182,18 @@ def test_strands_are_the_photos_own_and_get_lighter_with_their_lock():
     assert np.array_equal(bald.keep_strands(noise), noise)                            # skin's lines are drawn
 
 
+def test_lit_and_shaded_locks_stay_so_in_grey_hair():
+    whole, grey = np.ones((256, 256), np.float32), np.full((256, 256, 3), 80, np.float32)
+    step = lambda v: float(v[100:150, 160:240].mean() - v[100:150, 20:100].mean())
+    locks = lambda shaded, lit: np.repeat(np.repeat(np.uint8([[[shaded] * 3, [lit] * 3]]), 256, 0), 128, 1)
+    black, fair = locks(20, 50), locks(90, 190)
+    shown = Tone(black, whole, whole, 256).keep_strands(grey)
+    assert step(shown) > 15 and abs(shown.mean() - 80) < 2                             # one flat grey else
+    assert abs(step(Tone(fair, whole, whole, 256).keep_strands(grey * 0.3))) < 3       # lit locks cannot get lighter than white
+    assert abs(step(Tone(black, whole, whole, 256).keep_strands(-0.1 * grey))) < 1     # drawn younger hair gets what is drawn
+    assert abs(step(Tone(black, whole, 0 * whole, 256).keep_strands(grey))) < 0.1      # and so does skin
+
+
 def test_single_strands_before_a_bright_wall_are_hair(engine):
     """London 045's hair stands off: at its rim what is dark is hair, and what is bright is not."""
     editor = AgeEditor(engine)

@@ -10,11 +10,11 @@ import torch
 from agedit import AgeEditor, blend, load_photo
 from agedit.blend import MOST_BLUR
 from agedit.network.generator import Generator
-from agedit.training.batches import brightness, keep_strands, keep_tone, shown_of, shrink
+from agedit.training.batches import brightness, keep_shadows, keep_strands, keep_tone, shown_of, shrink
 from agedit.training.calibrate import FURTHER, STRONGEST, YEARS, invert, surface
 from agedit.training.common import quicker_in_bf16
 from agedit.training.generator import spent, widen
-from agedit.training.losses import Bounded, Judges, texture
+from agedit.training.losses import Bounded, Judges, style, texture
 from agedit.training.optimizer import orthogonal
 from agedit.weights import FOLDER
 
@@ -43,11 +43,14 @@ def test_tone_is_kept_alike_in_training_and_in_the_app(r):
     shown = tone.keep_tone(change)
     assert np.abs(shown - change).mean() > 0.1 and np.abs(mine[0].permute(1, 2, 0).numpy() - shown).max() < 0.3
     assert np.abs(mine[0].permute(1, 2, 0).numpy() - shown).mean() < 0.02
+    drawn = cv2.GaussianBlur(rng.standard_normal((r, r, 3)).astype(np.float32), (0, 0), r / 128) * 100
+    lit = keep_shadows(torch.from_numpy(drawn).permute(2, 0, 1)[None] / 127.5, tensor(crop) / 127.5 - 1, tensor(hair), r)[0].permute(1, 2, 0).numpy() * 127.5
+    assert np.abs(tone.keep_shadows(drawn) - drawn).max() > 3 and np.abs(lit - tone.keep_shadows(drawn)).max() < 0.3
     if r == 256:                      # smaller ones get the strands of 256 px, in training those of their own size
         again = keep_strands(torch.from_numpy(change).permute(2, 0, 1)[None] / 127.5, tensor(crop) / 127.5 - 1, tensor(hair), r)[0] * 127.5
         strands = tone.keep_strands(change)
-        both = shown_of(*(v / 127.5 for v in (torch.from_numpy(change).permute(2, 0, 1)[None],)), tensor(crop) / 127.5 - 1, tensor(mask), tensor(hair))[0] * 127.5
-        both = both.permute(1, 2, 0).numpy()
+        both = shown_of(torch.from_numpy(change).permute(2, 0, 1)[None] / 127.5, tensor(crop) / 127.5 - 1, tensor(mask), tensor(hair))[0] * 127.5
+        both, shown = both.permute(1, 2, 0).numpy(), tone.keep_tone(tone.keep_shadows(change))
         apart = both - tone.keep_strands(shown)
         assert np.abs(apart @ blend.LUMA).max() < 0.5 and np.abs(apart[hair < 0.01]).max() < 0.5                # outside the hair in every channel
         coloured = lambda v: np.abs(v - (v @ blend.LUMA)[:, :, None])[hair == 1]         # hair gets no colour finer than a lock
@@ -64,6 +67,18 @@ def test_a_patch_keeps_the_tone_of_the_whole_face():
     cut = lambda v: v[:, :, 32:96, 32:96]
     kept = keep_tone(cut(change), cut(photo), cut(mask), cut(hair), cut(whole))
     assert torch.allclose(kept, cut(keep_tone(change, photo, mask, hair)), atol=1e-5) and kept.abs().max() < 0.05
+
+
+def test_style_knows_a_fold_from_a_smudge_wherever_it_lies():
+    """Features are oriented edges here: a line elsewhere in the window is nearer to a line than a spot of the same energy is."""
+    def features(picture):
+        x = torch.from_numpy(picture)[None, None]
+        return [torch.relu(torch.cat([v, -v], 1)) for v in [torch.cat([x.diff(dim=2)[..., :-1], x.diff(dim=3)[:, :, :-1]], 1)]]
+    line, moved, spot = np.zeros((3, 65, 65), np.float32)
+    line[:, 5:8], moved[:, 8:11] = 1, 1
+    spot[::16, 5:8] = 4
+    apart = lambda picture: float(style(features(picture), features(line)))
+    assert apart(line) < 0.01 and apart(moved) < 0.1 * apart(spot)
 
 
 def test_an_update_of_a_kernel_is_orthogonal_and_leaves_unused_kernels():

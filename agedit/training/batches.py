@@ -7,7 +7,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from agedit.blend import BLACK, BRIGHTNESS, DIM, FACE_BLUR, LIT, LOCKS, OWN_STRANDS, PLACES, RANGE, SHADE, TONE, WHITE
+from agedit.blend import BLACK, BRIGHTNESS, DIM, FACE_BLUR, FOLD, LIT, LOCKS, OWN_STRANDS, PLACES, RANGE, RIDGES, SHADE, TONE, WHITE
 from agedit.errors import AgeEditError
 from agedit.training.common import grey_of
 
@@ -38,8 +38,8 @@ def _blur(x, sigma):
 
 
 def shown_of(change, photo, mask, hair, r=None, whole=None):
-    """`blend.Tone` in PyTorch: what the app shows of a change, but for `keep_shadows`, `keep_dark`, `keep_warm`, `keep_soft` and most of `keep_hair`, is
-    what the losses see.
+    """`blend.Tone` in PyTorch: what the app shows of a change, but for `keep_dark`, `keep_warm`, `keep_soft` and most of `keep_hair`, is what the
+    losses see.
 
     Args:
         change, photo: (B, 3, s, s) in units of -1..1. mask, hair: (B, 1, s, s) in 0..1.
@@ -47,7 +47,19 @@ def shown_of(change, photo, mask, hair, r=None, whole=None):
             are then counted from the part's corner, not from the face's.
     """
     r = r or change.shape[-1]
-    return keep_strands(keep_hair(keep_tone(change, photo, mask, hair, whole), hair, r), photo, hair, r)
+    return keep_strands(keep_hair(keep_tone(keep_shadows(change, photo, hair, r), photo, mask, hair, whole), hair, r), photo, hair, r)
+
+
+def keep_shadows(change, photo, hair, r):
+    """`blend.Tone.keep_shadows` in PyTorch; arguments as above. Below LOCKS pixels it changes nothing."""
+    cell = r // LOCKS
+    if cell < 1:
+        return change
+    def fine(v):
+        low = _blur(F.avg_pool2d(v, cell), FOLD)
+        return v - (F.interpolate(low, scale_factor=cell, mode="bilinear") if cell > 1 else low)
+    ridges = (fine(grey_of(change)) - (-fine(grey_of(photo))).clamp_min(0)).clamp_min(0)
+    return change - (1 - RIDGES) * (1 - hair) * ridges
 
 
 def keep_hair(change, hair, r):
@@ -126,7 +138,7 @@ class Batches:
         rows_a, rows_b, years, ages = [], [], [], []
         for _ in range(self.batch - photos):
             crops, group = self.people[rng.integers(len(self.people))]
-            a, b = rng.choice(group, 2, replace=False)
+            a, b = max((rng.choice(group, 2, replace=False) for _ in range(2)), key=lambda v: abs(crops.age[v[0]] - crops.age[v[1]]))
             if rng.random() < SAME:
                 b = a                                     # nothing asked, nothing changed
             rows_a.append((crops, a)), rows_b.append((crops, b))

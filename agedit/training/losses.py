@@ -54,13 +54,36 @@ class Perceptual(nn.Module):
         return result
 
     def forward(self, a, b):
+        return self.distance(self.features(a), self.features(b))
+
+    def distance(self, a, b):
+        """LPIPS (B,) of two pictures' features."""
         total = 0
-        for k, (x, y) in enumerate(zip(self.features(a), self.features(b))):
+        for k, (x, y) in enumerate(zip(a, b)):
             x, y = x.float(), y.float()
             x = x / (x.square().sum(1, keepdim=True).sqrt() + 1e-6)
             y = y / (y.square().sum(1, keepdim=True).sqrt() + 1e-6)
             total = total + F.conv2d((x - y).square(), getattr(self, f"lin{k}")).mean((1, 2, 3))
         return total
+
+
+def style(a, b, layers=3, windows=4):
+    """How unlike the marks on two pictures are, wherever in a window of a quarter of the picture they lie, (B,); 0 for equal pictures.
+
+    a: the first picture's features (see `Perceptual.features`). b: the second's, the one that is wanted. Their Gram matrices are compared (Gatys et al.,
+    2016; against blur of what is uncertain: Reda et al., 2022), without the wanted one's mean. Energy by octaves (`texture`) a smudge has as well as a fold.
+    """
+    total = 0
+    for x, y in zip(a[:layers], b[:layers]):
+        edge = x.shape[-1] // windows * windows
+        parts = lambda v: v[..., :edge, :edge].float().unflatten(3, (windows, -1)).unflatten(2, (windows, -1)).permute(0, 2, 4, 1, 3, 5).flatten(4)
+        x, y = parts(x), parts(y)
+        mean = y.mean(-1, keepdim=True)
+        grams = [(v - mean) @ (v - mean).mT / v.shape[-1] for v in (x, y)]
+        size = grams[1].square().sum((3, 4)).sqrt()
+        apart = ((grams[0] - grams[1]).square().sum((3, 4)) + 1e-8).sqrt()
+        total = total + (apart / (size + 0.3 * size.mean((1, 2), keepdim=True) + 1e-4)).mean((1, 2)) / layers
+    return total
 
 
 AGE_TAPS = ("relu", "relu_2", "relu_4", "relu_7", "relu_12")       # of the age network: 56, 28, 14, 14 and 7 pixels
