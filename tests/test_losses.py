@@ -117,8 +117,8 @@ def test_bf16_is_used_where_it_is_quicker_and_never_where_there_is_none(monkeypa
 
 def test_years_are_inverted_to_the_alpha_that_gives_them():
     rng = np.random.default_rng(0)
-    drawn = list(zip(rng.uniform(-15, 20, 400), rng.uniform(15, 70, 400), rng.uniform(0, 1.5 * MOST_BLUR, 400)))
-    true = lambda alpha, age, blur=0: alpha * (4 - 0.02 * (age - 40) - 1.1 * min(blur / MOST_BLUR, 1))
+    drawn = list(zip(rng.uniform(-15, 20, 400), rng.uniform(15, 70, 400), rng.uniform(0, 1.5 * MOST_BLUR, 400), rng.integers(0, 2, 400)))
+    true = lambda alpha, age, blur=0, invented=0: alpha * (4 - 0.02 * (age - 40) - 1.1 * min(blur / MOST_BLUR, 1) - 0.9 * invented)
     weights = surface([(*v, true(*v)) for v in drawn])
     for age in (20, 40, 60):
         for blur in (0, MOST_BLUR / 2):
@@ -137,7 +137,7 @@ def test_years_are_inverted_to_the_alpha_that_gives_them():
     sated = invert(weak, 40, 0, [min(y, 15) if y < 16 else 500 for y in YEARS])      # one that sees no more from +20 on: the slider does not jump
     steps = np.diff(sated)[YEARS.index(0):]
     assert sated[-1] == STRONGEST[1] and all(steps[1:] <= 1.5 * np.maximum(steps[:-1], steps[0]) + 1e-3)
-    blind = surface([(a, 40, 0, 0.01 * a) for a in np.linspace(-15, 15, 50)])           # a judge that sees nothing
+    blind = surface([(a, 40, 0, 0, 0.01 * a) for a in np.linspace(-15, 15, 50)])           # a judge that sees nothing
     assert all(np.diff(invert(blind, 40, 0)) > 0)
 
 

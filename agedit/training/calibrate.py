@@ -69,15 +69,16 @@ def small(image):
     return np.dstack([cv2.resize(rgb, (s, s), interpolation=cv2.INTER_CUBIC), image[:, :, 3:]])
 
 
-def terms(alpha, age, blur):
-    """A smooth surface through (0 alpha, 0 years): powers of alpha, each free to vary with the age and with the photo's blur (`blend.photo_blur`)."""
-    a, b, soft = (np.asarray(v, float)[..., None] for v in (alpha, age, blur))
+def terms(alpha, age, blur, invented=0):
+    """A smooth surface through (0 alpha, 0 years): powers of alpha, each free to vary with the age, with the photo's blur (`blend.photo_blur`) and with
+    whether the face was invented (1) or is real (0): at one alpha invented ones get fewer years, and the slider is for real ones."""
+    a, b, soft, drawn = (np.asarray(v, float)[..., None] for v in (alpha, age, blur, invented))
     a, b, soft = a / STRONGEST[1], (b - 40) / 25, np.minimum(soft / MOST_BLUR, 1)
-    return np.concatenate([a ** k * v for k in (1, 2, 3) for v in (b ** 0, b, b ** 2, soft)], -1)
+    return np.concatenate([a ** k * v for k in (1, 2, 3) for v in (b ** 0, b, b ** 2, soft, drawn)], -1)
 
 
 def surface(samples):
-    """Ridge fit of the judged change to `samples` (alpha, apparent age before, blur, judged change): the terms' weights."""
+    """Ridge fit of the judged change to `samples` (alpha, apparent age before, blur, invented, judged change): the terms' weights."""
     *of, change = np.array(samples, float).T
     x = terms(*of)
     return np.linalg.solve(x.T @ x + 1e-4 * len(x) * np.eye(x.shape[1]), x.T @ change)
@@ -156,11 +157,12 @@ def calibrate(data, out, wheel, second_judge=None, photos=48):
     # some of these soft too: or what blur does would be taken for what an invention does
     pictures = [crops.images[i] for i in chosen] + [small(crops.images[i]) for i in invented[::3]]
     faces = [Shown(engine, picture, judges) for picture in pictures]
+    real = len(chosen) - len(invented)
     table, judged = {}, []
     places = [(age, blur) for blur in BLURS for age in AGES]
     wanted, own = dict.fromkeys(places, YEARS), {}       # of the others, what the full network, which comes first, gives at its own alphas
     for rc in tqdm(engine.weights.candidates[::-1], desc="calibrate", unit="sub-model"):
-        samples = [(y * ALPHA_PER_YEAR, s.age, s.blur, s.change(y * ALPHA_PER_YEAR, *rc)) for s in faces for y in ASKED
+        samples = [(y * ALPHA_PER_YEAR, s.age, s.blur, float(k >= real), s.change(y * ALPHA_PER_YEAR, *rc)) for k, s in enumerate(faces) for y in ASKED
                    if YOUNGEST <= s.age + y <= OLDEST + 35]
         weights = surface(samples)
         table[rc] = {place: invert(weights, *place, wanted[place], own.get(place)) for place in places}
