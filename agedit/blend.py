@@ -215,7 +215,8 @@ class Tone:
 
     def __call__(self, change):
         """The change, float32 (r, r, 3) in units of 0..255, as it is shown: (s, s, 3), s = max(r, MASK_SIZE)."""
-        return self.keep_strands(self.keep_warm(self.keep_dark(self.keep_soft(self.keep_hair(self.keep_tone(self.keep_shadows(change)))))))
+        change = self.keep_soft(self.keep_hair(self.keep_tone(self.keep_shadows(change))))
+        return self.keep_strands(self.keep_locks(self.keep_warm(self.keep_dark(change))))
 
     def keep_shadows(self, change):
         """The change, float32 (r, r, 3) in units of 0..255, less half of its fine light outside the hair that does not fill a line of the photo's.
@@ -252,6 +253,18 @@ class Tone:
         cv2.add(cv2.add(toward, change, toward), cv2.multiply(self.colour, _three(lost)), toward)
         return cv2.add(toward, cv2.multiply(drawn, _three(cv2.add(cv2.multiply(gains, self.hair), self.rim))), toward)
 
+    def keep_locks(self, change):
+        """The change, float32 (r, r, 3) in units of 0..255, hair that gets lighter brought some way to what keeps its own lit and shaded locks so:
+        drawn, it was one flat grey, at the temples as light as skin."""
+        low = cv2.resize(cv2.transform(change, GREY), (LOCKS, LOCKS), interpolation=cv2.INTER_AREA)
+        lighter = float((self.plain * low).sum())
+        if lighter <= 0:
+            return change
+        slope = float((self.plain * self.unlike * (low - lighter)).sum()) / (self.contrast + 100)
+        shaded = min(SHADED * lighter / (self.lock + 30), (LIT_LOCK - self.lock - lighter) / (2 * self.contrast ** 0.5 + 1) - 1)
+        more = SHARE * (lighter + max(slope, shaded) * self.unlike - low)
+        return cv2.add(change, _three(cv2.multiply(cv2.resize(more, change.shape[1::-1], interpolation=cv2.INTER_LINEAR), self.hair)))
+
     def keep_strands(self, change):
         """The change, as above, enlarged to MASK_SIZE if it is smaller, with the photo's own strands for those that are drawn in the hair.
 
@@ -262,24 +275,11 @@ class Tone:
             change = cv2.resize(change, size, interpolation=cv2.INTER_CUBIC)
         grey = cv2.transform(change, GREY)
         low = cv2.resize(grey, (LOCKS, LOCKS), interpolation=cv2.INTER_AREA)
-        shaded = cv2.multiply(cv2.resize(self.keep_locks(low), size, interpolation=cv2.INTER_LINEAR), self.fine_hair)
-        change, grey = cv2.add(change, _three(shaded)), cv2.add(grey, shaded)
-        low = cv2.resize(grey, (LOCKS, LOCKS), interpolation=cv2.INTER_AREA)
         gain = np.clip(LIT * low / (self.locks + BLACK), *RANGE)
         low, gain = (cv2.resize(v, size, interpolation=cv2.INTER_LINEAR) for v in (low, gain))
         light = cv2.subtract(cv2.multiply(self.strands, gain), cv2.multiply(cv2.subtract(grey, low), self.fine_hair, scale=OWN_STRANDS))
         over = np.maximum(cv2.subtract(cv2.add(grey, light), self.white), 0)
         return cv2.add(change, _three(cv2.subtract(light, cv2.multiply(over, self.fine_hair))))
-
-    def keep_locks(self, low):
-        """What hair that gets lighter must get more, or less, (LOCKS, LOCKS), so that its own lit and shaded locks stay so: drawn, it was one flat
-        grey, at the temples as light as skin. low: (LOCKS, LOCKS), the light that was drawn."""
-        lighter = float((self.plain * low).sum())
-        if lighter <= 0:
-            return np.zeros_like(low)
-        slope = float((self.plain * self.unlike * (low - lighter)).sum()) / (self.contrast + 100)
-        shaded = min(SHADED * lighter / (self.lock + 30), (LIT_LOCK - self.lock - lighter) / (2 * self.contrast ** 0.5 + 1) - 1)
-        return SHARE * (lighter + max(slope, shaded) * self.unlike - low)
 
     def keep_soft(self, change):
         """The change, as above, no crisper than the photo: in one out of focus, or of a small face, a crisp wrinkle looks drawn with a pen."""

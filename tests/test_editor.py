@@ -187,11 +187,12 @@ def test_lit_and_shaded_locks_stay_so_in_grey_hair():
     step = lambda v: float(v[100:150, 160:240].mean() - v[100:150, 20:100].mean())
     locks = lambda shaded, lit: np.repeat(np.repeat(np.uint8([[[shaded] * 3, [lit] * 3]]), 256, 0), 128, 1)
     black, fair = locks(20, 50), locks(90, 190)
-    shown = Tone(black, whole, whole, 256).keep_strands(grey)
+    kept = lambda photo, hair, change: Tone(photo, whole, hair, 256).keep_locks(change)
+    shown = kept(black, whole, grey)
     assert step(shown) > 15 and abs(shown.mean() - 80) < 2                             # one flat grey else
-    assert abs(step(Tone(fair, whole, whole, 256).keep_strands(grey * 0.3))) < 3       # lit locks cannot get lighter than white
-    assert abs(step(Tone(black, whole, whole, 256).keep_strands(-0.1 * grey))) < 1     # drawn younger hair gets what is drawn
-    assert abs(step(Tone(black, whole, 0 * whole, 256).keep_strands(grey))) < 0.1      # and so does skin
+    assert abs(step(kept(fair, whole, grey * 0.3))) < 3       # lit locks cannot get lighter than white
+    assert abs(step(kept(black, whole, -0.1 * grey))) < 1     # drawn younger hair gets what is drawn
+    assert abs(step(kept(black, 0 * whole, grey))) < 0.1      # and so does skin
 
 
 def test_single_strands_before_a_bright_wall_are_hair(engine):

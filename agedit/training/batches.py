@@ -38,8 +38,8 @@ def _blur(x, sigma):
 
 
 def shown_of(change, photo, mask, hair, r=None, whole=None):
-    """`blend.Tone` in PyTorch: what the app shows of a change, but for `keep_dark`, `keep_warm`, `keep_soft` and most of `keep_hair`, is what the
-    losses see.
+    """`blend.Tone` in PyTorch: what the app shows of a change, but for `keep_locks`, `keep_dark`, `keep_warm`, `keep_soft` and most of `keep_hair`,
+    is what the losses see.
 
     Args:
         change, photo: (B, 3, s, s) in units of -1..1. mask, hair: (B, 1, s, s) in 0..1.
