@@ -23,6 +23,10 @@ LOOKS = [("light-en", "light", "en-US", 1280), ("dark-zh", "dark", "zh-CN", 1280
 
 def shoot(page, path):
     page.wait_for_timeout(900)
+    for y in range(0, page.evaluate("document.documentElement.scrollHeight"), 600):       # pictures far below load when one gets there
+        page.evaluate("y => window.scrollTo(0, y)", y)
+        page.wait_for_timeout(50)
+    page.evaluate("window.scrollTo(0, 0)")
     page.wait_for_function("() => [...document.images].every(image => !image.offsetParent || image.complete && image.naturalHeight)")
     Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB").save(path, quality=82, optimize=True)
 
@@ -40,7 +44,6 @@ def visit(browser, url, out, name, theme, locale, width):
             page.wait_for_selector("#grid img", timeout=60_000)
             page.locator("#grid button").nth(1).click()
         page.wait_for_selector(selector, timeout=60_000)
-        page.evaluate("window.scrollTo(0, 0)")
         shoot(page, out / f"{tab}-{name}.jpg")
     context.close()
 
