@@ -55,9 +55,7 @@ def keep_shadows(change, photo, hair, r):
     cell = r // LOCKS
     if cell < 1:
         return change
-    def fine(v):
-        low = _blur(F.avg_pool2d(v, cell), FOLD)
-        return v - (F.interpolate(low, scale_factor=cell, mode="bilinear") if cell > 1 else low)
+    fine = lambda v: v - F.interpolate(_blur(F.avg_pool2d(v, cell), FOLD), scale_factor=cell, mode="bilinear")
     ridges = (fine(grey_of(change)) - (-fine(grey_of(photo))).clamp_min(0)).clamp_min(0)
     return change - (1 - RIDGES) * (1 - hair) * ridges
 

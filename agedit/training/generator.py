@@ -37,10 +37,10 @@ class Settings:
     strict: float = 0.15       # share of pair rows whose photo is hidden
     # of these, one each for up to 128 px, for over 128 px, and for patches of the top block, which only sharpens what is drawn below it (`level`)
     rate: tuple = (3e-3, 3e-3, 3e-4)          # of the optimiser, at first
-    texture: tuple = (10.0, 7.0, 2.0)        # strength of the change, by octaves and places; with more, over 128 px, ridges got oily
+    texture: tuple = (10.0, 7.0, 2.0)         # strength of the change, by octaves and places; with more, over 128 px, ridges got oily
     perceptual: tuple = (5.0, 5.0, 10.0)
-    style: tuple = (1.0, 1.0, 1.0)            # marks like the target's, wherever they lie
     adversarial: tuple = (0.7, 0.3, 0.15)     # over 128 px 0.5 sharpened at the cost of LPIPS
+    style: float = 1.0         # marks like the target's, wherever they lie
     pixel: float = 2.5         # L1 at three scales
     fine: float = 0.3          # share of the finest: a guess at where a wrinkle lies costs twice, so L1 there erases wrinkles
     raw: float = 0.2           # G(f') itself against the target, so that the strict form is a face
@@ -251,11 +251,9 @@ class Trainer:
                 real_logits, wanted = self.discriminator(real, seen.goal[pair], seen.change(real, pair))
             terms["adv"] = s.adversarial[level] * seen.places(F.softplus(real_logits - logits), pair)
             if sharp:
-                drawn = self.perceptual.features(y[pair])
-                with torch.no_grad():
-                    meant = self.perceptual.features(real)
+                drawn, meant = (self.perceptual.features(v) for v in (y[pair], real))
                 terms["lpips"] = s.perceptual[level] * self.perceptual.distance(drawn, meant).mean()
-                terms["style"] = s.style[level] * style(drawn, meant).mean()
+                terms["style"] = s.style * style(drawn, meant).mean()
                 terms["features"] = s.features * sum((a - b).float().abs().mean() for a, b in zip(features, wanted))
             if full:
                 (wanted_age, wanted_male, wanted_look), picture = full.look, seen.shown(y, full)
