@@ -11,7 +11,7 @@ from torch import nn
 from agedit import AgeEditor, load_photo, runtime
 from agedit.graph import encoder_graph, generator_graph, photo_inputs
 from agedit.network.autoencoder import CONVOLUTIONS, Autoencoder, Encoder
-from agedit.network.discriminator import Discriminator
+from agedit.network.discriminator import TRUNK, Discriminator, seen
 from agedit.errors import AgeEditError
 from agedit.network.generator import Generator, Twice
 from agedit.runtime import open_session, open_submodel, runtime_name, uses_openvino
@@ -42,7 +42,8 @@ def test_discriminator_has_the_patents_counts():
     model = Discriminator()
     assert [count(model, k) for k in (nn.Conv2d, nn.Linear)] == [4, 2]
     for r in (64, 128):
-        logits, features = model(torch.rand(2, 3, r, r), torch.zeros(2), torch.zeros(2, 3, r, r))
+        trunk = [torch.rand(2, 2 * n, (r >> k) - 2, (r >> k) - 2) for k, n in enumerate(TRUNK, 1)]
+        logits, features = model(torch.rand(2, 3, r, r), torch.zeros(2), torch.zeros(2, 3, r, r), trunk)
         assert logits.shape == (2, r // 16, r // 16) and len(features) == 4
 
 
@@ -182,8 +183,12 @@ def test_onnx_encoder_equals_pytorch_with_folded_norms():
     assert np.abs(session.run(None, {"photo": x.numpy()})[0] - encoder(x).numpy()).max() < 1e-3
 
 
-def test_discriminator_sees_the_age():
-    torch.manual_seed(0)
+def test_discriminator_sees_the_age_the_change_and_the_trunks_marks():
+    torch.manual_seed(1)
     d, x = Discriminator(), torch.rand(1, 3, 64, 64)
-    young, old, changed = (d(x, torch.tensor([age]), change * x)[0] for age, change in ((0.0, 0), (1.0, 0), (0.0, 0.1)))
-    assert (young != old).any() and (young != changed).any()
+    photo = [torch.rand(1, n, (64 >> k) - 2, (64 >> k) - 2) for k, n in enumerate(TRUNK, 1)]
+    marked = [v + 0.1 * torch.rand_like(v) for v in photo]
+    ask = lambda age=0.0, change=0.0, features=photo, edited=True: d(x, torch.tensor([age]), change * x, seen(features, photo, torch.tensor([edited])))[0]
+    assert all((ask() != v).any() for v in (ask(age=1.0), ask(change=0.1), ask(features=marked)))
+    assert all((v[:, n:] == 0).all() for v, n in zip(seen(marked, photo, torch.tensor([False])), TRUNK))       # no photo, no change
+    assert all((v[:, n:] != 0).any() for v, n in zip(seen(marked, photo, torch.tensor([True])), TRUNK))

@@ -22,6 +22,7 @@ from agedit.training.adopt import adopt
 from agedit.training.autoencoder import train_autoencoder
 from agedit.training.age_vector import load_encoder, train_age_vector
 from agedit.training.cli import stages
+from agedit.training.batches import Seen
 from agedit.training.common import batch_of
 from agedit.training.data import Crops, in_register, is_held_out, prepare
 from agedit.training.export import THIRD_PARTY, average, export, unpack
@@ -219,6 +220,23 @@ def test_a_step_at_every_size(data, encoded, wheel):
     whole, patch = trainer.step(128, 0.5), trainer.step(256, 0.5)
     assert {"likeness", "years", "age", "id", "look", "mood"} <= whole.keys() and not {"likeness", "years", "look", "mood"} & patch.keys()
     assert all(math.isfinite(v) for v in (*whole.values(), *patch.values())) and trainer.skipped == 0 and trainer.steps == 3
+
+
+def test_d_learns_which_picture_is_drawn_and_the_generator_hears_it(data, encoded, wheel):
+    trainer = Trainer([Crops(data / "ready")], encoded, wheel, FOLDER, Settings(batch=4, photos=0, strict=0.0))
+    b = trainer.batches.draw(128)
+    stripes = torch.linspace(0, 60, 128, device=trainer.device.torch).sin()[:, None]
+    seen = Seen(b | {"target": (b["x"] + 0.1 * stripes).clamp(-1, 1)}, 64, None)
+    drawn = seen.x.clone().requires_grad_()
+    losses = [float(trainer.adversary.train(seen, drawn, trainer._trunk(seen, drawn), k)) for k in range(20)]
+    assert losses[-1] < 0.5 * losses[0]
+    fooled, marks = trainer.adversary.hear(seen, drawn, trainer._trunk(seen, drawn))
+    assert fooled > 0.7 and marks > 0              # one that was found out
+    fooled.backward()
+    assert drawn.grad.abs().sum() > 0
+    same = seen.target.clone()
+    fooled, marks = trainer.adversary.hear(seen, same, trainer._trunk(seen, same))
+    assert abs(float(fooled) - math.log(2)) < 0.01 and marks < 0.01
 
 
 def test_two_runs_become_their_mean(tmp_path):

@@ -15,9 +15,9 @@ from tqdm import tqdm
 
 from agedit.errors import AgeEditError
 from agedit.network.autoencoder import INPUT
-from agedit.network.discriminator import Discriminator
 from agedit.network.generator import Generator
 from agedit.submodel import RATIOS, SMALLEST, START, WIDTHS, kept
+from agedit.training.adversary import Adversary
 from agedit.training.age_vector import load_encoder
 from agedit.training.batches import ALPHA_PER_YEAR, Batches, Seen, brightness, see, seen_of, shown_of, shrink
 from agedit.training.common import Device, Ema, load_checkpoint, save_checkpoint, stop_on_signal
@@ -39,13 +39,13 @@ class Settings:
     rate: tuple = (3e-3, 3e-3, 3e-4)          # of the optimiser, at first
     texture: tuple = (10.0, 7.0, 2.0)         # strength of the change, by octaves and places; with more, over 128 px, ridges got oily
     perceptual: tuple = (5.0, 5.0, 10.0)
-    adversarial: tuple = (0.7, 0.3, 0.15)     # over 128 px 0.5 sharpened at the cost of LPIPS
+    adversarial: tuple = (0.3, 0.15, 0.1)      # at 0.3 its gradient is three times that of LPIPS at 256 px
     style: float = 1.0         # marks like the target's, wherever they lie
     pixel: float = 2.5         # L1 at three scales
     fine: float = 0.3          # share of the finest: a guess at where a wrinkle lies costs twice, so L1 there erases wrinkles
     raw: float = 0.2           # G(f') itself against the target, so that the strict form is a face
     look: float = 0.3          # the age network's features of an edit against those of its target, and its years
-    features: float = 0.6      # D's features of an edit against those of its target (pix2pixHD, Wang et al., 2018)
+    features: float = 0.6      # D's features of an edit against those of its target
     consistency: float = 20.0  # S29
     same_age: float = 1.0      # a sub-model's edit is judged as old as the full network's
     age: float = 0.15
@@ -55,8 +55,7 @@ class Settings:
                                # little of a judge's reaches the weights; with 0.4 men and women drifted together
     identity: float = 1.0
     likeness: float = 0.3      # identity distance of G(f) and G(f') to the photo that was hidden
-    smooth: float = 0.5        # approximate R1 and R2 on D
-    alone: int = 100           # batches that a new D has to itself before the generator hears of it: weights that draw well fool it for long
+    alone: int = 60            # batches that a new D has to itself before the generator hears of it: weights that draw well fool it for long
 
 
 def widen(state, old):
@@ -87,10 +86,9 @@ class Trainer:
         self.n = torch.from_numpy(np.load(vector)["n"]).to(self.device.torch)
         state = load_checkpoint(self.run / "generator.pt") or {}
         self.top = max([largest, *(int(k.split(".")[1]) for k in state.get("generator", ()) if k.startswith("blocks."))])
-        self.generator, self.discriminator = Generator(self.top).to(**to), Discriminator().to(**to)
+        self.generator, self.adversary = Generator(self.top).to(**to), Adversary(self.device)
         self.perceptual, self.judges = Perceptual(wheel).to(**to), Judges(weights, second).to(**to)
         self.opt_g = Optimizer(self.generator)
-        self.opt_d = torch.optim.Adam(self.discriminator.parameters(), 5e-4, (0.0, 0.99), eps=1e-7)
         self.ema, self.steps, self.seconds, self.norm, self.skipped = Ema(self.generator), 0, 0.0, None, 0
         self.largest, self.width = 0, 0.0           # what was trained so far: resolution and channel ratio
         self.started_from = ""                      # hash of the weights that were unpacked, if any
@@ -98,9 +96,9 @@ class Trainer:
             # a new block on top starts as it is, and so do all momenta, which are kept by number
             grown = self.generator.state_dict().keys() - state["generator"].keys()
             self.generator.load_state_dict(self.generator.state_dict() | state["generator"])
-            for name in ("discriminator", "opt_d") if grown else ("discriminator", "opt_g", "opt_d"):
-                if name in state:           # unpacked weights bring no optimiser and no D
-                    getattr(self, name).load_state_dict(state[name])
+            for name, part in self._parts().items():
+                if name in state and not (grown and name == "opt_g"):           # unpacked weights bring no optimiser and no D
+                    part.load_state_dict(state[name])
             self.ema.state |= {k: v.to(self.device.torch) for k, v in state["ema"].items()}
             self.ema.steps = 0 if grown else state["steps"]
             self.steps, self.seconds, self.started_from = state["steps"], state["seconds"], state["started_from"]
@@ -113,7 +111,10 @@ class Trainer:
         if self.device.main:
             save_checkpoint(self.run / "generator.pt", largest=self.largest, width=self.width, steps=self.steps,
                             seconds=self.seconds, started_from=self.started_from, ema=self.ema.state,
-                            **{k: getattr(self, k).state_dict() for k in ("generator", "discriminator", "opt_g", "opt_d")})
+                            generator=self.generator.state_dict(), **{k: v.state_dict() for k, v in self._parts().items()})
+
+    def _parts(self):
+        return {"discriminator": self.adversary.network, "opt_d": self.adversary.optimizer, "opt_g": self.opt_g}
 
     def edit(self, network, b, f, shifted, r, c, patch=None):
         """The shown picture y = x + m (G(f') - G(f)), the tone kept, and both raw outputs; a hidden row shows G(f'),
@@ -148,14 +149,15 @@ class Trainer:
         s, (b, f, shifted, patch) = self.settings, self._draw(r)
         y, new, base = self.edit(self.generator, b, f, shifted, r, width, patch)
         full = Seen(b, r, patch)
-        loss_d = self._train_discriminator(full, y.detach())
-        self.discriminator.requires_grad_(False)
+        trunk = self._trunk(full, y)
+        loss_d = self.adversary.train(full, y, trunk, self.steps)
+        self.adversary.network.requires_grad_(False)
         whole = None if patch else full
         if whole:
             with torch.no_grad(), self.device.autocast():
                 whole.look = self.judges.look(whole.target)      # a photo is its own target
                 whole.mood = self.judges.mood(whole.x)
-        loss, log, age = self._losses(full, y, new, base, whole, judged=patch is None and r >= 128, sharp=True)
+        loss, log, age = self._losses(full, y, new, base, whole, trunk, judged=patch is None and r >= 128)
         self.opt_g.zero_grad()
         loss.backward()
         # one sub-model: the smallest every other step (the sandwich rule), else any
@@ -163,7 +165,7 @@ class Trainer:
         if (q, c) != (r, width):
             y2, new2, base2 = self.edit(self.generator, b, f, shifted, q, c, patch)
             part = Seen(b, q, patch)
-            loss, _, age2 = self._losses(part, y2, new2, base2, whole, sharp=c == RATIOS[0])
+            loss, _, age2 = self._losses(part, y2, new2, base2, whole, self._trunk(part, y2) if c == RATIOS[0] else None)
             same = F.mse_loss(new2, shrink(new, new2.shape[-1]).detach()) + \
                 F.mse_loss(base2, shrink(base, new2.shape[-1]).detach()) + 4 * F.mse_loss(y2, shrink(y, y2.shape[-1]).detach())
             log["same"] = same.detach()
@@ -172,7 +174,7 @@ class Trainer:
                 apart = F.smooth_l1_loss(*(v[~b["hidden"]] / 20 for v in (age2, age.detach())), beta=0.3)
                 log["years"], same = apart.detach(), same + s.same_age * apart
             (loss + same).backward()
-        self.discriminator.requires_grad_(True)
+        self.adversary.network.requires_grad_(True)
         self.device.average_gradients(self.generator)
         norm = torch.nn.utils.clip_grad_norm_(self.generator.parameters(), 1.0).item()
         self.norm = norm if self.norm is None else self.norm + 0.05 * (min(norm, 4 * self.norm) - self.norm)
@@ -191,7 +193,15 @@ class Trainer:
         b, f, shifted, patch = self._draw(r)
         with torch.no_grad():
             y, _, _ = self.edit(self.generator, b, f, shifted, r, width, patch)
-        return self._train_discriminator(Seen(b, r, patch), y)
+        seen = Seen(b, r, patch)
+        return self.adversary.train(seen, y, self._trunk(seen, y), self.alone)
+
+    def _trunk(self, seen, y):
+        """The perceptual trunk's features of the pairs' photos, targets and drawn pictures."""
+        with self.device.autocast():
+            with torch.no_grad():
+                photo, meant = (self.perceptual.features(v[seen.pair]) for v in (seen.x, seen.target))
+            return photo, meant, self.perceptual.features(y[seen.pair])
 
     def _draw(self, r):
         """A batch, its f and f', and the patch of it that is trained, None for the whole."""
@@ -210,32 +220,15 @@ class Trainer:
             return SMALLEST, RATIOS[0]
         return int(self.rng.choice([q for q in WIDTHS if SMALLEST <= q <= r])), float(self.rng.choice(narrower))
 
-    def _train_discriminator(self, seen, y):
-        """D: which of two pictures of one person at one age is real (relativistic pairing, Jolicoeur-Martineau, 2019; Huang et al., 2024), with the
-        approximate R1 and R2 of finite differences. Photos have no second age to compare with."""
-        s, pair = self.settings, seen.pair
-        pictures = torch.cat([seen.target[pair], y[pair].clamp(-1, 1)])
-        pictures = torch.cat([pictures, pictures + 0.03 * torch.randn_like(pictures)])
-        with self.device.autocast():
-            logits, _ = self.discriminator(pictures, seen.goal[pair].repeat(4), torch.cat([seen.change(p, pair) for p in pictures.chunk(4)]))
-        real, fake, near_real, near_fake = logits.chunk(4)
-        loss = seen.places(F.softplus(fake - real), pair)
-        smooth = (real - near_real).square().mean() + (fake - near_fake).square().mean()
-        self.opt_d.zero_grad(set_to_none=True)
-        (loss + s.smooth * smooth).backward()
-        self.device.average_gradients(self.discriminator)
-        self.opt_d.step()
-        return loss.detach()
-
     @staticmethod
     def level(r, patched):
         """0, 1 or 2: which value of a setting that has three (see `Settings`) holds at r pixels, whole or on patches."""
         return 2 if patched else int(r > 128)
 
-    def _losses(self, seen, y, new, base, full, judged=False, sharp=False):
+    def _losses(self, seen, y, new, base, full, trunk, judged=False):
         """Sum and log of the losses of one network, and the ages (B, judges) that its pictures show, None on a patch.
 
-        full: the stage's own `Seen`, None on a patch. sharp: the perceptual terms too. judged: age and identity of photos too.
+        full: the stage's own `Seen`, None on a patch. trunk: what `_trunk` gives, for D's and the perceptual terms, or None. judged: age and identity of photos too.
         """
         s, log, pair, mask = self.settings, {}, seen.pair, seen.mask
         target, x, r, years, level = seen.target, seen.x, y.shape[-1], None, self.level(y.shape[-1], full is None)
@@ -245,20 +238,15 @@ class Trainer:
                                             for a, b in zip(texture(seen.change(y)), texture(seen.change(target)))),
                  "raw": s.raw * ((new - target)[pair].abs().mean() + ((base - x) * mask.clamp_min(0.1)).abs().mean())}
         with self.device.autocast():
-            fake, real = y[pair].clamp(-1, 1), target[pair]
-            logits, features = self.discriminator(fake, seen.goal[pair], seen.change(fake, pair))
-            with torch.no_grad():
-                real_logits, wanted = self.discriminator(real, seen.goal[pair], seen.change(real, pair))
-            terms["adv"] = s.adversarial[level] * seen.places(F.softplus(real_logits - logits), pair)
-            if sharp:
-                drawn, meant = (self.perceptual.features(v) for v in (y[pair], real))
+            if trunk:
+                (_, meant, drawn), (fooled, marks) = trunk, self.adversary.hear(seen, y, trunk)
+                terms["adv"], terms["features"] = s.adversarial[level] * fooled, s.features * marks
                 terms["lpips"] = s.perceptual[level] * self.perceptual.distance(drawn, meant).mean()
                 terms["style"] = s.style * style(drawn, meant).mean()
-                terms["features"] = s.features * sum((a - b).float().abs().mean() for a, b in zip(features, wanted))
             if full:
                 (wanted_age, wanted_male, wanted_look), picture = full.look, seen.shown(y, full)
                 years, _, look = self.judges.look(picture)
-                if sharp:
+                if trunk:
                     terms["look"] = s.look * (sum((a - b)[pair].square().sum(1).mean() for a, b in zip(look, wanted_look))
                                               + 0.2 * F.smooth_l1_loss(years[pair] / 20, wanted_age[pair] / 20, beta=0.3))
                 sure = wanted_male.clamp(-2, 2)          # as sure as of the target, but not more than it need be
