@@ -11,7 +11,7 @@ from torch import nn
 from agedit import AgeEditor, load_photo, runtime
 from agedit.graph import encoder_graph, generator_graph, photo_inputs
 from agedit.network.autoencoder import CONVOLUTIONS, Autoencoder, Encoder
-from agedit.network.discriminator import TRUNK, Discriminator, seen
+from agedit.network.discriminator import TRUNK, Discriminator, marks_of
 from agedit.errors import AgeEditError
 from agedit.network.generator import Generator, Twice
 from agedit.runtime import open_session, open_submodel, runtime_name, uses_openvino
@@ -188,7 +188,7 @@ def test_discriminator_sees_the_age_the_change_and_the_trunks_marks():
     d, x = Discriminator(), torch.rand(1, 3, 64, 64)
     photo = [torch.rand(1, n, (64 >> k) - 2, (64 >> k) - 2) for k, n in enumerate(TRUNK, 1)]
     marked = [v + 0.1 * torch.rand_like(v) for v in photo]
-    ask = lambda age=0.0, change=0.0, features=photo, edited=True: d(x, torch.tensor([age]), change * x, seen(features, photo, torch.tensor([edited])))[0]
+    ask = lambda age=0.0, change=0.0, features=photo, edited=True: d(x, torch.tensor([age]), change * x, marks_of(features, photo, torch.tensor([edited])))[0]
     assert all((ask() != v).any() for v in (ask(age=1.0), ask(change=0.1), ask(features=marked)))
-    assert all((v[:, n:] == 0).all() for v, n in zip(seen(marked, photo, torch.tensor([False])), TRUNK))       # no photo, no change
-    assert all((v[:, n:] != 0).any() for v, n in zip(seen(marked, photo, torch.tensor([True])), TRUNK))
+    assert all((v[:, n:] == 0).all() for v, n in zip(marks_of(marked, photo, torch.tensor([False])), TRUNK))       # no photo, no change
+    assert all((v[:, n:] != 0).any() for v, n in zip(marks_of(marked, photo, torch.tensor([True])), TRUNK))

@@ -228,14 +228,14 @@ def test_d_learns_which_picture_is_drawn_and_the_generator_hears_it(data, encode
     stripes = torch.linspace(0, 60, 128, device=trainer.device.torch).sin()[:, None]
     seen = Seen(b | {"target": (b["x"] + 0.1 * stripes).clamp(-1, 1)}, 64, None)
     drawn = seen.x.clone().requires_grad_()
-    losses = [float(trainer.adversary.train(seen, drawn, trainer._trunk(seen, drawn), k)) for k in range(20)]
+    losses = [float(trainer.adversary.train(seen, drawn, trainer._trunk(seen, drawn)[1], k)) for k in range(20)]
     assert losses[-1] < 0.5 * losses[0]
-    fooled, marks = trainer.adversary.hear(seen, drawn, trainer._trunk(seen, drawn))
+    fooled, marks = trainer.adversary.hear(seen, drawn, trainer._trunk(seen, drawn)[1])
     assert fooled > 0.7 and marks > 0              # one that was found out
     fooled.backward()
     assert drawn.grad.abs().sum() > 0
     same = seen.target.clone()
-    fooled, marks = trainer.adversary.hear(seen, same, trainer._trunk(seen, same))
+    fooled, marks = trainer.adversary.hear(seen, same, trainer._trunk(seen, same)[1])
     assert abs(float(fooled) - math.log(2)) < 0.01 and marks < 0.01
 
 

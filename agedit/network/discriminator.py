@@ -8,7 +8,7 @@ CHANGE = 4.0                   # changes are small beside pictures
 TRUNK = (64, 192, 384)         # channels of the trunk's features that the second, third and fourth convolution see
 
 
-def seen(features, photo, edited):
+def marks_of(features, photo, edited):
     """What D sees of a frozen trunk's features: them, and how far they are from the photo's, [(B, 2 C, h, w), ...].
 
     Args:
@@ -32,7 +32,7 @@ class Discriminator(nn.Module):
     Args of forward:
         x: (B, 3, r, r) in -1..1, r >= 64. age: (B,), in units of 25 years from 45.
         change: (B, 3, r, r), x less the photo that it was made from; zeros where x was made from none.
-        trunk: what `seen` gives of `losses.Perceptual.features`, some pixels smaller than the own features that they go with.
+        trunk: what `marks_of` gives of `losses.Perceptual.features`, some pixels smaller than the own features that they go with.
 
     Returns:
         (B, r / 16, r / 16) logits, and the four convolutions' features.

@@ -252,7 +252,7 @@ class Seen:
         self.x, self.target, self.mask = (see(b[k], r, patch) for k in ("x", "target", "mask"))
         self.pair, self.years = b["pair"], b["years"]
         self.goal = (b["age"] + self.years - 45) / 25
-        self.hidden = b["hidden"]
+        self.hidden, self.trunk = b["hidden"], None         # trunk: once `generator.Trainer` has asked for it
         weight = shrink(self.mask, self.mask.shape[-1] // 16)[:, 0]
         self.weight = weight / weight.mean().clamp_min(1e-3)
 

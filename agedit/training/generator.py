@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from agedit.errors import AgeEditError
 from agedit.network.autoencoder import INPUT
+from agedit.network.discriminator import marks_of
 from agedit.network.generator import Generator
 from agedit.submodel import RATIOS, SMALLEST, START, WIDTHS, kept
 from agedit.training.adversary import Adversary
@@ -150,7 +151,7 @@ class Trainer:
         y, new, base = self.edit(self.generator, b, f, shifted, r, width, patch)
         full = Seen(b, r, patch)
         trunk = self._trunk(full, y)
-        loss_d = self.adversary.train(full, y, trunk, self.steps)
+        loss_d = self.adversary.train(full, y, trunk[1], self.steps)
         self.adversary.network.requires_grad_(False)
         whole = None if patch else full
         if whole:
@@ -164,7 +165,7 @@ class Trainer:
         q, c = self._draw_submodel(r, width)
         if (q, c) != (r, width):
             y2, new2, base2 = self.edit(self.generator, b, f, shifted, q, c, patch)
-            part = Seen(b, q, patch)
+            part = full if q == r else Seen(b, q, patch)
             loss, _, age2 = self._losses(part, y2, new2, base2, whole, self._trunk(part, y2) if c == RATIOS[0] else None)
             same = F.mse_loss(new2, shrink(new, new2.shape[-1]).detach()) + \
                 F.mse_loss(base2, shrink(base, new2.shape[-1]).detach()) + 4 * F.mse_loss(y2, shrink(y, y2.shape[-1]).detach())
@@ -194,14 +195,19 @@ class Trainer:
         with torch.no_grad():
             y, _, _ = self.edit(self.generator, b, f, shifted, r, width, patch)
         seen = Seen(b, r, patch)
-        return self.adversary.train(seen, y, self._trunk(seen, y), self.alone)
+        return self.adversary.train(seen, y, self._trunk(seen, y)[1], self.alone)
 
     def _trunk(self, seen, y):
-        """The perceptual trunk's features of the pairs' photos, targets and drawn pictures."""
+        """The perceptual trunk's features of the pairs' targets and of their drawn pictures, and what D sees of both."""
+        edited = ~seen.hidden[seen.pair]
         with self.device.autocast():
-            with torch.no_grad():
-                photo, meant = (self.perceptual.features(v[seen.pair]) for v in (seen.x, seen.target))
-            return photo, meant, self.perceptual.features(y[seen.pair])
+            if seen.trunk is None:              # a sub-model of the same resolution has the same photos and targets
+                with torch.no_grad():
+                    photo, meant = (self.perceptual.features(v[seen.pair]) for v in (seen.x, seen.target))
+                    seen.trunk = photo, meant, marks_of(meant, photo, edited)
+            photo, meant, marks = seen.trunk
+            drawn = self.perceptual.features(y[seen.pair])
+            return (meant, drawn), (marks, marks_of(drawn, photo, edited))
 
     def _draw(self, r):
         """A batch, its f and f', and the patch of it that is trained, None for the whole."""
@@ -228,7 +234,8 @@ class Trainer:
     def _losses(self, seen, y, new, base, full, trunk, judged=False):
         """Sum and log of the losses of one network, and the ages (B, judges) that its pictures show, None on a patch.
 
-        full: the stage's own `Seen`, None on a patch. trunk: what `_trunk` gives, for D's and the perceptual terms, or None. judged: age and identity of photos too.
+        full: the stage's own `Seen`, None on a patch. trunk: what `_trunk` gives, for D's and the perceptual terms, or None.
+        judged: age and identity of photos too.
         """
         s, log, pair, mask = self.settings, {}, seen.pair, seen.mask
         target, x, r, years, level = seen.target, seen.x, y.shape[-1], None, self.level(y.shape[-1], full is None)
@@ -239,7 +246,7 @@ class Trainer:
                  "raw": s.raw * ((new - target)[pair].abs().mean() + ((base - x) * mask.clamp_min(0.1)).abs().mean())}
         with self.device.autocast():
             if trunk:
-                (_, meant, drawn), (fooled, marks) = trunk, self.adversary.hear(seen, y, trunk)
+                (meant, drawn), (fooled, marks) = trunk[0], self.adversary.hear(seen, y, trunk[1])
                 terms["adv"], terms["features"] = s.adversarial[level] * fooled, s.features * marks
                 terms["lpips"] = s.perceptual[level] * self.perceptual.distance(drawn, meant).mean()
                 terms["style"] = s.style * style(drawn, meant).mean()
