@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 
 from agedit.align import Face, align, region
-from agedit.blend import BLACK, GREY, LIT, LOCKS, MASK_SIZE, RANGE, WHITE, ramp, warp_inside
+from agedit.blend import MASK_SIZE, ramp, warp_inside
+from agedit.tone import BLACK, GREY, LIT, LOCKS, RANGE, WHITE, lit, too_light
 
 WIDE = 2                    # edge of the square that is searched for hair, in edges of the reference square
 SEARCHED = WIDE, 1.5        # in a small picture of a head the hair network overlooks some of what it finds in a larger one
@@ -95,8 +96,8 @@ class Beyond:
             return
         a, b, left = tone
         light = a + b * low
-        light += np.clip(LIT * light / (low + BLACK), *RANGE) * strands
-        np.minimum(light, np.maximum(WHITE - low - strands, 0), out=light)
+        light += lit(strands, np.clip(LIT * light / (low + BLACK), *RANGE))
+        light -= too_light(light, np.maximum(WHITE - low - strands, 0))
         light *= np.where(light < 0, darker, weight)
         change = cv2.scaleAdd(colour, left - 1, cv2.merge((light, light, light)))
         if layer is None:

@@ -6,10 +6,11 @@ import cv2
 import numpy as np
 
 from agedit.align import align
-from agedit.blend import Tone, add_change, add_change_to_crop, photo_blur
+from agedit.blend import add_change, add_change_to_crop
 from agedit.errors import AgeEditError
 from agedit.readout import SAME_PERSON, identity
 from agedit.runtime import Engine
+from agedit.tone import Tone, photo_blur
 
 CROP = 256              # pixels of the aligned face that is kept beside the photo, at least
 AGES = (1, 95)          # apparent ages that an edit may ask for
@@ -20,7 +21,7 @@ class Edit:
     """One result.
 
     picture: RGB uint8, the full photo (H, W, 3), or (r, r, 3) G(f') itself in the strict form.
-    changes: {face: float32 (s, s, 3), s = max(r, 256), G(f') - G(f) as `blend.Tone` shows it, in units of 0..255, in the reference position}.
+    changes: {face: float32 (s, s, 3), s = max(r, 256), G(f') - G(f) as `tone.Tone` shows it, in units of 0..255, in the reference position}.
     years: {face: change asked}. submodel: (r, c). ms: {stage: milliseconds}. strict: whether it is the strict form.
     """
     picture: np.ndarray
@@ -57,7 +58,7 @@ class _Prepared:
         return picture
 
     def tone(self, r):
-        """The photo's `blend.Tone` for pictures of r pixels."""
+        """The photo's `tone.Tone` for pictures of r pixels."""
         if r not in self.tones:
             self.tones[r] = Tone(self.crop, self.mask, self.hair, r, self.blur)
         return self.tones[r]
@@ -158,7 +159,7 @@ class AgeEditor:
         return Edit(photo.copy() if picture is photo else picture, changes, wanted, (r, c), ms, strict)
 
     def change(self, years, face=0, submodel=None):
-        """G(f') - G(f), the photo's colours kept (`blend.Tone`): float32 (s, s, 3), s = max(r, 256), in units of 0..255, in the reference position (see `blend.add_change`)."""
+        """G(f') - G(f), the photo's colours kept (`tone.Tone`): float32 (s, s, 3), s = max(r, 256), in units of 0..255, in the reference position (see `blend.add_change`)."""
         prepared, (r, c) = self.prepare(face), submodel or self.submodel
         return prepared.tone(r)((self._run(prepared, years, r, c) - self._base(prepared, r, c)) * 127.5)
 

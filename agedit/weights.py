@@ -123,7 +123,7 @@ class Weights:
         table's limits.
 
         Args:
-            blur: of the photo, see `blend.photo_blur`: in a soft one the same alpha shows less.
+            blur: of the photo, see `tone.photo_blur`: in a soft one the same alpha shows less.
         """
         table = self.manifest["calibration"]
         years = float(np.clip(years, *self.reach(age)))

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from agedit import AgeEditor, blend, load_photo
-from agedit.blend import MOST_BLUR
+from agedit import AgeEditor, load_photo
 from agedit.network.generator import Generator
 from agedit.training.batches import brightness, keep_shadows, keep_strands, keep_tone, shown_of, shrink
 from agedit.training.calibrate import FURTHER, STRONGEST, YEARS, invert, surface
@@ -16,6 +15,7 @@ from agedit.training.common import quicker_in_bf16
 from agedit.training.generator import spent, widen
 from agedit.training.losses import Bounded, Judges, style, texture
 from agedit.training.optimizer import orthogonal
+from agedit.tone import LUMA, MOST_BLUR, Tone
 from agedit.weights import FOLDER
 
 from conftest import PORTRAITS
@@ -39,7 +39,7 @@ def test_tone_is_kept_alike_in_training_and_in_the_app(r):
     mask, hair = np.clip(rng.random((2, 256, 256), np.float32).cumsum(2) / 64, 0, 1)
     tensor = lambda v: shrink(torch.from_numpy(v.astype(np.float32)).reshape(256, 256, -1).permute(2, 0, 1)[None], r)
     mine = keep_tone(torch.from_numpy(change).permute(2, 0, 1)[None], tensor(crop) / 127.5 - 1, tensor(mask), tensor(hair))
-    tone = blend.Tone(crop, mask, hair, r)
+    tone = Tone(crop, mask, hair, r)
     shown = tone.keep_tone(change)
     assert np.abs(shown - change).mean() > 0.1 and np.abs(mine[0].permute(1, 2, 0).numpy() - shown).max() < 0.3
     assert np.abs(mine[0].permute(1, 2, 0).numpy() - shown).mean() < 0.02
@@ -52,8 +52,8 @@ def test_tone_is_kept_alike_in_training_and_in_the_app(r):
         both = shown_of(torch.from_numpy(change).permute(2, 0, 1)[None] / 127.5, tensor(crop) / 127.5 - 1, tensor(mask), tensor(hair))[0] * 127.5
         both, shown = both.permute(1, 2, 0).numpy(), tone.keep_tone(tone.keep_shadows(change))
         apart = both - tone.keep_strands(shown)
-        assert np.abs(apart @ blend.LUMA).max() < 0.5 and np.abs(apart[hair < 0.01]).max() < 0.5                # outside the hair in every channel
-        coloured = lambda v: np.abs(v - (v @ blend.LUMA)[:, :, None])[hair == 1]         # hair gets no colour finer than a lock
+        assert np.abs(apart @ LUMA).max() < 0.5 and np.abs(apart[hair < 0.01]).max() < 0.5                # outside the hair in every channel
+        coloured = lambda v: np.abs(v - (v @ LUMA)[:, :, None])[hair == 1]         # hair gets no colour finer than a lock
         fine = lambda v: coloured(v - cv2.resize(cv2.resize(v, (64, 64), interpolation=cv2.INTER_AREA), (256, 256), interpolation=cv2.INTER_LINEAR)).mean()
         assert fine(both) < 0.25 * fine(shown)
         assert np.abs(strands - change).mean() > 1 and np.abs(again.permute(1, 2, 0).numpy() - strands).max() < 0.3

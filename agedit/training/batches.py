@@ -7,8 +7,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from agedit.blend import BLACK, BRIGHTNESS, DIM, FACE_BLUR, FOLD, LIT, LOCKS, OWN_STRANDS, PLACES, RANGE, RIDGES, SHADE, TONE, WHITE
 from agedit.errors import AgeEditError
+from agedit.tone import (BLACK, BRIGHTNESS, DIM, FACE_BLUR, FOLD, LIT, LOCKS, OWN_STRANDS, PLACES, RANGE, RIDGES, SHADE, TONE, WHITE, lit,
+                         too_light)
 from agedit.training.common import grey_of
 
 DEGREE = math.pi / 180
@@ -38,7 +39,7 @@ def _blur(x, sigma):
 
 
 def shown_of(change, photo, mask, hair, r=None, whole=None):
-    """`blend.Tone` in PyTorch: what the app shows of a change, but for `keep_locks`, `keep_dark`, `keep_warm`, `keep_soft` and most of `keep_hair`,
+    """`tone.Tone` in PyTorch: what the app shows of a change, but for `keep_locks`, `keep_dark`, `keep_warm`, `keep_soft` and most of `keep_hair`,
     is what the losses see.
 
     Args:
@@ -51,7 +52,7 @@ def shown_of(change, photo, mask, hair, r=None, whole=None):
 
 
 def keep_shadows(change, photo, hair, r):
-    """`blend.Tone.keep_shadows` in PyTorch; arguments as above. Below LOCKS pixels it changes nothing."""
+    """`tone.Tone.keep_shadows` in PyTorch; arguments as above. Below LOCKS pixels it changes nothing."""
     cell = r // LOCKS
     if cell < 1:
         return change
@@ -61,7 +62,7 @@ def keep_shadows(change, photo, hair, r):
 
 
 def keep_hair(change, hair, r):
-    """Of `blend.Tone.keep_hair` what it is for: in hair, colours that are drawn finer than LOCKS are not shown. Arguments as above."""
+    """Of `tone.Tone.keep_hair` what it is for: in hair, colours that are drawn finer than LOCKS are not shown. Arguments as above."""
     cell = r // LOCKS
     if cell < 2:
         return change
@@ -70,7 +71,7 @@ def keep_hair(change, hair, r):
 
 
 def keep_strands(change, photo, hair, r):
-    """`blend.Tone.keep_strands` in PyTorch; arguments as above. At LOCKS pixels it changes nothing."""
+    """`tone.Tone.keep_strands` in PyTorch; arguments as above. At LOCKS pixels it changes nothing."""
     cell = r // LOCKS
     if cell < 2:
         return change
@@ -78,12 +79,12 @@ def keep_strands(change, photo, hair, r):
     grey, light = grey_of(change), grey_of((photo + 1) * 127.5)
     low, locks = F.avg_pool2d(grey, cell), F.avg_pool2d(light, cell)
     gain = (LIT * 127.5 * low / (locks + BLACK)).clamp(*RANGE)
-    strands = hair * (grown(gain) * (light - grown(locks)) / 127.5 - OWN_STRANDS * (grey - grown(low)))
-    return change + strands - hair * (grey + strands - (WHITE - light).clamp_min(0) / 127.5).clamp_min(0)
+    strands = lit(hair * (light - grown(locks)), grown(gain)) / 127.5 - OWN_STRANDS * hair * (grey - grown(low))
+    return change + strands - hair * too_light(grey + strands, (WHITE - light).clamp_min(0) / 127.5)
 
 
 def keep_tone(change, photo, mask, hair, whole=None):
-    """`blend.Tone.keep_tone` in PyTorch; arguments as above."""
+    """`tone.Tone.keep_tone` in PyTorch; arguments as above."""
     kept, light = 1 - hair, (photo + 1) * 127.5 + SHADE
     whole = brightness(change, photo, mask, hair) if whole is None else whole
     return change * (1 - TONE * kept) + kept * (light / grey_of(light)) * (TONE * grey_of(change) - BRIGHTNESS * whole)
@@ -96,7 +97,7 @@ def brightness(change, photo, mask, hair):
     whole = lambda v: _blur(shrink(v, PLACES), FACE_BLUR)
     grown = lambda v: F.interpolate(v, size=change.shape[2:], mode="bilinear")
     around = grown(whole(grey * face) / (whole(face) + 1e-3))
-    skin = face * kept ** 3 * ((grey / (around + 1) - DIM[0]) / (DIM[1] - DIM[0])).clamp(0, 1)             # as `blend.skin`
+    skin = face * kept ** 3 * ((grey / (around + 1) - DIM[0]) / (DIM[1] - DIM[0])).clamp(0, 1)             # as `tone.skin`
     return grown(whole(grey_of(change) * skin) / (whole(skin) + 0.01))
 
 

@@ -8,9 +8,10 @@ import torch
 from safetensors.numpy import save_file
 from tqdm import tqdm
 
-from agedit.blend import MOST_BLUR, Tone, add_change_to_crop, photo_blur
+from agedit.blend import add_change_to_crop
 from agedit.runtime import Engine, measure_ranges, to_network
 from agedit.submodel import cost
+from agedit.tone import MOST_BLUR, Tone, photo_blur
 from agedit.training.batches import ALPHA_PER_YEAR
 from agedit.training.data import Crops
 from agedit.training.export import write_manifest
@@ -70,7 +71,7 @@ def small(image):
 
 
 def terms(alpha, age, blur, invented=0):
-    """A smooth surface through (0 alpha, 0 years): powers of alpha, each free to vary with the age, with the photo's blur (`blend.photo_blur`) and with
+    """A smooth surface through (0 alpha, 0 years): powers of alpha, each free to vary with the age, with the photo's blur (`tone.photo_blur`) and with
     whether the face was invented (1) or is real (0): at one alpha invented ones get fewer years, and the slider is for real ones."""
     a, b, soft, drawn = (np.asarray(v, float)[..., None] for v in (alpha, age, blur, invented))
     a, b, soft = a / STRONGEST[1], (b - 40) / 25, np.minimum(soft / MOST_BLUR, 1)

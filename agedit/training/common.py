@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 
-from agedit.blend import LUMA
+from agedit.tone import LUMA
 
 
 def keep_memory():
@@ -90,7 +90,7 @@ class Device:
 
 
 def grey_of(x):
-    """The brightness of (B, 3, s, s): (B, 1, s, s), weighed as `blend.LUMA`."""
+    """The brightness of (B, 3, s, s): (B, 1, s, s), weighed as `tone.LUMA`."""
     return (x * torch.tensor(LUMA).to(x)[:, None, None]).sum(1, keepdim=True)
 
 

@@ -161,12 +161,12 @@ class Trainer:
         loss, log, age = self._losses(full, y, new, base, whole, trunk, judged=patch is None and r >= 128)
         self.opt_g.zero_grad()
         loss.backward()
-        # one sub-model: the smallest every other step (the sandwich rule), else any
+        # one sub-model: the smallest every other step (the sandwich rule), else any; LPIPS and D hear of the narrowest and of lower resolutions
         q, c = self._draw_submodel(r, width)
         if (q, c) != (r, width):
             y2, new2, base2 = self.edit(self.generator, b, f, shifted, q, c, patch)
             part = full if q == r else Seen(b, q, patch)
-            loss, _, age2 = self._losses(part, y2, new2, base2, whole, self._trunk(part, y2) if c == RATIOS[0] else None)
+            loss, _, age2 = self._losses(part, y2, new2, base2, whole, self._trunk(part, y2) if c == RATIOS[0] or q < r else None)
             same = F.mse_loss(new2, shrink(new, new2.shape[-1]).detach()) + \
                 F.mse_loss(base2, shrink(base, new2.shape[-1]).detach()) + 4 * F.mse_loss(y2, shrink(y, y2.shape[-1]).detach())
             log["same"] = same.detach()
@@ -224,7 +224,8 @@ class Trainer:
             return r, RATIOS[0] if self.steps % 2 else float(self.rng.choice(narrower))
         if self.steps % 2:
             return SMALLEST, RATIOS[0]
-        return int(self.rng.choice([q for q in WIDTHS if SMALLEST <= q <= r])), float(self.rng.choice(narrower))
+        # half of them at full width, which is what the plan's earlier stages trained at the lower resolutions, and would drift
+        return int(self.rng.choice([q for q in WIDTHS if SMALLEST <= q <= r])), width if self.rng.random() < 0.5 else float(self.rng.choice(narrower))
 
     @staticmethod
     def level(r, patched):
