@@ -8,7 +8,7 @@ import numpy as np
 
 from agedit.align import Face, align, region
 from agedit.blend import MASK_SIZE, ramp, warp_inside
-from agedit.tone import BLACK, GREY, LIT, LOCKS, RANGE, WHITE, lit, too_light
+from agedit.tone import GREY, LOCKS, WHITE, gain_of, lit, too_light
 
 WIDE = 2                    # edge of the square that is searched for hair, in edges of the reference square
 SEARCHED = WIDE, 1.5        # in a small picture of a head the hair network overlooks some of what it finds in a larger one
@@ -96,7 +96,7 @@ class Beyond:
             return
         a, b, left = tone
         light = a + b * low
-        light += lit(strands, np.clip(LIT * light / (low + BLACK), *RANGE))
+        light += lit(strands, gain_of(light, low))
         light -= too_light(light, np.maximum(WHITE - low - strands, 0))
         light *= np.where(light < 0, darker, weight)
         change = cv2.scaleAdd(colour, left - 1, cv2.merge((light, light, light)))

@@ -47,12 +47,17 @@ def skin(grey, mask, kept):
     return face * kept ** 3 * np.clip((grey / (around + 1) - DIM[0]) / (DIM[1] - DIM[0]), 0, 1)
 
 
+def gain_of(lighter, lock):
+    """How much stronger strands get, -0.6..1.5, where a lock of this brightness gets so much lighter; NumPy or torch, of one shape, in levels of 255."""
+    return (LIT * lighter / (lock + BLACK)).clip(*RANGE)
+
+
 def lit(strands, gain):
     """How much further strands stand out from a lock that gets lighter, NumPy or torch, in levels of 255: light multiplies, but white hair lets light
     through, so that its shades are filled. Multiplied alone, well-lit hair looked drawn with a pen.
 
     Args:
-        strands: brightness less that of the lock. gain: see `Tone.keep_strands`; of the same shape.
+        strands: brightness less that of the lock. gain: see `gain_of`; of the same shape.
     """
     strong = abs(strands) / STRONG
     return strands * gain * (1 - (gain > 0) * strong) / (1 + gain.clip(0) * strong)
@@ -121,8 +126,9 @@ class Tone:
         self.floor = -(DARKER * grey + BLACKER + FREE * (self.skin + self.hair))
         colour = photo - grey[:, :, None]
         self.colour, self.coarse, self.coarse_hair = colour * self.hair[:, :, None], area(colour, 2 * PLACES), area(hair, 2 * PLACES)
-        self.strength = _places(cv2.transform(self.coarse * self.coarse, SUM) * self.coarse_hair) + 20 * _places(self.coarse_hair) + 1e-3
-        self.all_colour = float((self.coarse ** 2).sum(2).ravel() @ self.coarse_hair.ravel()) + 1
+        own_colour = cv2.transform(self.coarse * self.coarse, SUM) * self.coarse_hair
+        self.strength = _places(own_colour) + 20 * _places(self.coarse_hair) + 1e-3
+        self.all_colour = float(own_colour.sum()) + 1
         self.blur = change_blur(blur, r)
         fine = max(r, MASK_SIZE)            # strands are the photo's own: a small network's pictures get them too
         self.fine_hair, light = (self.hair, grey) if fine == r else (area(hair, fine), cv2.transform(area(crop, fine).astype(np.float32), GREY))
@@ -202,7 +208,7 @@ class Tone:
             change = cv2.resize(change, size, interpolation=cv2.INTER_CUBIC)
         grey = cv2.transform(change, GREY)
         low = cv2.resize(grey, (LOCKS, LOCKS), interpolation=cv2.INTER_AREA)
-        gain = np.clip(LIT * low / (self.locks + BLACK), *RANGE)
+        gain = gain_of(low, self.locks)
         low, gain = (cv2.resize(v, size, interpolation=cv2.INTER_LINEAR) for v in (low, gain))
         light = cv2.subtract(lit(self.strands, gain), cv2.multiply(cv2.subtract(grey, low), self.fine_hair, scale=OWN_STRANDS))
         over = too_light(cv2.add(grey, light), self.white)

@@ -9,13 +9,13 @@ import torch
 
 from agedit import AgeEditor, load_photo
 from agedit.network.generator import Generator
+from agedit.tone import LUMA, MOST_BLUR, Tone
 from agedit.training.batches import brightness, keep_shadows, keep_strands, keep_tone, shown_of, shrink
 from agedit.training.calibrate import FURTHER, STRONGEST, YEARS, invert, surface
 from agedit.training.common import quicker_in_bf16
 from agedit.training.generator import spent, widen
 from agedit.training.losses import Bounded, Judges, style, texture
 from agedit.training.optimizer import orthogonal
-from agedit.tone import LUMA, MOST_BLUR, Tone
 from agedit.weights import FOLDER
 
 from conftest import PORTRAITS

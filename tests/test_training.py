@@ -21,8 +21,8 @@ from agedit.align import FaceFinder, align
 from agedit.training.adopt import adopt
 from agedit.training.autoencoder import train_autoencoder
 from agedit.training.age_vector import load_encoder, train_age_vector
-from agedit.training.cli import stages
 from agedit.training.batches import Seen
+from agedit.training.cli import stages
 from agedit.training.common import batch_of
 from agedit.training.data import Crops, in_register, is_held_out, prepare
 from agedit.training.export import THIRD_PARTY, average, export, unpack

@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from agedit.errors import AgeEditError
-from agedit.tone import (BLACK, BRIGHTNESS, DIM, FACE_BLUR, FOLD, LIT, LOCKS, OWN_STRANDS, PLACES, RANGE, RIDGES, SHADE, TONE, WHITE, lit,
-                         too_light)
+from agedit.tone import BRIGHTNESS, DIM, FACE_BLUR, FOLD, LOCKS, OWN_STRANDS, PLACES, RIDGES, SHADE, TONE, WHITE, gain_of, lit, too_light
 from agedit.training.common import grey_of
 
 DEGREE = math.pi / 180
@@ -78,7 +77,7 @@ def keep_strands(change, photo, hair, r):
     grown = lambda v: F.interpolate(v, scale_factor=cell, mode="bilinear")
     grey, light = grey_of(change), grey_of((photo + 1) * 127.5)
     low, locks = F.avg_pool2d(grey, cell), F.avg_pool2d(light, cell)
-    gain = (LIT * 127.5 * low / (locks + BLACK)).clamp(*RANGE)
+    gain = gain_of(127.5 * low, locks)
     strands = lit(hair * (light - grown(locks)), grown(gain)) / 127.5 - OWN_STRANDS * hair * (grey - grown(low))
     return change + strands - hair * too_light(grey + strands, (WHITE - light).clamp_min(0) / 127.5)
 
