@@ -16,6 +16,7 @@ DIM = 0.75, 0.9       # of the surroundings' brightness: below the first it is n
 DARK = 8              # levels of 255 by which black outside the hair may get lighter
 DARKER, BLACKER, FREE = 0.15, 4, 400      # share and levels of 255 by which what is dark may get darker; levels that plain skin and hair may
 FOLD, RIDGES = 0.9, 0.5        # sigma in cells of LOCKS: light that is finer is a ridge; share of it that stays
+BLOWN, BEYOND_WHITE = (225, 252), 16      # of a pixel's brightest colour: from where on it is overexposed, and wholly; levels of light that then lie beyond white
 SHADE = 48            # levels of 255 that are added to a pixel before its colour is taken: very dark pixels have hardly one
 LUMA = (0.299, 0.587, 0.114)
 GREY, SUM = np.float32([LUMA]), np.ones((1, 3), np.float32)
@@ -122,6 +123,8 @@ class Tone:
         self.hairs = self.hair / own        # at the rim most of that is the hair's
         self.rim = self.hairs - self.hair
         self.lines, self.ridged = np.maximum(-_fine(grey), 0), (1 - RIDGES) * kept
+        blown = cv2.GaussianBlur(np.clip((photo.max(2) - BLOWN[0]) / (BLOWN[1] - BLOWN[0]), 0, 1), (0, 0), r / 256)
+        self.beyond_white = BEYOND_WHITE * blown * kept
         self.room = grey / 2 + DARK + 255 * self.hair
         self.floor = -(DARKER * grey + BLACKER + FREE * (self.skin + self.hair))
         colour = photo - grey[:, :, None]
@@ -146,7 +149,7 @@ class Tone:
 
     def __call__(self, change):
         """The change, float32 (r, r, 3) in units of 0..255, as it is shown: (s, s, 3), s = max(r, MASK_SIZE)."""
-        change = self.keep_soft(self.keep_hair(self.keep_tone(self.keep_shadows(change))))
+        change = self.keep_soft(self.keep_hair(self.keep_blown(self.keep_tone(self.keep_shadows(change)))))
         return self.keep_strands(self.keep_locks(self.keep_warm(self.keep_dark(change))))
 
     def keep_shadows(self, change):
@@ -164,6 +167,13 @@ class Tone:
         whole = cv2.resize(_places(grey * self.skin, FACE_BLUR) / self.around, size, interpolation=cv2.INTER_LINEAR)
         light = cv2.multiply(self.shade, _three(cv2.addWeighted(grey, TONE, whole, -BRIGHTNESS, 0)))
         return cv2.add(light, cv2.multiply(change, self.drawn), light)
+
+    def keep_blown(self, change):
+        """The change, as above, less of what is faint where the photo is overexposed: a shadow takes light beyond white first. All of it looked smeared on."""
+        if not self.beyond_white.any():
+            return change
+        grey = np.abs(cv2.transform(change, GREY))
+        return cv2.multiply(change, _three(cv2.divide(grey, grey + self.beyond_white + np.float32(1e-3))))
 
     def keep_hair(self, change):
         """The change, as above, hair that turns grey place by place brought to less of its own colour instead of spots of others.

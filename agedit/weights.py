@@ -119,8 +119,7 @@ class Weights:
     def alpha(self, years, age, blur, r, c):
         """Edit strength (S63) with which G_{r,c} makes a face of an apparent `age` look `years` older.
 
-        By the calibration table; constant beyond its ends, and no face is asked to look younger or older than the
-        table's limits.
+        By the calibration table; constant beyond its ends and beyond `reach`.
 
         Args:
             blur: of the photo, see `tone.photo_blur`: in a soft one the same alpha shows less.
@@ -131,9 +130,11 @@ class Weights:
         return float(np.interp(blur, table["blurs"], by_blur))
 
     def reach(self, age):
-        """(lowest, highest) change in years that anything comes of for a face of an apparent `age`: the networks know few people beyond."""
+        """(lowest, highest) change in years that anything comes of for a face of an apparent `age`: the networks know few people beyond, and
+        with more years a small child, whose face does not grow here, only looks like an old baby."""
         table = self.manifest["calibration"]
-        return min(0, table["youngest"] - age), max(0, table["oldest"] - age)
+        grown = float(np.interp(age, table["children"]["ages"], table["children"]["years"]))
+        return min(0, table["youngest"] - age), max(0, min(table["oldest"] - age, grown))
 
     @cached_property
     def _alphas(self):

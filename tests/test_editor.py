@@ -86,7 +86,7 @@ def test_a_quick_look_is_the_same_edit_smaller(editor):
     assert np.abs(again.astype(int) - small).mean() < 2
 
 
-@pytest.mark.parametrize("age", [3, 33, 80])
+@pytest.mark.parametrize("age", [3, 10, 33, 80])
 def test_beyond_its_reach_an_edit_gets_no_stronger(engine, age):
     low, high = engine.weights.reach(age)
     for (r, c), blur in zip(engine.weights.candidates[::5], (0, 0.002, 0.004, 1)):
@@ -135,6 +135,14 @@ def test_wrinkles_are_shadows_with_half_a_ridge_beside_them():
     crop, whole = np.full((128, 128, 3), 150, np.uint8), np.ones((256, 256), np.float32)
     crop[67] = 110                                                                    # drawn younger a line of the photo's is filled
     assert np.allclose(Tone(crop, whole, 0 * whole, 128).keep_shadows(wrinkle)[67], 30, atol=1e-3)
+
+
+def test_overexposed_skin_gets_less_of_what_is_faint():
+    faint, deep = np.full((2, 128, 128, 3), -8, np.float32) * np.float32((1, 8))[:, None, None, None]
+    white = tone_of((255, 250, 235))
+    assert np.allclose(white.keep_blown(faint), faint / 3, atol=0.1) and np.allclose(white.keep_blown(deep), 0.8 * deep, atol=0.1)
+    assert not white.keep_blown(0 * faint).any() and np.allclose(tone_of((255, 250, 235), hair=1).keep_blown(faint), faint, atol=0.1)
+    assert np.array_equal(tone_of((220, 190, 170)).keep_blown(faint), faint)
 
 
 def test_what_is_dark_outside_the_hair_stays_dark():

@@ -13,7 +13,7 @@ from ui.words import plainly, say, t
 
 PORTRAITS = Path(__file__).resolve().parent.parent / "assets" / "portraits"
 FIRST_YEARS = 20                 # a new photo shows an edit at once
-CHILD = 10                       # apparent age below which a face would grow in other ways than the networks draw
+CHILD = 14                       # apparent age below which a face would grow in other ways than the networks draw
 # on a phone the result lies below the fold: bring it into view when a photo was opened
 SHOW_RESULT = """() => { if (window.innerWidth <= 640 && document.querySelector('#result img'))
   document.querySelector('#result').scrollIntoView({behavior: 'smooth', block: 'start'}); }"""
@@ -27,7 +27,7 @@ def beyond_model(age, years, reach):
     """Which of `words` says what the networks cannot do for an apparent age and these years, None if they can. reach: see `Weights.reach`."""
     low, high = reach
     if not low <= years <= high:
-        return "no_younger" if years < low else "no_older"
+        return "no_younger" if years < low else "child_end" if age < CHILD else "no_older"
     return "child" if age < CHILD and years > 0 else None
 
 

@@ -20,8 +20,8 @@ from agedit.training.second_judge import SecondJudge
 from agedit.weights import RANGES, Weights, sha256
 
 ASKED = (-50, -35, -20, -10, 10, 20, 30, 45, 65, 90)    # years by the scale of training
-STRONGEST = {1: 72 * ALPHA_PER_YEAR, -1: 40 * ALPHA_PER_YEAR}    # |alpha| for older and younger: further out pictures break
-LESS = {1: 0.25, -1: 0.5}                               # power of the share of the slider by which fewer years may go less far than STRONGEST
+STRONGEST = {1: 72 * ALPHA_PER_YEAR, -1: 44 * ALPHA_PER_YEAR}    # |alpha| for older and younger: further out pictures break
+LESS = {1: 0.25, -1: 0.4}                               # power of the share of the slider by which fewer years may go less far than STRONGEST
 JUMP = 1.5              # how much longer than the one before a step of the slider may be, in alpha
 FURTHER = 1.25          # times STRONGEST is how far a sub-model may go to give what the full network gives
 YEARS = list(range(-30, 41, 5))
@@ -29,6 +29,7 @@ AGES = (10, 20, 30, 40, 50, 60, 70)
 BLURS = (0.0, MOST_BLUR / 2, MOST_BLUR)
 SMALL = 0.4             # edge of a crop that is shrunk and enlarged again, of its own: about as soft as the labelled photos
 YOUNGEST, OLDEST = 5, 85                                # apparent ages that are asked for at most
+CHILDREN = {"ages": [6, 14], "years": [15, max(YEARS)]} # most years that are added at an apparent age, and between them: children do not grow up here
 QUALITY_YEARS = (-20, 30)
 RANGED = (-10, 0, 10, 20)                               # alphas at which ranges for int8 are measured, in both forms
 
@@ -174,7 +175,7 @@ def calibrate(data, out, wheel, second_judge=None, photos=48):
             judged = [[y, round(float(np.mean(v)), 1)] for y, v in seen.items() if v]
     manifest = engine.weights.manifest
     manifest["calibration"] = {
-        "years": YEARS, "ages": list(AGES), "blurs": list(BLURS), "youngest": YOUNGEST, "oldest": OLDEST, "photos": len(faces), "judges": len(judges), "judged": judged,
+        "years": YEARS, "ages": list(AGES), "blurs": list(BLURS), "youngest": YOUNGEST, "oldest": OLDEST, "children": CHILDREN, "photos": len(faces), "judges": len(judges), "judged": judged,
         "submodels": [{"r": r, "c": c, "alpha": [[table[r, c][age, blur] for age in AGES] for blur in BLURS]} for r, c in engine.weights.candidates]}
     perceptual, tensor = Perceptual(wheel), lambda p: torch.from_numpy(to_network(p, len(p)))
     rows = {rc: [] for rc in engine.weights.candidates}

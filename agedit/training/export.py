@@ -111,7 +111,7 @@ def export(run, out, largest):
         "schema": SCHEMA, "resolutions": resolutions,
         "files": {name: sha256(out / name) for name in (NETWORKS, *THIRD_PARTY)},
         "encoder": {"input": INPUT, "convolutions": [list(c) for c in CONVOLUTIONS]},
-        "calibration": {"years": years, "ages": [0], "blurs": [0], "youngest": 0, "oldest": 100, "submodels": [
+        "calibration": {"years": years, "ages": [0], "blurs": [0], "youngest": 0, "oldest": 100, "children": {"ages": [0], "years": [100]}, "submodels": [
             {"r": r, "c": c, "alpha": [[[round(y * ALPHA_PER_YEAR, 4) for y in years]]]} for r, c in candidates(resolutions)]},
         "quality_order": [list(rc) for rc in reversed(candidates(resolutions))],
         "provenance": {"commit": commit, "autoencoder_mse": round(load_checkpoint(run / "autoencoder.pt")["mse"], 4),
