@@ -157,7 +157,7 @@ def test_several_faces_share_the_budget(service, monkeypatch):
     assert asked == [50, 100]
 
 
-@pytest.mark.parametrize("age, years, word", [(30, 20, None), (30, -30, "no_younger"), (70, 30, "no_older"), (6, 10, "child"), (6, 20, "child_end"), (6, 0, None), (6, -3, "no_younger")])
+@pytest.mark.parametrize("age, years, word", [(30, 20, None), (30, -30, "no_younger"), (70, 30, "no_older"), (6, 10, "child"), (6, 30, "child_end"), (6, 0, None), (6, -3, "no_younger")])
 def test_the_page_says_what_the_networks_cannot_do(engine, age, years, word):
     from ui.edit_tab import beyond_model
     assert beyond_model(age, years, engine.weights.reach(age)) == word

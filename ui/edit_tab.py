@@ -13,7 +13,7 @@ from ui.words import plainly, say, t
 
 PORTRAITS = Path(__file__).resolve().parent.parent / "assets" / "portraits"
 FIRST_YEARS = 20                 # a new photo shows an edit at once
-CHILD = 14                       # apparent age below which a face would grow in other ways than the networks draw
+CHILD = 12                       # apparent age below which a face would grow in other ways than the networks draw
 # on a phone the result lies below the fold: bring it into view when a photo was opened
 SHOW_RESULT = """() => { if (window.innerWidth <= 640 && document.querySelector('#result img'))
   document.querySelector('#result').scrollIntoView({behavior: 'smooth', block: 'start'}); }"""
