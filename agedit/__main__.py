@@ -80,6 +80,9 @@ def edit(photo, output, years, budget, submodel, face, strict, as_json):
     result = editor.edit(years, face, strict=strict)
     first = next(iter(result.years))
     reading = editor.read(result, first)
+    low, high = eng.weights.reach(reading["age_before"])
+    if not low <= years <= high:
+        notes = [*notes, f"Beyond {high if years > 0 else low:+.0f} years nothing changes for a face that looks about {reading['age_before']:.0f}: the networks know no further."]
     start = time.perf_counter()
     save_photo(output, result.picture, synthetic=bool(result.changes) or strict)
     ms |= result.ms | {"write": (time.perf_counter() - start) * 1e3}

@@ -40,8 +40,9 @@ def test_edit_with_budget_submodel_face_and_strict(tmp_path):
     out = tmp_path / "o.png"
     tuned = one_object(agedit("edit", PORTRAITS[0], "-o", out, "--years", 10, "--budget", 5000, "--face", "all", "--json", **env))
     assert tuned["face"] == "all" and list((tmp_path / "profiles").glob("*.json"))
-    chosen = one_object(agedit("edit", PORTRAITS[0], "-o", out, "--years", 10, "--submodel", "64:0.25", "--strict", "--json"))
+    chosen = one_object(agedit("edit", PORTRAITS[0], "-o", out, "--years", -30, "--submodel", "64:0.25", "--strict", "--json"))
     assert chosen["submodel"] == {"r": 64, "c": 0.25} and load_photo(out).shape == (64, 64, 3)
+    assert "years nothing changes" in chosen["notes"][-1] and not any("nothing changes" in note for note in tuned["notes"])
 
 
 def test_zero_years_through_the_command_line(tmp_path):
