@@ -22,6 +22,7 @@ from agedit.weights import RANGES, Weights, sha256
 ASKED = (-50, -35, -20, -10, 10, 20, 30, 45, 65, 90)    # years by the scale of training
 STRONGEST = {1: 72 * ALPHA_PER_YEAR, -1: 44 * ALPHA_PER_YEAR}    # |alpha| for older and younger: further out pictures break
 LESS = {1: 0.25, -1: 0.4}                               # power of the share of the slider by which fewer years may go less far than STRONGEST
+YOUNGER = 1.25          # times as many years younger are asked of the fit as shall be given: photos that it did not see got 0.77 of them
 JUMP = 1.5              # how much longer than the one before a step of the slider may be, in alpha
 FURTHER = 1.25          # times STRONGEST is how far a sub-model may go to give what the full network gives
 YEARS = list(range(-30, 41, 5))
@@ -162,7 +163,7 @@ def calibrate(data, out, wheel, second_judge=None, photos=48):
     real = len(chosen) - len(invented)
     table, judged = {}, []
     places = [(age, blur) for blur in BLURS for age in AGES]
-    wanted, own = dict.fromkeys(places, YEARS), {}       # of the others, what the full network, which comes first, gives at its own alphas
+    wanted, own = dict.fromkeys(places, [y * (YOUNGER if y < 0 else 1) for y in YEARS]), {}     # of the others, what the full network, which comes first, gives at its own alphas
     for rc in tqdm(engine.weights.candidates[::-1], desc="calibrate", unit="sub-model"):
         samples = [(y * ALPHA_PER_YEAR, s.age, s.blur, float(k >= real), s.change(y * ALPHA_PER_YEAR, *rc)) for k, s in enumerate(faces) for y in ASKED
                    if YOUNGEST <= s.age + y <= OLDEST + 35]
