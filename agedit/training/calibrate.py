@@ -30,7 +30,7 @@ AGES = (10, 20, 30, 40, 50, 60, 70)
 BLURS = (0.0, MOST_BLUR / 2, MOST_BLUR)
 SMALL = 0.4             # edge of a crop that is shrunk and enlarged again, of its own: about as soft as the labelled photos
 YOUNGEST, OLDEST = 5, 85                                # apparent ages that are asked for at most
-CHILDREN = {"ages": [4, 12], "years": [20, max(YEARS)]} # most years that are added at an apparent age, and between them: children do not grow up here
+CHILDREN = {"ages": [4, 12], "years": [15, max(YEARS)]} # most years that are added at an apparent age, and between them: children do not grow up here
 QUALITY_YEARS = (-20, 30)
 RANGED = (-10, 0, 10, 20)                               # alphas at which ranges for int8 are measured, in both forms
 
