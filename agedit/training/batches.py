@@ -38,7 +38,7 @@ def _blur(x, sigma):
 
 
 def shown_of(change, photo, mask, hair, r=None, whole=None):
-    """`tone.Tone` in PyTorch: what the app shows of a change, but for `keep_locks`, `keep_dark`, `keep_warm`, `keep_soft` and most of `keep_hair`,
+    """`tone.Tone` in PyTorch: what the app shows of a change, but for `keep_blown`, `keep_locks`, `keep_dark`, `keep_warm`, `keep_soft` and most of `keep_hair`,
     is what the losses see.
 
     Args:
