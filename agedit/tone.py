@@ -124,7 +124,7 @@ class Tone:
         self.rim = self.hairs - self.hair
         self.lines, self.ridged = np.maximum(-_fine(grey), 0), (1 - RIDGES) * kept
         blown = cv2.GaussianBlur(np.clip((photo.max(2) - BLOWN[0]) / (BLOWN[1] - BLOWN[0]), 0, 1), (0, 0), r / 256)
-        self.beyond_white = BEYOND_WHITE * blown * kept
+        self.beyond_white = BEYOND_WHITE * blown * kept if blown.any() else None
         self.room = grey / 2 + DARK + 255 * self.hair
         self.floor = -(DARKER * grey + BLACKER + FREE * (self.skin + self.hair))
         colour = photo - grey[:, :, None]
@@ -170,7 +170,7 @@ class Tone:
 
     def keep_blown(self, change):
         """The change, as above, less of what is faint where the photo is overexposed: a shadow takes light beyond white first. All of it looked smeared on."""
-        if not self.beyond_white.any():
+        if self.beyond_white is None:
             return change
         grey = np.abs(cv2.transform(change, GREY))
         return cv2.multiply(change, _three(cv2.divide(grey, grey + self.beyond_white + np.float32(1e-3))))
