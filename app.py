@@ -1,8 +1,9 @@
 """The page: python app.py. A thin skin over `agedit`; importing it starts nothing."""
+
 import gc
 import os
 
-gc.disable()             # what is imported stays: looking through it for garbage is a sixth of the start
+gc.disable()  # what is imported stays: looking through it for garbage is a sixth of the start
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("GLOG_minloglevel", "3")
@@ -33,6 +34,7 @@ def no_stubs():
         if type(thing).__name__ == "ComponentMeta":
             raise OSError
         return real(thing)
+
     inspect.getfile = getfile
     try:
         yield
@@ -42,7 +44,10 @@ def no_stubs():
 
 with no_stubs():
     import gradio as gr
-    gr.utils.MatplotlibBackendMananger = contextlib.nullcontext        # it imports matplotlib at each request, for a backend that our plots do without
+
+    gr.utils.MatplotlibBackendMananger = (
+        contextlib.nullcontext
+    )  # it imports matplotlib at each request, for a backend that our plots do without
 
     from ui.common import BUDGETS
     from ui.page import CSS, JS, build
@@ -53,7 +58,7 @@ gc.freeze()
 gc.enable()
 
 
-AGAIN = 10.0              # seconds
+AGAIN = 10.0  # seconds
 
 
 def end(number, frame):
@@ -66,20 +71,33 @@ def end(number, frame):
 
 def main():
     for name in ("SIGTERM", "SIGHUP"):
-        if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) != signal.SIG_IGN:      # nohup stays nohup
+        if (
+            hasattr(signal, name) and signal.getsignal(getattr(signal, name)) != signal.SIG_IGN
+        ):  # nohup stays nohup
             signal.signal(getattr(signal, name), end)
     try:
         service = Service()
-    except AgeEditError as error:              # the page opens all the same, and says it on every request
+    except AgeEditError as error:  # the page opens all the same, and says it on every request
         print(f"agedit: {error}", file=sys.stderr)
         service = None
     else:
         threading.Thread(target=service.start, args=(BUDGETS[2],), daemon=True).start()
     font = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans CJK SC", "sans-serif"]
     build(service).queue(max_size=64).launch(
-        server_name=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"), css=CSS, js=JS, footer_links=[], run_history=False, i18n=t,
+        server_name=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"),
+        css=CSS,
+        js=JS,
+        footer_links=[],
+        run_history=False,
+        i18n=t,
         theme=gr.themes.Default(font=font, font_mono=["ui-monospace", "monospace"], primary_hue="indigo"),
-        max_file_size="60mb", strict_cors=True, enable_monitoring=False, share=False, show_error=False, pwa=False)
+        max_file_size="60mb",
+        strict_cors=True,
+        enable_monitoring=False,
+        share=False,
+        show_error=False,
+        pwa=False,
+    )
 
 
 if __name__ == "__main__":

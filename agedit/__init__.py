@@ -1,10 +1,11 @@
 """Age editing on the user's own machine: align, encode, shift, generate, with a sub-model chosen by timing.
 
-    from agedit import AgeEditor, load_photo, save_photo
-    editor = AgeEditor()
-    editor.set_photo(load_photo("me.jpg"))
-    save_photo("older.png", editor.edit(years=+20).picture)
+from agedit import AgeEditor, load_photo, save_photo
+editor = AgeEditor()
+editor.set_photo(load_photo("me.jpg"))
+save_photo("older.png", editor.edit(years=+20).picture)
 """
+
 from agedit.errors import AgeEditError
 
 __version__ = "0.1.0"
@@ -14,7 +15,14 @@ __all__ = ["AgeEditError", "AgeEditor", "Edit", "Engine", "load_photo", "save_ph
 def __getattr__(name):
     """Loaded on first use, so that training and tools that need one module do not wait for all."""
     import importlib
-    home = {"AgeEditor": "editor", "Edit": "editor", "Engine": "runtime", "load_photo": "photo", "save_photo": "photo"}
+
+    home = {
+        "AgeEditor": "editor",
+        "Edit": "editor",
+        "Engine": "runtime",
+        "load_photo": "photo",
+        "save_photo": "photo",
+    }
     if name not in home:
         raise AttributeError(f"module 'agedit' has no attribute {name!r}")
     return getattr(importlib.import_module(f"agedit.{home[name]}"), name)

@@ -1,4 +1,5 @@
 """The command line: python -m agedit edit | tune | profiles | info | bench | sheet | evaluate | train."""
+
 import json
 import os
 import sys
@@ -31,6 +32,7 @@ def main():
 
 def engine():
     from agedit.runtime import Engine
+
     return Engine()
 
 
@@ -43,7 +45,13 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON o
 
 @main.command()
 @click.argument("photo")
-@click.option("-o", "--output", required=True, metavar="OUT.png", help="Where the edited picture goes; the ending is its format.")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="OUT.png",
+    help="Where the edited picture goes; the ending is its format.",
+)
 @click.option("--years", required=True, type=float, help="Change of age: 20 is older, -20 younger.")
 @click.option("--budget", type=float, metavar="MS", help="Waiting budget; the best sub-model within it runs.")
 @click.option("--submodel", metavar="R:C", help="Run this sub-model, e.g. 128:0.5.")
@@ -56,6 +64,7 @@ def edit(photo, output, years, budget, submodel, face, strict, as_json):
     from agedit.photo import check_output, load_photo, save_photo
     from agedit.submodel import parse
     from agedit.tune import Tuner
+
     check_output(output)
     start = time.perf_counter()
     rgb = load_photo(photo)
@@ -63,7 +72,9 @@ def edit(photo, output, years, budget, submodel, face, strict, as_json):
     notes = []
     if face != "all":
         if not (face.isascii() and face.isdigit()):
-            raise AgeEditError(f"--face {face} is not a face; give a number, 0 being the largest face, or all.")
+            raise AgeEditError(
+                f"--face {face} is not a face; give a number, 0 being the largest face, or all."
+            )
         face = int(face)
     if submodel and budget:
         raise AgeEditError("Give either --budget or --submodel, not both.")
@@ -72,7 +83,9 @@ def edit(photo, output, years, budget, submodel, face, strict, as_json):
     ms |= editor.set_photo(rgb)
     if budget is not None:
         tuner = Tuner(eng)
-        known = tuner.answer(budget) is not None        # a profile is not believed blindly, nor dropped for one busy moment
+        known = (
+            tuner.answer(budget) is not None
+        )  # a profile is not believed blindly, nor dropped for one busy moment
         tuned = tuner.choose(budget, fresh=known and not any(tuner.verify(budget) for _ in range(3)))
         editor.submodel, notes = (tuned["submodel"]["r"], tuned["submodel"]["c"]), tuned["notes"]
     for index in editor.indices(face):
@@ -82,21 +95,38 @@ def edit(photo, output, years, budget, submodel, face, strict, as_json):
     reading = editor.read(result, first)
     low, high = eng.weights.reach(reading["age_before"])
     if not low <= years <= high:
-        notes = [*notes, f"Beyond {high if years > 0 else low:+.0f} years nothing changes for a face that looks about {reading['age_before']:.0f}: the networks know no further."]
+        notes = [
+            *notes,
+            f"Beyond {high if years > 0 else low:+.0f} years nothing changes for a face that looks about {reading['age_before']:.0f}: the networks know no further.",
+        ]
     start = time.perf_counter()
     save_photo(output, result.picture, synthetic=bool(result.changes) or strict)
     ms |= result.ms | {"write": (time.perf_counter() - start) * 1e3}
     r, c = result.submodel
-    data = {"output": str(output), "faces": len(editor.faces), "face": face, "submodel": {"r": r, "c": c}, "years": years,
-            **reading, "strict": strict, "ms": {k: round(v, 2) for k, v in ms.items()}, "notes": notes}
-    text = [f"{output}: {years:+g} years with {r} px, c = {c:g}; about {reading['age_before']:.0f} before, "
-            f"{reading['age_after']:.0f} after, identity {reading['identity']:.2f} "
-            f"({ms['generate'] + ms['blend']:.0f} ms to generate and blend)", *notes]
+    data = {
+        "output": str(output),
+        "faces": len(editor.faces),
+        "face": face,
+        "submodel": {"r": r, "c": c},
+        "years": years,
+        **reading,
+        "strict": strict,
+        "ms": {k: round(v, 2) for k, v in ms.items()},
+        "notes": notes,
+    }
+    text = [
+        f"{output}: {years:+g} years with {r} px, c = {c:g}; about {reading['age_before']:.0f} before, "
+        f"{reading['age_after']:.0f} after, identity {reading['identity']:.2f} "
+        f"({ms['generate'] + ms['blend']:.0f} ms to generate and blend)",
+        *notes,
+    ]
     report(data, as_json, "\n".join(text))
 
 
 @main.command()
-@click.option("--budget", required=True, type=float, metavar="MS", help="How long a visitor may wait for an edit.")
+@click.option(
+    "--budget", required=True, type=float, metavar="MS", help="How long a visitor may wait for an edit."
+)
 @click.option("--fresh", is_flag=True, help="Forget the times in this device's profile and measure again.")
 @as_json
 def tune(budget, fresh, as_json):
@@ -112,8 +142,17 @@ def tune(budget, fresh, as_json):
     eng = engine()
     result = Tuner(eng).choose(budget, fresh, tell)
     s = result["submodel"]
-    report(result, as_json, "\n".join([f"{s['r']} px, c = {s['c']:g}: p50 {result['p50_ms']} ms, p90 {result['p90_ms']} ms, "
-                                       f"chosen in {result['seconds']} s; profile {result['profile']}", *result["notes"]]))
+    report(
+        result,
+        as_json,
+        "\n".join(
+            [
+                f"{s['r']} px, c = {s['c']:g}: p50 {result['p50_ms']} ms, p90 {result['p90_ms']} ms, "
+                f"chosen in {result['seconds']} s; profile {result['profile']}",
+                *result["notes"],
+            ]
+        ),
+    )
 
 
 @main.command()
@@ -123,15 +162,34 @@ def profiles(path, as_json):
     """Devices whose times are known, and what each sub-model costs there."""
     from agedit import profile
     from agedit.tune import profiles_folder
+
     folder = profiles_folder()
     if path:
         profile.import_profile(path, folder)
-    rows = [{"device": p["device"], "power": p["power"], "path": p["path"],
-             "times": [{"r": r, "c": c, "p50_ms": t.p50, "p90_ms": t.p90, "n": len(t.runs)} for (r, c), t in sorted(p["times"].items())]}
-            for p in profile.load_folder(folder)]
-    lines = [f"{d['device'].get('processor')}, {d['device'].get('cores')} cores, {d['device'].get('threads')} threads\n" +
-             "\n".join(f"  {t['r']}:{t['c']:g}  p50 {t['p50_ms']:.1f} ms, p90 {t['p90_ms']:.1f} ms" for t in d["times"]) for d in rows]
-    report({"profiles": rows}, as_json, "\n".join(lines) or f"There is no profile in {folder} yet; `python -m agedit tune` makes one.")
+    rows = [
+        {
+            "device": p["device"],
+            "power": p["power"],
+            "path": p["path"],
+            "times": [
+                {"r": r, "c": c, "p50_ms": t.p50, "p90_ms": t.p90, "n": len(t.runs)}
+                for (r, c), t in sorted(p["times"].items())
+            ],
+        }
+        for p in profile.load_folder(folder)
+    ]
+    lines = [
+        f"{d['device'].get('processor')}, {d['device'].get('cores')} cores, {d['device'].get('threads')} threads\n"
+        + "\n".join(
+            f"  {t['r']}:{t['c']:g}  p50 {t['p50_ms']:.1f} ms, p90 {t['p90_ms']:.1f} ms" for t in d["times"]
+        )
+        for d in rows
+    ]
+    report(
+        {"profiles": rows},
+        as_json,
+        "\n".join(lines) or f"There is no profile in {folder} yet; `python -m agedit tune` makes one.",
+    )
 
 
 @main.command()
@@ -139,6 +197,7 @@ def profiles(path, as_json):
 def info(as_json):
     """What the weights hold: sub-models, their costs, layer counts, hashes, provenance."""
     from agedit.info import describe, table
+
     data = describe(engine().weights)
     report(data, as_json, table(data))
 
@@ -152,6 +211,7 @@ def evaluate(folder, limit, as_json):
     from tqdm import tqdm
 
     from agedit.evaluate import evaluate as run
+
     data = run(folder, engine(), limit, lambda files: tqdm(files, unit="photo", file=sys.stderr))
     report(data, as_json, json.dumps({k: v for k, v in data.items() if k != "rows"}, indent=1))
 
@@ -169,6 +229,7 @@ def sheet(photos, output, years, submodel, strict, size):
     from agedit.sheet import pictures_in
     from agedit.sheet import sheet as make
     from agedit.submodel import parse
+
     check_output(output)
     try:
         columns = [int(y) for y in years.split(",")]
@@ -176,7 +237,9 @@ def sheet(photos, output, years, submodel, strict, size):
         raise AgeEditError(f"--years {years} is not a list of whole years such as -20,0,20.") from None
     eng = engine()
     choice = parse(submodel, eng.weights.resolutions) if submodel else None
-    save_photo(output, make([p for photo in photos for p in pictures_in(photo)], eng, columns, choice, strict, size))
+    save_photo(
+        output, make([p for photo in photos for p in pictures_in(photo)], eng, columns, choice, strict, size)
+    )
     click.echo(output)
 
 
@@ -190,25 +253,30 @@ def bench(peer_wheel, no_peers, plot, as_json):
     from agedit.bench import bench as run
     from agedit.bench_report import plot as draw
     from agedit.bench_report import table
+
     data = run(peer_wheel, not no_peers, lambda words: click.echo(words, err=True))
     if plot:
         draw(data, plot)
     report(data, as_json, table(data))
 
 
-@main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []}, add_help_option=False)
+@main.command(
+    context_settings={"ignore_unknown_options": True, "help_option_names": []}, add_help_option=False
+)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def train(arguments):
     """Train on your own faces: prepare, teacher, autoencoder, age-vector, generator, export, calibrate, all."""
     try:
         from agedit.training.cli import stages
+
         stages.main(args=list(arguments), prog_name="python -m agedit train", standalone_mode=True)
     except ModuleNotFoundError as error:
-        raise AgeEditError(f"Training needs the package {error.name}; "
-                           "run `pip install -r requirements-train.txt`.") from None
+        raise AgeEditError(
+            f"Training needs the package {error.name}; run `pip install -r requirements-train.txt`."
+        ) from None
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] != ["train"]:          # torch and NCCL have things to say there
+    if sys.argv[1:2] != ["train"]:  # torch and NCCL have things to say there
         quiet_libraries()
     main()

@@ -2,6 +2,7 @@
 
 Absolute times change with what else the machine does; ratios of interleaved runs do not, so they are what is reported.
 """
+
 import tempfile
 import time
 
@@ -12,19 +13,39 @@ from agedit.bench_page import light
 from agedit.editor import AgeEditor
 from agedit.graph import Builder, convolutions_graph, generator_graph, photo_inputs
 from agedit.photo import encode_photo, load_photo
-from agedit.runtime import (Engine, floating, measure_ranges, one_heap, open_session, open_submodel, openvino_core, quickest_precision, runtime_name,
-                            uses_openvino, usable_cores)
+from agedit.runtime import (
+    Engine,
+    floating,
+    measure_ranges,
+    one_heap,
+    open_session,
+    open_submodel,
+    openvino_core,
+    quickest_precision,
+    runtime_name,
+    uses_openvino,
+    usable_cores,
+)
 from agedit.selector import Times
 from agedit.submodel import FEATURES, START, STYLE, blocks, cost
 from agedit.tune import REFERENCE, SHOWN, Tuner
 
-YARDSTICK = (128, 64, 8)          # channels, edge in pixels, convolutions in a row
-SHAPES = ((128, 1.0), (128, 0.25), (256, 1.0), (256, 0.25), (512, 1.0), (512, 0.25), (1024, 1.0), (1024, 0.25))
+YARDSTICK = (128, 64, 8)  # channels, edge in pixels, convolutions in a row
+SHAPES = (
+    (128, 1.0),
+    (128, 0.25),
+    (256, 1.0),
+    (256, 0.25),
+    (512, 1.0),
+    (512, 0.25),
+    (1024, 1.0),
+    (1024, 0.25),
+)
 RUNS = 9
 # What is wanted: shares of the yardstick's rate, times of c = 1 over c = 1/4, and other bounds.
 SHARES = {(128, 1.0): 0.85, (256, 1.0): 0.80, (1024, 1.0): 0.60, (256, 0.25): 0.50, (1024, 0.25): 0.30}
 NARROW = {256: 7.0, 512: 5.0, 1024: 5.0}
-WINDOWS = 4                       # of 512 px in a picture of 1024 px
+WINDOWS = 4  # of 512 px in a picture of 1024 px
 
 
 def random_generator(largest=1024, seed=0):
@@ -33,13 +54,23 @@ def random_generator(largest=1024, seed=0):
     draw = lambda *shape: (rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]) or 1)).astype(np.float32)
     arrays = {"start": draw(1, START, 4, 4)}
     for i in range(8):
-        arrays |= {f"mapping.{i}.weight": draw(STYLE, FEATURES), f"mapping.{i}.bias": np.zeros(STYLE, np.float32)}
+        arrays |= {
+            f"mapping.{i}.weight": draw(STYLE, FEATURES),
+            f"mapping.{i}.bias": np.zeros(STYLE, np.float32),
+        }
     for size, cin, cout in blocks(largest):
         for layer, n, extra in (("conv1", cin, 3), ("conv2", cout, 0)):
             p = f"blocks.{size}.{layer}."
-            arrays |= {p + "weight": draw(cout, n + extra, 3, 3), p + "bias": np.zeros(cout, np.float32),
-                       p + "style_weight": draw(n, STYLE), p + "style_bias": np.ones(n, np.float32)}
-        arrays |= {f"blocks.{size}.to_rgb.weight": draw(3, cout, 1, 1), f"blocks.{size}.to_rgb.bias": np.zeros(3, np.float32)}
+            arrays |= {
+                p + "weight": draw(cout, n + extra, 3, 3),
+                p + "bias": np.zeros(cout, np.float32),
+                p + "style_weight": draw(n, STYLE),
+                p + "style_bias": np.ones(n, np.float32),
+            }
+        arrays |= {
+            f"blocks.{size}.to_rgb.weight": draw(3, cout, 1, 1),
+            f"blocks.{size}.to_rgb.bias": np.zeros(3, np.float32),
+        }
     return arrays
 
 
@@ -61,8 +92,11 @@ def unet(threads, edge=512):
 
     def conv(x, cin, cout, size):
         total[0] += 9 * cin * cout * size * size
-        weight = rng.standard_normal((cout, cin, 3, 3)) / (3 * cin ** 0.5)
-        return b.add("LeakyRelu", b.add("Conv", x, b.constant(weight), kernel_shape=[3, 3], pads=[1] * 4), alpha=0.2)
+        weight = rng.standard_normal((cout, cin, 3, 3)) / (3 * cin**0.5)
+        return b.add(
+            "LeakyRelu", b.add("Conv", x, b.constant(weight), kernel_shape=[3, 3], pads=[1] * 4), alpha=0.2
+        )
+
     widths, x, size, skips, n = (64, 128, 256, 512, 512), "x", edge, [], 5
     for k, w in enumerate(widths):
         x = conv(conv(x, n, w, size), w, w, size)
@@ -90,8 +124,11 @@ def stylegan(wheel, threads):
         with zipfile.ZipFile(wheel) as z:
             for end in ("xml", "bin"):
                 z.extract(f"random_face/data/SynthesisNetwork.{end}", folder)
-        network = openvino_core().compile_model(f"{folder}/random_face/data/SynthesisNetwork.xml", "CPU",
-                                               {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": floating()})
+        network = openvino_core().compile_model(
+            f"{folder}/random_face/data/SynthesisNetwork.xml",
+            "CPU",
+            {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": floating()},
+        )
     w = np.random.default_rng(0).standard_normal((1, 512)).astype(np.float32)
     return lambda: network([w])
 
@@ -120,7 +157,13 @@ def networks(tell=None):
         {"precisions": {name: {"yardstick_gflops", "submodels": [{r, c, p50_ms, p90_ms, gmacs, "share" of that rate}],
         "narrow": {r: time of c = 1 over c = 1/4}}}, "extract_ms", "open_ms": {"r:c": ms}}. The fp32 yardstick is the best of the runtimes'.
     """
-    threads, arrays, rng, extract, opened = usable_cores(), random_generator(), np.random.default_rng(1), {}, {}
+    threads, arrays, rng, extract, opened = (
+        usable_cores(),
+        random_generator(),
+        np.random.default_rng(1),
+        {},
+        {},
+    )
     names = list(dict.fromkeys(("f32", quickest_precision() if uses_openvino() else "f32")))
     yards = {("f32", "onnxruntime"): convolutions(threads)}
     if uses_openvino():
@@ -129,7 +172,8 @@ def networks(tell=None):
     for name in names:
         for r, c in SHAPES:
             feed = {"f": rng.standard_normal((1, FEATURES)).astype(np.float32)} | photo_inputs(
-                rng.uniform(-1, 1, (1, 3, r, r)).astype(np.float32))
+                rng.uniform(-1, 1, (1, 3, r, r)).astype(np.float32)
+            )
             measured = measure_ranges(arrays, r, c, [feed]) if name == "i8" else None
             start = time.perf_counter()
             graph = generator_graph(arrays, r, c, measured)
@@ -142,10 +186,24 @@ def networks(tell=None):
     for name in names:
         rate = macs / min(times[k].p50 for k in yards if k[0] == name)
         gmacs = lambda r, c: cost(r, c)["macs"]
-        result[name] = {"yardstick_gflops": round(2 * rate / 1e6, 1), "submodels": [
-            {"r": r, "c": c, "p50_ms": round(times[name, r, c].p50, 2), "p90_ms": round(times[name, r, c].p90, 2),
-             "gmacs": round(gmacs(r, c) / 1e9, 2), "share": round(gmacs(r, c) / times[name, r, c].p50 / rate, 3)} for r, c in SHAPES],
-            "narrow": {str(r): round(times[name, r, 1.0].p50 / times[name, r, 0.25].p50, 2) for r in sorted({r for r, _ in SHAPES})}}
+        result[name] = {
+            "yardstick_gflops": round(2 * rate / 1e6, 1),
+            "submodels": [
+                {
+                    "r": r,
+                    "c": c,
+                    "p50_ms": round(times[name, r, c].p50, 2),
+                    "p90_ms": round(times[name, r, c].p90, 2),
+                    "gmacs": round(gmacs(r, c) / 1e9, 2),
+                    "share": round(gmacs(r, c) / times[name, r, c].p50 / rate, 3),
+                }
+                for r, c in SHAPES
+            ],
+            "narrow": {
+                str(r): round(times[name, r, 1.0].p50 / times[name, r, 0.25].p50, 2)
+                for r in sorted({r for r, _ in SHAPES})
+            },
+        }
     return {"precisions": result, "extract_ms": extract, "open_ms": opened}
 
 
@@ -166,8 +224,11 @@ def peers(engine, wheel=None, tell=None):
     if wheel:
         tasks["mobilestylegan"] = stylegan(wheel, threads)
     timed = interleaved(tasks, runs=5, tell=tell)
-    return {"ms": {k: round(t.p50 * (WINDOWS if k == "unet" else 1), 1) for k, t in timed.items()}, "picked": name(picked),
-            "unet_gmacs": round(macs / 1e9, 1)}
+    return {
+        "ms": {k: round(t.p50 * (WINDOWS if k == "unet" else 1), 1) for k, t in timed.items()},
+        "picked": name(picked),
+        "unet_gmacs": round(macs / 1e9, 1),
+    }
 
 
 def _whole_edit(engine, submodel, arrays=None):
@@ -178,18 +239,23 @@ def _whole_edit(engine, submodel, arrays=None):
     if arrays:
         feed = {"f": prepared.f, **engine.inputs(prepared.crop, 1024)}
         measured = measure_ranges(arrays, 1024, 1.0, [feed]) if engine.precision == "i8" else None
-        network = open_submodel(generator_graph(arrays, 1024, 1.0, measured), engine.threads, engine.precision)
+        network = open_submodel(
+            generator_graph(arrays, 1024, 1.0, measured), engine.threads, engine.precision
+        )
         base = network(feed)
 
     def run():
         turn[0] += 1
         if arrays:
-            change = (network(feed | {"f": prepared.f + np.float32(turn[0] * 0.01)}) - base)[0].transpose(1, 2, 0)
+            change = (network(feed | {"f": prepared.f + np.float32(turn[0] * 0.01)}) - base)[0].transpose(
+                1, 2, 0
+            )
             change = prepared.tone(1024)(change * 127.5)
             picture = prepared.paste(editor.view(SHOWN), editor.view(SHOWN), change, editor.rgb.shape)
         else:
             picture = editor.edit(10 + turn[0] % 20, limit=SHOWN).picture
         encode_photo(picture, "JPEG")
+
     return run
 
 
@@ -207,7 +273,13 @@ def lowered(engine):
         editor.set_photo(load_photo(path))
         prepared = editor.prepare(0)
         photos, n = engine.inputs(prepared.crop, full[0]), engine.weights.age_vector
-        run = lambda years: exact({"f": prepared.f + np.float32(engine.weights.alpha(years, prepared.age, prepared.blur, *full)) * n, **photos})
+        run = lambda years: exact(
+            {
+                "f": prepared.f
+                + np.float32(engine.weights.alpha(years, prepared.age, prepared.blur, *full)) * n,
+                **photos,
+            }
+        )
         for years in (-20, 30):
             change = (run(years) - run(0))[0].transpose(1, 2, 0) * 127.5
             precise = prepared.shown(prepared.crop, prepared.tone(full[0])(change))
@@ -216,7 +288,12 @@ def lowered(engine):
             worst = max(worst, int(apart.max()))
             rows.append((apart.mean(), abs(engine.readout.age(shown)[0] - engine.readout.age(precise)[0])))
     levels, years = np.mean(rows, 0)
-    return {"precision": engine.precision, "levels": round(float(levels), 3), "worst_levels": worst, "judged_years_apart": round(float(years), 2)}
+    return {
+        "precision": engine.precision,
+        "levels": round(float(levels), 3),
+        "worst_levels": worst,
+        "judged_years_apart": round(float(years), 2),
+    }
 
 
 def bench(wheel=None, with_peers=True, tell=None):
@@ -225,15 +302,26 @@ def bench(wheel=None, with_peers=True, tell=None):
 
     wheel: path of the `random-face` wheel, for the first peer. tell: (words) -> None, called before each part.
     """
-    one_heap()                  # as the page has it: what a move costs is also where its arrays come from
+    one_heap()  # as the page has it: what a move costs is also where its arrays come from
     tell = tell or (lambda words: None)
     tell("a fresh process")
-    result = {"runtime": runtime_name(), "threads": usable_cores(), "light": light()}   # first: a child inherits its parent's peak
+    result = {
+        "runtime": runtime_name(),
+        "threads": usable_cores(),
+        "light": light(),
+    }  # first: a child inherits its parent's peak
     tell("networks and the yardstick")
     result["networks"] = networks()
     engine = Engine()
-    for name, part in (("lowered", lowered), ("moves", moves), ("by_size", growth), ("by_faces", by_faces), ("by_visitors", by_visitors),
-                       ("choosing", choosing), ("promise", promise)):
+    for name, part in (
+        ("lowered", lowered),
+        ("moves", moves),
+        ("by_size", growth),
+        ("by_faces", by_faces),
+        ("by_visitors", by_visitors),
+        ("choosing", choosing),
+        ("promise", promise),
+    ):
         tell(name.replace("_", " "))
         result[name] = part(engine)
     if with_peers:
@@ -251,7 +339,7 @@ def moves(engine, runs=40):
         editor.prepare(0, rc)
     whole, parts, reads, after = [], [], [], {one: [], other: []}
     for k, swap in enumerate(np.random.default_rng(0).random(runs * 2) < 0.5):
-        if swap:                                    # the other sub-model gets a move in between
+        if swap:  # the other sub-model gets a move in between
             editor.edit(10 + k % 20, submodel=other, limit=SHOWN)
         start = time.perf_counter()
         edit = editor.edit(10 + k % 20, submodel=one, limit=SHOWN)
@@ -264,13 +352,18 @@ def moves(engine, runs=40):
         parts.append(edit.ms["generate"] + edit.ms["blend"] + (end - middle) * 1e3)
         after[other if swap else one].append(whole[-1])
     median = lambda v: float(np.median(v[3:]))
-    return {"ms": round(median(whole), 2), "share": round(median(parts) / median(whole), 3), "switch_ratio": round(median(after[other]) / median(after[one]), 2),
-            "read_ms": round(median(reads), 2)}
+    return {
+        "ms": round(median(whole), 2),
+        "share": round(median(parts) / median(whole), 3),
+        "switch_ratio": round(median(after[other]) / median(after[one]), 2),
+        "read_ms": round(median(reads), 2),
+    }
 
 
 def growth(engine, megapixels=(0.3, 1, 3, 12, 50)):
     """Stages in ms by the photo's size, the sizes in random turns: only the paste-back may grow."""
     import cv2
+
     photo, submodel, rng = load_photo(REFERENCE), engine.weights.candidates[-1], np.random.default_rng(0)
     editors, took = [AgeEditor(engine, submodel) for _ in megapixels], [[] for _ in megapixels]
     for mega, editor in zip(megapixels, editors):
@@ -281,4 +374,7 @@ def growth(engine, megapixels=(0.3, 1, 3, 12, 50)):
         for k in rng.permutation(len(editors)):
             took[k].append(editors[k].edit(10 + turn).ms)
     middle = lambda edits, stage: round(float(np.median([e[stage] for e in edits[2:]])), 2)
-    return [{"megapixels": mega, **{stage: middle(edits, stage) for stage in edits[0]}} for mega, edits in zip(megapixels, took)]
+    return [
+        {"megapixels": mega, **{stage: middle(edits, stage) for stage in edits[0]}}
+        for mega, edits in zip(megapixels, took)
+    ]

@@ -1,5 +1,6 @@
 """Does S4 keep its word on this device? The promise over many edits, the choice against timing everything, and growth
 with faces and visitors. All with real edits of the reference portrait, timed in turns in one run."""
+
 import tempfile
 import threading
 import time
@@ -49,8 +50,12 @@ def judge(chosen, times, order, budget, noise):
     if chosen == best:
         return "best"
     better, worse = sorted((chosen, best), key=order.index)
-    passed_over = order[order.index(better):order.index(worse)]      # none of these may clearly fit, nor the chosen clearly not
-    near = all(least[rc] >= budget * (1 - noise[rc]) for rc in passed_over) and least[chosen] <= budget * (1 + noise[chosen])
+    passed_over = order[
+        order.index(better) : order.index(worse)
+    ]  # none of these may clearly fit, nor the chosen clearly not
+    near = all(least[rc] >= budget * (1 - noise[rc]) for rc in passed_over) and least[chosen] <= budget * (
+        1 + noise[chosen]
+    )
     return "noise" if near else "worse"
 
 
@@ -67,10 +72,21 @@ def _attempt(tuner, runs):
     first = tuner.choose(100.0, fresh=True)["seconds"]
     tuner.complete()
     after, more = exhaustive(tuner, counts, runs)
-    before, after = ({rc: t for (n, rc), t in times.items() if n == tuner.engine.threads} for times in (before, after))
-    drift = [float(np.median([half[rc].p50 / t.p50 for rc, t in tuner.times.items()])) for half in (before, after)]
-    return {"known": tuner.times, "threads": tuner.engine.threads, "before": before, "after": after, "first": first, "seconds": seconds + more,
-            "drift": drift}
+    before, after = (
+        {rc: t for (n, rc), t in times.items() if n == tuner.engine.threads} for times in (before, after)
+    )
+    drift = [
+        float(np.median([half[rc].p50 / t.p50 for rc, t in tuner.times.items()])) for half in (before, after)
+    ]
+    return {
+        "known": tuner.times,
+        "threads": tuner.engine.threads,
+        "before": before,
+        "after": after,
+        "first": first,
+        "seconds": seconds + more,
+        "drift": drift,
+    }
 
 
 def choosing(engine, budgets=40, seed=0, runs=MOST // 2):
@@ -96,8 +112,10 @@ def choosing(engine, budgets=40, seed=0, runs=MOST // 2):
         verified = time.perf_counter() - start
         tried = min(made, key=unsteady)
         tuner.times = tried["known"]
-        before, after = ({rc: Times([run / drift for run in t.runs]) for rc, t in tried[half].items()}
-                         for half, drift in zip(("before", "after"), tried["drift"]))
+        before, after = (
+            {rc: Times([run / drift for run in t.runs]) for rc, t in tried[half].items()}
+            for half, drift in zip(("before", "after"), tried["drift"])
+        )
         times = {rc: Times(before[rc].runs + after[rc].runs) for rc in before}
         low, high = min(t.p90 for t in times.values()), max(t.p90 for t in times.values())
         drawn = [float(b) for b in np.exp(rng.uniform(np.log(low * 0.9), np.log(high * 1.2), budgets))]
@@ -108,12 +126,21 @@ def choosing(engine, budgets=40, seed=0, runs=MOST // 2):
     noise = {rc: max(abs(first_half[rc] / second_half[rc] - 1), MARGIN - 1) for rc in times}
     verdicts = [judge((f["r"], f["c"]), times, engine.weights.order, b, noise) for f, b in zip(found, drawn)]
     share = lambda word: round(verdicts.count(word) / budgets, 3)
-    return {"budgets": budgets, "best": share("best"), "within_noise": share("noise"), "worse": share("worse"),
-            "noise": round(float(np.median(list(noise.values()))), 3),
-            "seconds": round(tried["first"], 2), "exhaustive_seconds": round(tried["seconds"], 2),
-            "share_of_exhaustive": round(tried["first"] / tried["seconds"], 3),
-            "answer_ms": round(answered, 2), "verify_s": round(verified, 2), "threads": tried["threads"],
-            "drift": round(float(np.exp(unsteady(tried))), 3), "attempts": len(made)}
+    return {
+        "budgets": budgets,
+        "best": share("best"),
+        "within_noise": share("noise"),
+        "worse": share("worse"),
+        "noise": round(float(np.median(list(noise.values()))), 3),
+        "seconds": round(tried["first"], 2),
+        "exhaustive_seconds": round(tried["seconds"], 2),
+        "share_of_exhaustive": round(tried["first"] / tried["seconds"], 3),
+        "answer_ms": round(answered, 2),
+        "verify_s": round(verified, 2),
+        "threads": tried["threads"],
+        "drift": round(float(np.exp(unsteady(tried))), 3),
+        "attempts": len(made),
+    }
 
 
 def promise(engine, budgets=6, edits=300):
@@ -136,6 +163,7 @@ def promise(engine, budgets=6, edits=300):
         start = time.perf_counter()
         encode_photo(editor.edit(10 + k % 20, submodel=submodel, limit=SHOWN).picture, "JPEG", synthetic=True)
         return (time.perf_counter() - start) * 1e3
+
     with tempfile.TemporaryDirectory(prefix="agedit-") as folder:
         tuner = Tuner(engine, folder)
         tuner.choose(100.0, fresh=True)
@@ -154,9 +182,19 @@ def promise(engine, budgets=6, edits=300):
                 seen.runs.append(took)
                 ran[submodel] += 1
                 told.append(not found["fits"])
-    return [{"budget_ms": round(b, 1), "submodel": list(ran.most_common(1)[0][0]), "edits": edits, "p50_ms": round(t.p50, 1), "p90_ms": round(t.p90, 1),
-             "p90_share": round(t.p90 / b, 3), "within_125": round(float(np.mean(np.array(t.runs) <= 1.25 * b)), 4),
-             "told": round(float(np.mean(told)), 3)} for b, _, t, ran, told in rows]
+    return [
+        {
+            "budget_ms": round(b, 1),
+            "submodel": list(ran.most_common(1)[0][0]),
+            "edits": edits,
+            "p50_ms": round(t.p50, 1),
+            "p90_ms": round(t.p90, 1),
+            "p90_share": round(t.p90 / b, 3),
+            "within_125": round(float(np.mean(np.array(t.runs) <= 1.25 * b)), 4),
+            "told": round(float(np.mean(told)), 3),
+        }
+        for b, _, t, ran, told in rows
+    ]
 
 
 def by_faces(engine, counts=(1, 2, 4)):
@@ -192,6 +230,7 @@ def by_visitors(engine, counts=(1, 2, 4, 8), edits=12):
                     encode_photo(editor.edit(10 + k, limit=SHOWN).picture, "JPEG")
                 waits.append((time.perf_counter() - start) * 1e3)
             ends.append(time.perf_counter())
+
         editors = [AgeEditor(engine, submodel) for _ in range(n)]
         for editor in editors:
             editor.set_photo(photo)
@@ -201,6 +240,13 @@ def by_visitors(engine, counts=(1, 2, 4, 8), edits=12):
             t.start()
         for t in threads:
             t.join()
-        rows.append({"visitors": n, "edits": len(waits), "lost": n * edits - len(waits), "p50_ms": round(float(np.median(waits)), 1),
-                     "uneven": round((max(ends) - begin) / (min(ends) - begin), 2)})
+        rows.append(
+            {
+                "visitors": n,
+                "edits": len(waits),
+                "lost": n * edits - len(waits),
+                "p50_ms": round(float(np.median(waits)), 1),
+                "uneven": round((max(ends) - begin) / (min(ends) - begin), 2),
+            }
+        )
     return [r | {"ratio": round(r["p50_ms"] / rows[0]["p50_ms"], 2)} for r in rows]

@@ -1,4 +1,5 @@
 """The page as a visitor's machine sees it: the seconds to its first answer, and the most memory that it ever held."""
+
 import contextlib
 import json
 import os
@@ -18,7 +19,7 @@ from agedit.tune import REFERENCE
 from agedit.weights import Weights
 
 ROOT = REFERENCE.parents[2]
-EDITS = (30, -20, 10)             # years
+EDITS = (30, -20, 10)  # years
 
 
 def light():
@@ -27,12 +28,24 @@ def light():
     Returns:
         {"load_s", "first_edit_s", "torch"} and what `page` returns.
     """
-    code = ("import sys, time; start = time.perf_counter(); from agedit import AgeEditor, load_photo; from agedit.tune import Tuner; e = AgeEditor(); "
-            "exec('import app' if sys.argv[2] else ''); t = Tuner(e.engine); t.time_once(e.submodel); t.rest(150); loaded = time.perf_counter(); "
-            "e.set_photo(load_photo(sys.argv[1])); e.edit(20); print(loaded - start, time.perf_counter() - loaded, 'torch' in sys.modules)")
-    out = subprocess.run([sys.executable, "-c", code, str(REFERENCE), "app" * (ROOT / "app.py").exists()], capture_output=True, text=True, check=True,
-                         cwd=ROOT).stdout.split()
-    return {"load_s": round(float(out[0]), 2), "first_edit_s": round(float(out[1]), 2), "torch": out[2] == "True", **page()}
+    code = (
+        "import sys, time; start = time.perf_counter(); from agedit import AgeEditor, load_photo; from agedit.tune import Tuner; e = AgeEditor(); "
+        "exec('import app' if sys.argv[2] else ''); t = Tuner(e.engine); t.time_once(e.submodel); t.rest(150); loaded = time.perf_counter(); "
+        "e.set_photo(load_photo(sys.argv[1])); e.edit(20); print(loaded - start, time.perf_counter() - loaded, 'torch' in sys.modules)"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", code, str(REFERENCE), "app" * (ROOT / "app.py").exists()],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    ).stdout.split()
+    return {
+        "load_s": round(float(out[0]), 2),
+        "first_edit_s": round(float(out[1]), 2),
+        "torch": out[2] == "True",
+        **page(),
+    }
 
 
 def page():
@@ -50,7 +63,7 @@ def page():
                 result["first_start_memory_mb"] = _peak_after_edits(process, address)
             with _running(folder) as (process, address, seconds):
                 result["page_s"] = seconds
-                time.sleep(5)                      # the profile is checked meanwhile
+                time.sleep(5)  # the profile is checked meanwhile
                 result["peak_memory_mb"] = _peak_after_edits(process, address)
     return result
 
@@ -62,8 +75,13 @@ def _running(profiles, timeout=60):
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
     start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=os.environ | {"AGEDIT_PROFILES": profiles, "GRADIO_SERVER_PORT": str(port)},
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "app.py"],
+        cwd=ROOT,
+        env=os.environ | {"AGEDIT_PROFILES": profiles, "GRADIO_SERVER_PORT": str(port)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
         while True:
             try:
@@ -98,7 +116,9 @@ def _peak_after_edits(process, address):
     for years in EDITS:
         _edit(address, REFERENCE, years)
     with contextlib.suppress(OSError):
-        lines = dict(line.split(":", 1) for line in Path(f"/proc/{process.pid}/status").read_text().splitlines())
+        lines = dict(
+            line.split(":", 1) for line in Path(f"/proc/{process.pid}/status").read_text().splitlines()
+        )
         return round(int(lines["VmHWM"].split()[0]) / 1024)
     return None
 
@@ -106,11 +126,17 @@ def _peak_after_edits(process, address):
 def _edit(address, photo, years):
     """One edit by the page's endpoint /edit; raises AgeEditError where there was none."""
     mark = "agedit-bench"
-    body = (f'--{mark}\r\nContent-Disposition: form-data; name="files"; filename="{photo.name}"\r\nContent-Type: image/jpeg\r\n\r\n'.encode()
-            + photo.read_bytes() + f"\r\n--{mark}--\r\n".encode())
+    body = (
+        f'--{mark}\r\nContent-Disposition: form-data; name="files"; filename="{photo.name}"\r\nContent-Type: image/jpeg\r\n\r\n'.encode()
+        + photo.read_bytes()
+        + f"\r\n--{mark}--\r\n".encode()
+    )
 
     def ask(path, data, kind):
-        return urllib.request.urlopen(urllib.request.Request(address + path, data, {"Content-Type": kind}), timeout=60)
+        return urllib.request.urlopen(
+            urllib.request.Request(address + path, data, {"Content-Type": kind}), timeout=60
+        )
+
     with ask("/upload", body, f"multipart/form-data; boundary={mark}") as answer:
         stored = json.load(answer)[0]
     data = [{"path": stored, "meta": {"_type": "gradio.FileData"}}, years, 150, "0", True]
@@ -118,4 +144,6 @@ def _edit(address, photo, years):
         event = json.load(answer)["event_id"]
     with urllib.request.urlopen(f"{address}/call/edit/{event}", timeout=60) as answer:
         if b"event: complete" not in answer.read():
-            raise AgeEditError("The page refused the reference portrait; run `python app.py` and try it by hand.")
+            raise AgeEditError(
+                "The page refused the reference portrait; run `python app.py` and try it by hand."
+            )

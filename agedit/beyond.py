@@ -3,6 +3,7 @@
 The generator sees and draws the square alone. What it does to the light of hair there is a line over the hair's own brightness, and
 what it leaves of its colour is a share; both go on along the same head of hair, to its tips.
 """
+
 import cv2
 import numpy as np
 
@@ -10,12 +11,18 @@ from agedit.align import Face, align, region
 from agedit.blend import MASK_SIZE, ramp, warp_inside
 from agedit.tone import GREY, LOCKS, WHITE, gain_of, lit, too_light
 
-WIDE = 2                    # edge of the square that is searched for hair, in edges of the reference square
-SEARCHED = WIDE, 1.5        # in a small picture of a head the hair network overlooks some of what it finds in a larger one
-LEAST = 12                  # locks within the square that are hair: fewer say nothing about its tone
-MOST, TILE = 1_500_000, 64  # pixels in which the change is worked out; a larger photo gets it enlarged, by tiles of so many of them
-WALL = 40                   # levels of 255: what is so much brighter than bright locks within is half likely a wall, and gets half as dark
-VIEWS = 2                   # sizes of a photo that stay ready: the one on the page, and the aligned face
+WIDE = 2  # edge of the square that is searched for hair, in edges of the reference square
+SEARCHED = (
+    WIDE,
+    1.5,
+)  # in a small picture of a head the hair network overlooks some of what it finds in a larger one
+LEAST = 12  # locks within the square that are hair: fewer say nothing about its tone
+MOST, TILE = (
+    1_500_000,
+    64,
+)  # pixels in which the change is worked out; a larger photo gets it enlarged, by tiles of so many of them
+WALL = 40  # levels of 255: what is so much brighter than bright locks within is half likely a wall, and gets half as dark
+VIEWS = 2  # sizes of a photo that stay ready: the one on the page, and the aligned face
 
 
 def _centred(v, times):
@@ -45,7 +52,9 @@ class Beyond:
         wide *= cv2.dilate(own.astype(np.uint8), np.ones((3, 3)))
         # within the square it is for hair that the network's own change does not reach at all: lips, irises and nose are reached a little
         reached = np.clip(20 * _centred(mask, 1), 0, 1) * _centred(np.outer(ramp(s), ramp(s)), 1)
-        inside = cv2.dilate(warp_inside(self.face, rgb.shape, s), np.ones((5, 5)))                   # the photo's own edge cuts exactly
+        inside = cv2.dilate(
+            warp_inside(self.face, rgb.shape, s), np.ones((5, 5))
+        )  # the photo's own edge cuts exactly
         self.weight = np.float32(wide * (1 - reached) * np.outer(ramp(s), ramp(s)) * inside)
         if others:
             self.weight *= self._nearest(face, others)
@@ -64,7 +73,10 @@ class Beyond:
     def _nearest(self, face, others):
         """How much nearer to this face than to any other each place is, float32 (256, 256) in 0..1."""
         s = MASK_SIZE
-        places = cv2.transform(np.stack(np.meshgrid(np.arange(s), np.arange(s)), -1).astype(float), cv2.invertAffineTransform(self.face.to_crop(s)))
+        places = cv2.transform(
+            np.stack(np.meshgrid(np.arange(s), np.arange(s)), -1).astype(float),
+            cv2.invertAffineTransform(self.face.to_crop(s)),
+        )
         far = lambda f: np.linalg.norm(places - f.points.mean(0), axis=2) / f.frame
         return np.float32(np.clip(5 * (np.min([far(f) for f in others], axis=0) - far(face)) + 0.5, 0, 1))
 
@@ -77,12 +89,16 @@ class Beyond:
         drawn = cv2.resize(change, (LOCKS, LOCKS), interpolation=cv2.INTER_AREA)[self.inner]
         lighter, apart, count = drawn @ GREY[0], self.light - self.light.mean(), len(self.light)
         slope = float(np.clip((apart @ lighter) / (apart @ apart + 25 * count), -0.9, 1.2))
-        gained = (self.colour * (drawn - lighter[:, None])).sum() / ((self.colour ** 2).sum() + 4 * count)
+        gained = (self.colour * (drawn - lighter[:, None])).sum() / ((self.colour**2).sum() + 4 * count)
         return float(lighter.mean() - slope * self.light.mean()), slope, float(np.clip(1 + gained, 0, 1))
 
     def in_crop(self, size):
         """The wide face as the aligned crop of `size` pixels shows it, as `add` wants it."""
-        return Face(self.face.points, self.face.yaw, np.array([[1 / (WIDE * size), 0, 0.5 - 0.5 / WIDE], [0, 1 / (WIDE * size), 0.5 - 0.5 / WIDE]]))
+        return Face(
+            self.face.points,
+            self.face.yaw,
+            np.array([[1 / (WIDE * size), 0, 0.5 - 0.5 / WIDE], [0, 1 / (WIDE * size), 0.5 - 0.5 / WIDE]]),
+        )
 
     def add(self, picture, photo, tone, face):
         """Add the change of the hair beyond to `picture` in place.
@@ -101,13 +117,21 @@ class Beyond:
         light *= np.where(light < 0, darker, weight)
         change = cv2.scaleAdd(colour, left - 1, cv2.merge((light, light, light)))
         if layer is None:
-            pixels = picture.reshape(-1, 3).view("V3")[:, 0]               # whole pixels at a time are several times as quick
+            pixels = picture.reshape(-1, 3).view("V3")[
+                :, 0
+            ]  # whole pixels at a time are several times as quick
             after = cv2.add(pixels[places].view(np.uint8).reshape(-1, 1, 3), change, dtype=cv2.CV_8U)
             pixels[places] = after.reshape(-1, 3).view("V3")[:, 0]
         else:
             layer.reshape(-1, 3).view("V12")[places, 0] = change.reshape(-1, 3).view("V12")[:, 0]
             for x0, y0, x1, y1, back in tiles:
-                tile = cv2.warpAffine(layer, back, (x1 - x0, y1 - y0), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE)
+                tile = cv2.warpAffine(
+                    layer,
+                    back,
+                    (x1 - x0, y1 - y0),
+                    flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+                    borderMode=cv2.BORDER_REPLICATE,
+                )
                 part = picture[y0:y1, x0:x1]
                 part[:] = cv2.add(part, tile, dtype=cv2.CV_8U)
 
@@ -131,13 +155,30 @@ class Beyond:
                 to_crop = face.to_crop(v.shape[0])
                 to_crop[:, 2] += to_crop[:, :2] @ (x0 + 0.5 * width / w - 0.5, y0 + 0.5 * height / h - 0.5)
                 to_crop[:, :2] *= width / w, height / h
-                return cv2.warpAffine(v, to_crop, (w, h), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_CONSTANT)
+                return cv2.warpAffine(
+                    v,
+                    to_crop,
+                    (w, h),
+                    flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+                    borderMode=cv2.BORDER_CONSTANT,
+                )
+
             weight = place(self.weight)
             rows, columns = np.nonzero(weight > 0.01)
-            pixels, weight, low = part[rows, columns].astype(np.float32), weight[rows, columns], place(self.locks)[rows, columns]
+            pixels, weight, low = (
+                part[rows, columns].astype(np.float32),
+                weight[rows, columns],
+                place(self.locks)[rows, columns],
+            )
             grey = pixels @ GREY[0]
             likely = np.clip(1.5 - (grey - self.bright) / WALL, 0, 1)
-            found = weight, weight * likely, low, grey - low, ((pixels - grey[:, None]) * weight[:, None])[:, None]
+            found = (
+                weight,
+                weight * likely,
+                low,
+                grey - low,
+                ((pixels - grey[:, None]) * weight[:, None])[:, None],
+            )
             if len(self.ready) == VIEWS:
                 del self.ready[next(iter(self.ready))]
             if times < 1:
@@ -156,8 +197,16 @@ def _tiles(used, left, top, width, height):
     used = cv2.dilate(used, np.ones((3, 3)))
     for y in range(0, h, TILE):
         for x in range(0, w, TILE):
-            if used[y:y + TILE, x:x + TILE].any():
-                (x0, x1), (y0, y1) = ((round(v * full / part) for v in (at, min(at + TILE, part))) for at, full, part in ((x, width, w), (y, height, h)))
-                back = np.array([[w / width, 0, (x0 + 0.5) * w / width - 0.5], [0, h / height, (y0 + 0.5) * h / height - 0.5]])
+            if used[y : y + TILE, x : x + TILE].any():
+                (x0, x1), (y0, y1) = (
+                    (round(v * full / part) for v in (at, min(at + TILE, part)))
+                    for at, full, part in ((x, width, w), (y, height, h))
+                )
+                back = np.array(
+                    [
+                        [w / width, 0, (x0 + 0.5) * w / width - 0.5],
+                        [0, h / height, (y0 + 0.5) * h / height - 0.5],
+                    ]
+                )
                 found.append((left + x0, top + y0, left + x1, top + y1, back))
     return found

@@ -1,4 +1,5 @@
 """The picture: a soft face-and-hair mask, and the generated change added to the photo at its own resolution."""
+
 from pathlib import Path
 
 import cv2
@@ -8,8 +9,8 @@ from agedit.align import EYES, IRISES, LIPS, MODELS, NOSE, OVAL, region
 from agedit.errors import AgeEditError
 
 MASK_SIZE, HAIR_SIZE = 256, 160
-OWN_LIPS, OWN_IRISES, OWN_NOSE = 0.8, 0.95, 0.7        # share of the photo's own that stays
-RIM = 0.16           # widest gap between forehead and hair that is still skin, in crops
+OWN_LIPS, OWN_IRISES, OWN_NOSE = 0.8, 0.95, 0.7  # share of the photo's own that stays
+RIM = 0.16  # widest gap between forehead and hair that is still skin, in crops
 
 
 class Masker:
@@ -17,6 +18,7 @@ class Masker:
 
     def __init__(self, models=MODELS):
         from ai_edge_litert.interpreter import Interpreter
+
         path = Path(models) / "hair_segmentation_mobile.tflite"
         if not path.exists():
             raise AgeEditError(f"The hair network is missing at {path}; fetch the weights folder again.")
@@ -30,7 +32,11 @@ class Masker:
         small = cv2.resize(crop, (HAIR_SIZE, HAIR_SIZE), interpolation=cv2.INTER_AREA)
         self.network.set_tensor(self.input, small[None].astype(np.float32) / 255)
         self.network.invoke()
-        hair = cv2.resize(self.network.get_tensor(self.output)[0, ..., 0], (MASK_SIZE, MASK_SIZE), interpolation=cv2.INTER_LINEAR)
+        hair = cv2.resize(
+            self.network.get_tensor(self.output)[0, ..., 0],
+            (MASK_SIZE, MASK_SIZE),
+            interpolation=cv2.INTER_LINEAR,
+        )
         hair = cv2.GaussianBlur(np.clip(hair * 1.6 - 0.3, 0, 1), (0, 0), MASK_SIZE * 0.006)
         # single strands and the rim before a bright wall, which the network is too coarse for (guided filter, He et al., 2010)
         guide = cv2.resize(crop, (MASK_SIZE, MASK_SIZE), interpolation=cv2.INTER_AREA).astype(np.float32)
@@ -51,12 +57,18 @@ class Masker:
         mask = np.maximum(cv2.dilate(oval, ellipse(0.05)), hair)
         # the forehead's rim lies between the landmarks' oval and the hair: close it, above the eyes only
         pad = int(s * RIM) | 1
-        closed = cv2.morphologyEx(cv2.copyMakeBorder(mask, pad, pad, pad, pad, cv2.BORDER_CONSTANT), cv2.MORPH_CLOSE,
-                                  cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (pad, pad)))[pad:-pad, pad:-pad]
+        closed = cv2.morphologyEx(
+            cv2.copyMakeBorder(mask, pad, pad, pad, pad, cv2.BORDER_CONSTANT),
+            cv2.MORPH_CLOSE,
+            cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (pad, pad)),
+        )[pad:-pad, pad:-pad]
         left, right = (int(np.clip(v, 0, s)) for v in (points[:, 0].min(), points[:, 0].max()))
-        mask[:s // 2, left:right] = closed[:s // 2, left:right]
+        mask[: s // 2, left:right] = closed[: s // 2, left:right]
         # hair ends where its own strands do, which a soft rim would leave dark; all else fades out
-        soft, plain = cv2.GaussianBlur(mask, (0, 0), s * 0.014), cv2.GaussianBlur(np.maximum(mask - hair, 0), (0, 0), s * 0.03)
+        soft, plain = (
+            cv2.GaussianBlur(mask, (0, 0), s * 0.014),
+            cv2.GaussianBlur(np.maximum(mask - hair, 0), (0, 0), s * 0.03),
+        )
         mask = hair + (soft - hair) * np.clip(8 * plain, 0, 1)
         # below the eyes it ends inside the face: a jaw that is drawn elsewhere would leave a pale rim on what is behind it
         near = cv2.GaussianBlur(np.maximum(cv2.erode(oval, ellipse(0.06)), hair), (0, 0), s * 0.016)
@@ -64,7 +76,9 @@ class Masker:
         mask += lower * np.minimum(near - mask, 0)
         mask *= 1 - own_features(landmarks, s)
         inside = warp_inside(face, shape, s)
-        return mask * np.outer(ramp(s), ramp(s)) * cv2.dilate(inside, np.ones((5, 5)))      # the photo's own edge cuts exactly
+        return (
+            mask * np.outer(ramp(s), ramp(s)) * cv2.dilate(inside, np.ones((5, 5)))
+        )  # the photo's own edge cuts exactly
 
 
 def ramp(size):
@@ -80,7 +94,7 @@ def own_features(points, size):
     do. A nose got dark flanks and a bright ridge, as if it were another one, and the red of a red one.
     points: (478, 2) in pixels of the result.
     """
-    fine = points * 4                    # drawn four times as large: their edges are smooth then
+    fine = points * 4  # drawn four times as large: their edges are smooth then
     lips, eyes, irises, nose = np.zeros((4, size * 4, size * 4), np.uint8)
     cv2.fillConvexPoly(nose, cv2.convexHull(np.round(fine[list(NOSE)]).astype(np.int32)), 255)
     for picture, outlines in ((lips, [LIPS]), (eyes, EYES)):
@@ -89,8 +103,14 @@ def own_features(points, size):
     for centre, *rim in IRISES:
         radius = np.linalg.norm(fine[rim] - fine[centre], axis=1).mean()
         cv2.circle(irises, [int(v) for v in np.round(fine[centre])], int(round(radius)), 255, -1)
-    soft = lambda v, sigma: cv2.GaussianBlur(cv2.resize(v, (size, size), interpolation=cv2.INTER_AREA).astype(np.float32) / 255, (0, 0), size * sigma)
-    return np.maximum.reduce([OWN_LIPS * soft(lips, 0.006), OWN_IRISES * soft(irises & eyes, 0.004), OWN_NOSE * soft(nose, 0.02)])
+    soft = lambda v, sigma: cv2.GaussianBlur(
+        cv2.resize(v, (size, size), interpolation=cv2.INTER_AREA).astype(np.float32) / 255,
+        (0, 0),
+        size * sigma,
+    )
+    return np.maximum.reduce(
+        [OWN_LIPS * soft(lips, 0.006), OWN_IRISES * soft(irises & eyes, 0.004), OWN_NOSE * soft(nose, 0.02)]
+    )
 
 
 def warp_inside(face, shape, size):
@@ -120,16 +140,22 @@ def add_change(photo, change, mask, face):
     result = photo.copy()
     x0, y0, x1, y1 = region(face.to_crop(size), size, photo.shape, margin=1)
     edge, ratio = size, face.frame / size
-    if ratio * 1.5 < 1:                  # a face smaller than the change: shrink by areas
+    if ratio * 1.5 < 1:  # a face smaller than the change: shrink by areas
         edge = int(np.ceil(face.frame))
         layer = cv2.resize(layer, (edge, edge), interpolation=cv2.INTER_AREA)
-    elif ratio > 1.5:                    # enlarge upright, which is quick, to half the way or more; then turn
+    elif ratio > 1.5:  # enlarge upright, which is quick, to half the way or more; then turn
         edge = size * 2 ** max(1, int(np.log2(ratio)))
         layer = cv2.resize(layer, (edge, edge), interpolation=cv2.INTER_CUBIC)
     to_crop = face.to_crop(edge)
     to_crop[:, 2] += to_crop[:, :2] @ (x0, y0)
-    placed = cv2.warpAffine(layer, to_crop, (int(x1 - x0), int(y1 - y0)), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-                            borderMode=cv2.BORDER_CONSTANT, borderValue=0)
+    placed = cv2.warpAffine(
+        layer,
+        to_crop,
+        (int(x1 - x0), int(y1 - y0)),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=0,
+    )
     part = photo[y0:y1, x0:x1]
     result[y0:y1, x0:x1] = cv2.add(part, placed, dtype=cv2.CV_8U)
     return result

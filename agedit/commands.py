@@ -1,4 +1,5 @@
 """How every command ends on bad input: one sentence on stderr, exit status 2."""
+
 import click
 
 from agedit.errors import AgeEditError

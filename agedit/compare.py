@@ -1,4 +1,5 @@
 """What each (r, c) costs and gives on one face: rows for tables, points for the plot."""
+
 import csv
 import io
 
@@ -29,8 +30,15 @@ def compare(editor, years, face=0, size=384):
         full = crop if full is None else full
         shown = np.abs(crop.astype(np.int16) - full).mean(2)
         price = cost(r, c)
-        yield {"r": r, "c": c, **price, "mb": price["parameters"] * 2 / 1e6, "lpips": quality.get((r, c)),
-               "difference": float(shown[inside].mean()), "crop": crop}
+        yield {
+            "r": r,
+            "c": c,
+            **price,
+            "mb": price["parameters"] * 2 / 1e6,
+            "lpips": quality.get((r, c)),
+            "difference": float(shown[inside].mean()),
+            "crop": crop,
+        }
 
 
 def with_times(rows, times, order, budget):
@@ -43,12 +51,35 @@ def with_times(rows, times, order, budget):
     keys = [(row["r"], row["c"]) for row in rows]
     for row, rc, known in zip(rows, keys, estimates(keys, work, times)):
         p50, p90, needed, measured = known or (None, None, None, False)
-        result.append(row | {"p50_ms": p50, "p90_ms": p90, "measured": measured, "fits": needed is not None and needed * MARGIN <= budget,
-                             "chosen": bool(found) and found["candidate"] == rc, "frontier": rc in best})
+        result.append(
+            row
+            | {
+                "p50_ms": p50,
+                "p90_ms": p90,
+                "measured": measured,
+                "fits": needed is not None and needed * MARGIN <= budget,
+                "chosen": bool(found) and found["candidate"] == rc,
+                "frontier": rc in best,
+            }
+        )
     return result
 
 
-COLUMNS = ("r", "c", "macs", "parameters", "mb", "lpips", "difference", "p50_ms", "p90_ms", "measured", "fits", "chosen", "frontier")
+COLUMNS = (
+    "r",
+    "c",
+    "macs",
+    "parameters",
+    "mb",
+    "lpips",
+    "difference",
+    "p50_ms",
+    "p90_ms",
+    "measured",
+    "fits",
+    "chosen",
+    "frontier",
+)
 
 
 def to_csv(rows):

@@ -1,4 +1,5 @@
 """S6: set a photo once, edit it as often as the slider moves."""
+
 import time
 from dataclasses import dataclass, field
 
@@ -12,8 +13,8 @@ from agedit.readout import SAME_PERSON, identity
 from agedit.runtime import Engine
 from agedit.tone import Tone, photo_blur
 
-CROP = 256              # pixels of the aligned face that is kept beside the photo, at least
-AGES = (1, 95)          # apparent ages that an edit may ask for
+CROP = 256  # pixels of the aligned face that is kept beside the photo, at least
+AGES = (1, 95)  # apparent ages that an edit may ask for
 
 
 @dataclass
@@ -24,6 +25,7 @@ class Edit:
     changes: {face: float32 (s, s, 3), s = max(r, 256), G(f') - G(f) as `tone.Tone` shows it, in units of 0..255, in the reference position}.
     years: {face: change asked}. submodel: (r, c). ms: {stage: milliseconds}. strict: whether it is the strict form.
     """
+
     picture: np.ndarray
     changes: dict
     years: dict
@@ -40,12 +42,19 @@ class _Prepared:
         size = max(CROP, engine.weights.resolutions[-1])
         self.crop = align(rgb, face, size)
         self.mask, self.hair, self.beyond = engine.masks(self.crop, face, rgb, others)
-        self.f, (self.age, _), self.blur = engine.encode(self.crop), engine.readout.age(self.crop), photo_blur(self.crop)
+        self.f, (self.age, _), self.blur = (
+            engine.encode(self.crop),
+            engine.readout.age(self.crop),
+            photo_blur(self.crop),
+        )
         self.photos, self.base, self.tones, self.embedding = {}, {}, {}, None
 
     def paste(self, picture, photo, change, shape):
         """`picture`, an edit of `photo` or the photo itself, with this face's change too: a new array. shape: of the photo that the face was found in."""
-        picture, beyond = add_change(picture, change, self.mask, self.face.scaled(shape, photo.shape)), self.beyond
+        picture, beyond = (
+            add_change(picture, change, self.mask, self.face.scaled(shape, photo.shape)),
+            self.beyond,
+        )
         if beyond.exists:
             beyond.add(picture, photo, beyond.tone(change), beyond.face.scaled(shape, photo.shape))
         return picture
@@ -90,7 +99,9 @@ class AgeEditor:
         Returns:
             ms by stage. Raises AgeEditError (and keeps the photo set before) without a usable face.
         """
-        if not (isinstance(rgb, np.ndarray) and rgb.dtype == np.uint8 and rgb.ndim == 3 and rgb.shape[2] == 3):
+        if not (
+            isinstance(rgb, np.ndarray) and rgb.dtype == np.uint8 and rgb.ndim == 3 and rgb.shape[2] == 3
+        ):
             raise AgeEditError("A photo must be an RGB array of type uint8 and shape (height, width, 3).")
         start = time.perf_counter()
         found = self.engine.find_faces(rgb)
@@ -140,7 +151,9 @@ class AgeEditor:
         low, high = self.engine.weights.years_range
         for value in wanted.values():
             if not (isinstance(value, (int, float)) and low <= value <= high):
-                raise AgeEditError(f"{value} years is out of range; choose a change between {low} and {high} years.")
+                raise AgeEditError(
+                    f"{value} years is out of range; choose a change between {low} and {high} years."
+                )
         photo = picture = self.view(limit)
         changes, ms = {}, {"generate": 0.0, "blend": 0.0}
         for index, value in wanted.items():
@@ -168,7 +181,12 @@ class AgeEditor:
         if index not in range(len(self.faces)):
             raise AgeEditError(f"There is no face {index}; the photo has {len(self.faces)}, counted from 0.")
         if index not in self._prepared:
-            self._prepared[index] = _Prepared(self.engine, self.rgb, self.faces[index], [f for f in self._found if f is not self.faces[index]])
+            self._prepared[index] = _Prepared(
+                self.engine,
+                self.rgb,
+                self.faces[index],
+                [f for f in self._found if f is not self.faces[index]],
+            )
         if submodel:
             self._base(self._prepared[index], *submodel), self._prepared[index].tone(submodel[0])
         return self._prepared[index]
@@ -195,8 +213,13 @@ class AgeEditor:
         age, embedding = prepared.age, prepared.embedding
         after = self.crop(edit, index)
         distance, cosine = identity(embedding, readout.embed(after))
-        return {"age_before": round(age, 1), "age_after": round(readout.age(after)[0], 1), "identity": round(cosine, 4),
-                "identity_l2": round(distance, 4), "same_person": distance < SAME_PERSON}
+        return {
+            "age_before": round(age, 1),
+            "age_after": round(readout.age(after)[0], 1),
+            "identity": round(cosine, 4),
+            "identity_l2": round(distance, 4),
+            "same_person": distance < SAME_PERSON,
+        }
 
     def indices(self, face):
         """Face numbers meant by `face`, a number or "all"."""
@@ -205,12 +228,12 @@ class AgeEditor:
     def _run(self, prepared, years, r, c, strict=False):
         weights = self.engine.weights
         alpha = weights.alpha(years, prepared.age, prepared.blur, r, c)
-        shifted = prepared.f + np.float32(alpha) * weights.age_vector[None]          # S63
+        shifted = prepared.f + np.float32(alpha) * weights.age_vector[None]  # S63
         if strict:
             return self.engine.generate(shifted, self.engine.sketch(prepared.f, r), r, c)
         if r not in prepared.photos:
             prepared.photos[r] = self.engine.inputs(prepared.crop, r)
-        return self.engine.generate(shifted, prepared.photos[r], r, c)                         # S64
+        return self.engine.generate(shifted, prepared.photos[r], r, c)  # S64
 
     def _base(self, prepared, r, c):
         if (r, c) not in prepared.base:

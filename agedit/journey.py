@@ -1,4 +1,5 @@
 """One face through all ages: a strip to print and a film to send."""
+
 import os
 
 import cv2
@@ -20,7 +21,7 @@ def journey(editor, face=0, submodel=None, stops=7, between=8, size=384):
     """
     low, high = editor.engine.weights.years_range
     every = np.linspace(low, high, (stops - 1) * between + 1)
-    every[np.argmin(np.abs(every))] = 0.0                 # the person as they are is part of it
+    every[np.argmin(np.abs(every))] = 0.0  # the person as they are is part of it
     prepared = editor.prepare(face)
     base = align(editor.rgb, prepared.face, size)
     for k, years in enumerate(every):
@@ -38,7 +39,16 @@ def strip(frames, stops=7, gap=6):
         cell[:size] = crop
         text = "photo" if years == 0 else f"{years:+.0f} years"
         (w, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.7, 1)
-        cv2.putText(cell, text, ((size - w) // 2, size + 25), cv2.FONT_HERSHEY_SIMPLEX, 0.7, (40, 40, 40), 1, cv2.LINE_AA)
+        cv2.putText(
+            cell,
+            text,
+            ((size - w) // 2, size + 25),
+            cv2.FONT_HERSHEY_SIMPLEX,
+            0.7,
+            (40, 40, 40),
+            1,
+            cv2.LINE_AA,
+        )
         cells += [cell, np.full((size + 34, gap, 3), 255, np.uint8)]
     return np.hstack(cells[:-1])
 
@@ -46,8 +56,14 @@ def strip(frames, stops=7, gap=6):
 def write_gif(path, pictures):
     """There and back again, for ever. pictures: RGB uint8, all of one size."""
     there = [Image.fromarray(p).convert("P", palette=Image.Palette.ADAPTIVE, colors=128) for p in pictures]
-    there[0].save(path, save_all=True, append_images=there[1:] + there[-2:0:-1], duration=1000 // FRAMES_A_SECOND, loop=0,
-                  optimize=False)
+    there[0].save(
+        path,
+        save_all=True,
+        append_images=there[1:] + there[-2:0:-1],
+        duration=1000 // FRAMES_A_SECOND,
+        loop=0,
+        optimize=False,
+    )
 
 
 def write_mp4(path, pictures):
@@ -55,7 +71,9 @@ def write_mp4(path, pictures):
     height, width = pictures[0].shape[:2]
     if hasattr(cv2, "setLogLevel"):
         cv2.setLogLevel(0)
-    writer = cv2.VideoWriter(os.fspath(path), cv2.VideoWriter_fourcc(*"vp09"), FRAMES_A_SECOND, (width, height))
+    writer = cv2.VideoWriter(
+        os.fspath(path), cv2.VideoWriter_fourcc(*"vp09"), FRAMES_A_SECOND, (width, height)
+    )
     if not writer.isOpened():
         raise AgeEditError("This OpenCV cannot write VP9 films; save the GIF instead.")
     for p in pictures + pictures[-2:0:-1]:

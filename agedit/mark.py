@@ -1,4 +1,5 @@
 """Marks that say a picture is synthetic: words in a corner, and metadata that programs read (IPTC digital source type)."""
+
 import cv2
 import numpy as np
 
@@ -18,7 +19,10 @@ def stamp(rgb, text=TEXT):
     height, width = rgb.shape[:2]
     scale = max(0.35, min(height, width) / 1100)
     (w, h), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
-    out, at = np.ascontiguousarray(rgb).copy(), (max(2, width - w - int(14 * scale)), height - int(14 * scale))
+    out, at = (
+        np.ascontiguousarray(rgb).copy(),
+        (max(2, width - w - int(14 * scale)), height - int(14 * scale)),
+    )
     line = max(1, round(scale * 1.4))
     for colour, thickness in (((0, 0, 0), line + 2), ((255, 255, 255), line)):
         cv2.putText(out, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, thickness, cv2.LINE_AA)

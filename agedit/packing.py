@@ -5,15 +5,21 @@ Four pixels' channels side by side fill it, and a bilinear upsampling becomes pa
 convolution, Shi et al., 2016). Packed channels go pixel by pixel, row by row, as DepthToSpace takes them apart in its mode DCR.
 NumPy only; kernels are (out, in, height, width).
 """
+
 import numpy as np
 
-JOINED, NARROW = 16, 8      # channels up to which a block's upsampling joins its convolution, and up to which all of it is packed
-EDGE = 256                  # from these pixels on: what joining changes in the three outermost rows and columns hides under the mask's rim
+JOINED, NARROW = (
+    16,
+    8,
+)  # channels up to which a block's upsampling joins its convolution, and up to which all of it is packed
+EDGE = 256  # from these pixels on: what joining changes in the three outermost rows and columns hides under the mask's rim
 # Of a place's two pixels in a row, the three taps of a fine kernel read pixels -1, 0, 1 and 0, 1, 2: [pixel, tap, what it reads]
 TAPS = np.float32([[[k == a + t for k in range(4)] for t in range(3)] for a in range(2)])
 # Pixels -1, 0, 1, 2 as the second and first of their places before, here and after, [what is read, pixel, place], and as what a
 # bilinear upsampling makes of the coarse pixels before, here and after
-HOLDS = np.float32([[[0, 0, 0], [1, 0, 0]], [[0, 1, 0], [0, 0, 0]], [[0, 0, 0], [0, 1, 0]], [[0, 0, 1], [0, 0, 0]]])
+HOLDS = np.float32(
+    [[[0, 0, 0], [1, 0, 0]], [[0, 1, 0], [0, 0, 0]], [[0, 0, 0], [0, 1, 0]], [[0, 0, 1], [0, 0, 0]]]
+)
 LINEAR = np.float32([[0.75, 0.25, 0], [0.25, 0.75, 0], [0, 0.75, 0.25], [0, 0.25, 0.75]])
 
 

@@ -1,4 +1,5 @@
 """Reading and writing pictures: orientation, colour, limits, metadata, clear errors."""
+
 import io
 import os
 from pathlib import Path
@@ -11,8 +12,16 @@ from agedit.errors import AgeEditError
 from agedit.mark import XMP
 
 MAX_PIXELS = 50_000_000
-FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF"}
-Image.MAX_IMAGE_PIXELS = None     # our own limit below speaks plainly; Pillow's only warns at first
+FORMATS = {
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".webp": "WEBP",
+    ".bmp": "BMP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+}
+Image.MAX_IMAGE_PIXELS = None  # our own limit below speaks plainly; Pillow's only warns at first
 
 
 def load_photo(source):
@@ -29,16 +38,21 @@ def load_photo(source):
     """
     name = Path(source).name if isinstance(source, (str, Path)) else "The picture"
     try:
-        image = source if isinstance(source, Image.Image) else Image.open(
-            io.BytesIO(source) if isinstance(source, bytes) else source)
+        image = (
+            source
+            if isinstance(source, Image.Image)
+            else Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+        )
         width, height = image.size
         if width * height > MAX_PIXELS:
-            raise AgeEditError(f"{name} has {width * height / 1e6:.0f} megapixels; shrink it below "
-                               f"{MAX_PIXELS // 1_000_000} megapixels and try again.")
+            raise AgeEditError(
+                f"{name} has {width * height / 1e6:.0f} megapixels; shrink it below "
+                f"{MAX_PIXELS // 1_000_000} megapixels and try again."
+            )
         image.load()
         try:
             image = ImageOps.exif_transpose(image)
-        except Exception:                 # damaged EXIF: the photo itself may be fine
+        except Exception:  # damaged EXIF: the photo itself may be fine
             pass
         return np.ascontiguousarray(np.asarray(_to_rgb(image)))
     except AgeEditError:
@@ -48,8 +62,10 @@ def load_photo(source):
     except PermissionError:
         raise AgeEditError(f"{name} may not be read; check its permissions.") from None
     except UnidentifiedImageError:
-        raise AgeEditError(f"{name} is not a picture that can be read; use a JPEG, PNG or WebP photo.") from None
-    except Exception as error:            # decoders raise what they like on damaged files
+        raise AgeEditError(
+            f"{name} is not a picture that can be read; use a JPEG, PNG or WebP photo."
+        ) from None
+    except Exception as error:  # decoders raise what they like on damaged files
         raise AgeEditError(f"{name} is damaged or incomplete ({error}); save or download it again.") from None
 
 
@@ -60,7 +76,7 @@ def _to_rgb(image):
         image = Image.fromarray(np.clip(values / scale + 0.5, 0, 255).astype(np.uint8))
     profile = image.info.get("icc_profile")
     if profile and image.mode in ("RGB", "CMYK", "L"):
-        try:      # wide-gamut and print profiles; a broken profile is no reason to refuse the photo
+        try:  # wide-gamut and print profiles; a broken profile is no reason to refuse the photo
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
             return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
         except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
@@ -96,7 +112,9 @@ def check_output(path):
     """Refuse a picture path that cannot be written, before any work is done."""
     path = Path(path)
     if path.suffix.lower() not in FORMATS:
-        raise AgeEditError(f"{path.name} has no known picture ending; use one of {', '.join(sorted(FORMATS))}.")
+        raise AgeEditError(
+            f"{path.name} has no known picture ending; use one of {', '.join(sorted(FORMATS))}."
+        )
     if not path.parent.is_dir():
         raise AgeEditError(f"The folder {path.parent} does not exist; make it first.")
     return path
@@ -108,8 +126,10 @@ def save_photo(path, rgb, synthetic=False):
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.write_bytes(encode_photo(rgb, FORMATS[path.suffix.lower()], synthetic, lasting=True))
-        os.replace(temporary, path)       # whole or not at all: the old picture is never lost
+        os.replace(temporary, path)  # whole or not at all: the old picture is never lost
     except (OSError, ValueError) as error:
         temporary.unlink(missing_ok=True)
-        raise AgeEditError(f"{path} could not be written ({getattr(error, 'strerror', None) or error}); "
-                           "choose another place or ending.") from None
+        raise AgeEditError(
+            f"{path} could not be written ({getattr(error, 'strerror', None) or error}); "
+            "choose another place or ending."
+        ) from None

@@ -1,4 +1,5 @@
 """What this device is, and the times measured on it: one readable JSON a device under profiles/."""
+
 import contextlib
 import json
 import os
@@ -28,11 +29,15 @@ def processor():
         match = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
         if match:
             return _plain(match[1])
-    with contextlib.suppress(OSError):                  # boards and phones
+    with contextlib.suppress(OSError):  # boards and phones
         return _plain(Path("/proc/device-tree/model").read_text())
     if platform.system() == "Darwin":
         with contextlib.suppress(OSError, subprocess.SubprocessError):
-            return _plain(subprocess.run(["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=True).stdout)
+            return _plain(
+                subprocess.run(
+                    ["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=True
+                ).stdout
+            )
     return _plain(platform.processor() or platform.machine())
 
 
@@ -47,8 +52,15 @@ def power_state():
 
 def identity(threads, weights_hash):
     """What must be the same for times to be trusted."""
-    return {"processor": processor(), "machine": platform.machine(), "system": platform.system(), "cores": usable_cores(),
-            "threads": threads, "runtime": _plain(runtime_name()), "weights": weights_hash}
+    return {
+        "processor": processor(),
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "cores": usable_cores(),
+        "threads": threads,
+        "runtime": _plain(runtime_name()),
+        "weights": weights_hash,
+    }
 
 
 def path_for(device, folder=FOLDER):
@@ -59,11 +71,27 @@ def path_for(device, folder=FOLDER):
 def write(path, device, times):
     """Write times as a profile, whole or not at all. times: {(r, c): Times}. Raises AgeEditError."""
     line = fit(times, work)
-    text = json.dumps({
-        "schema": SCHEMA, "device": device, "power": power_state(),
-        "fit": None if line is None else {"ms": line[0], "ms_per_gmac": line[1] * 1e9},
-        "times": [{"r": r, "c": c, "p50_ms": round(t.p50, 3), "p90_ms": round(t.p90, 3), "n": len(t.runs),
-                   "runs_ms": [round(v, 3) for v in t.runs]} for (r, c), t in sorted(times.items()) if t.runs]}, indent=1)
+    text = json.dumps(
+        {
+            "schema": SCHEMA,
+            "device": device,
+            "power": power_state(),
+            "fit": None if line is None else {"ms": line[0], "ms_per_gmac": line[1] * 1e9},
+            "times": [
+                {
+                    "r": r,
+                    "c": c,
+                    "p50_ms": round(t.p50, 3),
+                    "p90_ms": round(t.p90, 3),
+                    "n": len(t.runs),
+                    "runs_ms": [round(v, 3) for v in t.runs],
+                }
+                for (r, c), t in sorted(times.items())
+                if t.runs
+            ],
+        },
+        indent=1,
+    )
     _keep(Path(path), text)
 
 
@@ -75,8 +103,10 @@ def _keep(path, text):
         temporary.write_text(text)
         os.replace(temporary, path)
     except OSError as error:
-        raise AgeEditError(f"The profile could not be kept in {path.parent} ({error.strerror}); "
-                           "make the folder writable or name another with AGEDIT_PROFILES.") from None
+        raise AgeEditError(
+            f"The profile could not be kept in {path.parent} ({error.strerror}); "
+            "make the folder writable or name another with AGEDIT_PROFILES."
+        ) from None
 
 
 def load(path):
@@ -89,18 +119,27 @@ def load(path):
         if path.stat().st_size > MOST_BYTES:
             raise ValueError("no profile is that large")
         data = json.loads(path.read_text())
-        schema, theirs = data["schema"], {k: _plain(v) if isinstance(v, str) else v for k, v in dict(data["device"]).items()}
+        schema, theirs = (
+            data["schema"],
+            {k: _plain(v) if isinstance(v, str) else v for k, v in dict(data["device"]).items()},
+        )
         times = {(int(t["r"]), float(t["c"])): Times([float(v) for v in t["runs_ms"]]) for t in data["times"]}
-        if any(not 0 < v < 1e7 for t in times.values() for v in t.runs) or not all(t.runs for t in times.values()):
+        if any(not 0 < v < 1e7 for t in times.values() for v in t.runs) or not all(
+            t.runs for t in times.values()
+        ):
             raise ValueError("a time is missing or not positive")
         if any(r not in WIDTHS or c not in RATIOS for r, c in times):
             raise ValueError("a sub-model that cannot be")
     except OSError as error:
         raise AgeEditError(f"The profile {path} cannot be read ({error.strerror}); tune again.") from None
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
-        raise AgeEditError(f"The profile {path.name} is damaged; delete it or tune again with --fresh.") from None
+        raise AgeEditError(
+            f"The profile {path.name} is damaged; delete it or tune again with --fresh."
+        ) from None
     if schema != SCHEMA:
-        raise AgeEditError(f"The profile {path.name} has schema {schema}, this program reads {SCHEMA}; tune again.")
+        raise AgeEditError(
+            f"The profile {path.name} has schema {schema}, this program reads {SCHEMA}; tune again."
+        )
     return {"device": theirs, "power": data.get("power", "unknown"), "times": times, "path": str(path)}
 
 
@@ -113,7 +152,9 @@ def read(path, device):
     data = load(path)
     different = [k for k in device if data["device"].get(k) != device[k]]
     if different:
-        raise AgeEditError(f"The profile {Path(path).name} was made elsewhere (another {', '.join(different)}); tune again.")
+        raise AgeEditError(
+            f"The profile {Path(path).name} was made elsewhere (another {', '.join(different)}); tune again."
+        )
     return data["times"]
 
 
@@ -147,7 +188,9 @@ def import_profile(path, folder=FOLDER):
     try:
         name = path_for(data["device"], folder)
     except KeyError:
-        raise AgeEditError(f"The profile {Path(path).name} does not name its device; export it again.") from None
+        raise AgeEditError(
+            f"The profile {Path(path).name} does not name its device; export it again."
+        ) from None
     if name == path_for(identity(0, ""), folder):
         raise AgeEditError("That is a profile of this very device; its own times are in use already.")
     if name.exists() and load(name)["device"] != data["device"]:

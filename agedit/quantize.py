@@ -2,10 +2,11 @@
 
 Where a processor has instructions for it (VNNI) but no matrix units, int8 is three times as quick as fp32.
 """
+
 import numpy as np
 
-CLIPPED = 0.01      # share of the places that may lie beyond a channel's range, at either end and in any one run
-PLACES = 4096       # places of a picture that are looked at
+CLIPPED = 0.01  # share of the places that may lie beyond a channel's range, at either end and in any one run
+PLACES = 4096  # places of a picture that are looked at
 
 
 def widest(run, channels, feeds):
@@ -18,7 +19,7 @@ def widest(run, channels, feeds):
         for layer, x in run(feed).items():
             c = channels[layer]
             x = x.reshape(-1, c, x.shape[2] * x.shape[3]).transpose(1, 0, 2).reshape(c, -1)
-            x = x[:, ::x.shape[1] // PLACES | 1]            # an odd step reaches every column
+            x = x[:, :: x.shape[1] // PLACES | 1]  # an odd step reaches every column
             out = int(round(CLIPPED * x.shape[1]))
             x = np.partition(x, (out, x.shape[1] - 1 - out), 1)
             least, most = found.get(layer, (np.inf, -np.inf))

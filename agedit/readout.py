@@ -1,15 +1,20 @@
 """Apparent age, gender, expression and identity of an aligned face, by small third-party networks (see the model card)."""
+
 import numpy as np
 
 from agedit.align import TEMPLATE, similarity, warp
 
 # Where the judges look, as unit-square -> unit-square matrices. The age network wants the detector's box as an upright
 # square (its edge and height tuned on labelled photos); the identity network wants dlib's chip with padding 0.25.
-AGE_BOX = (0.1925, 0.2720, 0.6100)                  # left, top, edge: lowest error on 250 labelled photos
-AGE_CROP = np.array([[1 / AGE_BOX[2], 0, -AGE_BOX[0] / AGE_BOX[2]], [0, 1 / AGE_BOX[2], -AGE_BOX[1] / AGE_BOX[2]]])
-DLIB_MEAN = np.array([[0.2282, 0.2241], [0.7521, 0.2241], [0.2541, 0.7802], [0.7261, 0.7802]])   # eyes, mouth corners
+AGE_BOX = (0.1925, 0.2720, 0.6100)  # left, top, edge: lowest error on 250 labelled photos
+AGE_CROP = np.array(
+    [[1 / AGE_BOX[2], 0, -AGE_BOX[0] / AGE_BOX[2]], [0, 1 / AGE_BOX[2], -AGE_BOX[1] / AGE_BOX[2]]]
+)
+DLIB_MEAN = np.array(
+    [[0.2282, 0.2241], [0.7521, 0.2241], [0.2541, 0.7802], [0.7261, 0.7802]]
+)  # eyes, mouth corners
 IDENTITY_CROP = similarity(TEMPLATE, (DLIB_MEAN + 0.25) / 1.5)
-SAME_PERSON = 0.6                                   # L2 between embeddings below which dlib says "same"
+SAME_PERSON = 0.6  # L2 between embeddings below which dlib says "same"
 
 
 def judge_crop(crop, matrix, size):
@@ -36,14 +41,16 @@ class Readout:
 
     def mood(self, crop):
         """Probabilities of EXPRESSIONS, float32 (7,), for an aligned RGB uint8 (S, S, 3)."""
-        self._mood = self._mood or self._open("expression_faceapi.onnx")           # the app never asks
+        self._mood = self._mood or self._open("expression_faceapi.onnx")  # the app never asks
         logits = np.ravel(self._run(self._mood, judge_crop(crop, AGE_CROP, 112))[0])
         shares = np.exp(logits - logits.max())
         return shares / shares.sum()
 
     def embed(self, crop):
         """Identity embedding, float32 (128,)."""
-        self._identity = self._identity or self._open("identity_dlib.onnx")         # 26 MB, and most moves of the slider do not ask
+        self._identity = self._identity or self._open(
+            "identity_dlib.onnx"
+        )  # 26 MB, and most moves of the slider do not ask
         return np.ravel(self._run(self._identity, judge_crop(crop, IDENTITY_CROP, 150))[0])
 
     @staticmethod
@@ -51,9 +58,19 @@ class Readout:
         return session.run(None, {session.get_inputs()[0].name: x[None]})
 
 
-EXPRESSIONS = ("neutral", "happy", "sad", "angry", "fearful", "disgusted", "surprised")       # the expression network's outputs
+EXPRESSIONS = (
+    "neutral",
+    "happy",
+    "sad",
+    "angry",
+    "fearful",
+    "disgusted",
+    "surprised",
+)  # the expression network's outputs
 EXPRESSION = ("mouth_corner_drop", "mouth_open", "mouth_width", "brow_height", "brow_gap")
-SAME_EXPRESSION = np.array([0.022, 0.045, 0.07, 0.045, 0.04])      # most that each may differ while a face's expression stays
+SAME_EXPRESSION = np.array(
+    [0.022, 0.045, 0.07, 0.045, 0.04]
+)  # most that each may differ while a face's expression stays
 
 
 def expression(points):
@@ -65,7 +82,15 @@ def expression(points):
     eyes = np.array([points[[33, 133]].mean(0), points[[362, 263]].mean(0)])
     (a, b), middle = eyes[1] - eyes[0], eyes.mean(0)
     x, y = ((points - middle) @ np.array([[a, -b], [b, a]]) / (a * a + b * b)).T
-    return np.array([y[[61, 291]].mean() - y[[13, 14]].mean(), y[14] - y[13], x[291] - x[61], -y[[107, 336]].mean(), x[336] - x[107]])
+    return np.array(
+        [
+            y[[61, 291]].mean() - y[[13, 14]].mean(),
+            y[14] - y[13],
+            x[291] - x[61],
+            -y[[107, 336]].mean(),
+            x[336] - x[107],
+        ]
+    )
 
 
 def identity(a, b):

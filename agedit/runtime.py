@@ -1,4 +1,5 @@
 """Networks as something to call, by ONNX Runtime or OpenVINO, and the threads that they may use."""
+
 import contextlib
 import ctypes
 import functools
@@ -24,24 +25,31 @@ from agedit.readout import Readout
 from agedit.submodel import layers
 from agedit.weights import Weights
 
-HALF, INT8 = 0.85, 0.8      # of fp32's time is what bf16 or f16 may take at the most to be used, and of the quicker one's, int8
+HALF, INT8 = (
+    0.85,
+    0.8,
+)  # of fp32's time is what bf16 or f16 may take at the most to be used, and of the quicker one's, int8
 
 
 def quotas(root="/sys/fs/cgroup", own="/proc/self/cgroup"):
     """Cores by the quotas of this process's cgroups (v1 and v2) and of all above them; none where there is no quota."""
     try:
         lines = [line.split(":", 2) for line in Path(own).read_text().splitlines()]
-    except OSError:                             # not Linux
+    except OSError:  # not Linux
         return
     for _, controllers, path in lines:
         if controllers and "cpu" not in controllers.split(","):
             continue
         for base in (Path(root) / controllers, Path(root) / "cpu") if controllers else (Path(root),):
-            inside = base / path.strip("/")         # in a container the path may lie outside: then its root holds the quota
+            inside = base / path.strip(
+                "/"
+            )  # in a container the path may lie outside: then its root holds the quota
             for folder in [inside, *[p for p in inside.parents if p.is_relative_to(base)]]:
                 try:
                     if controllers:
-                        quota, period = ((folder / f"cpu.cfs_{k}_us").read_text() for k in ("quota", "period"))
+                        quota, period = (
+                            (folder / f"cpu.cfs_{k}_us").read_text() for k in ("quota", "period")
+                        )
                     else:
                         quota, period = (folder / "cpu.max").read_text().split()
                     if quota != "max" and int(quota) > 0:
@@ -54,7 +62,7 @@ def usable_cores():
     """Cores this process may really use: affinity, then the cgroups' quotas. At least 1."""
     try:
         cores = len(os.sched_getaffinity(0))
-    except AttributeError:                      # macOS, Windows
+    except AttributeError:  # macOS, Windows
         cores = os.cpu_count() or 1
     return min([cores, *quotas()])
 
@@ -70,12 +78,14 @@ def open_session(model, threads=None, often=False):
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.enable_cpu_mem_arena = options.enable_mem_pattern = often
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")   # spinning slows what runs next
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # spinning slows what runs next
     if isinstance(model, (str, Path)) and not Path(model).exists():
         raise AgeEditError(f"{model} is missing; fetch the weights folder again.")
-    session = ort.InferenceSession(model if isinstance(model, bytes) else str(model), options, providers=["CPUExecutionProvider"])
-    session._model_bytes = None      # kept for a second try with another provider: as much memory as all weights
-    give_back_memory()               # reading the identity network takes 77 MB, of which it needs 25
+    session = ort.InferenceSession(
+        model if isinstance(model, bytes) else str(model), options, providers=["CPUExecutionProvider"]
+    )
+    session._model_bytes = None  # kept for a second try with another provider: as much memory as all weights
+    give_back_memory()  # reading the identity network takes 77 MB, of which it needs 25
     return session
 
 
@@ -86,9 +96,9 @@ def one_heap():
     Smaller ones are a move's own: had back from the system each time they cost more than the network that fills them.
     """
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).mallopt(-8, 1)          # M_ARENA_MAX
-        ctypes.CDLL(None).mallopt(-3, 4 << 20)    # M_MMAP_THRESHOLD
-        ctypes.CDLL(None).mallopt(-1, 16 << 20)   # M_TRIM_THRESHOLD
+        ctypes.CDLL(None).mallopt(-8, 1)  # M_ARENA_MAX
+        ctypes.CDLL(None).mallopt(-3, 4 << 20)  # M_MMAP_THRESHOLD
+        ctypes.CDLL(None).mallopt(-1, 16 << 20)  # M_TRIM_THRESHOLD
 
 
 def give_back_memory():
@@ -107,7 +117,9 @@ def uses_openvino():
         raise AgeEditError(f"AGEDIT_RUNTIME is {wanted}; set it to openvino or onnxruntime, or not at all.")
     found = importlib.util.find_spec("openvino") is not None
     if wanted == "openvino" and not found:
-        raise AgeEditError("AGEDIT_RUNTIME asks for OpenVINO, which is not installed; run `pip install openvino`.")
+        raise AgeEditError(
+            "AGEDIT_RUNTIME asks for OpenVINO, which is not installed; run `pip install openvino`."
+        )
     return found and wanted != "onnxruntime"
 
 
@@ -115,8 +127,11 @@ def uses_openvino():
 def openvino_core():
     """OpenVINO's entry point, imported without its telemetry, which reports every import to an analytics server."""
     if sys.modules.setdefault("openvino_telemetry", None) is not None:
-        raise AgeEditError("OpenVINO's telemetry was imported before agedit; import agedit first, or set AGEDIT_RUNTIME=onnxruntime.")
+        raise AgeEditError(
+            "OpenVINO's telemetry was imported before agedit; import agedit first, or set AGEDIT_RUNTIME=onnxruntime."
+        )
     import openvino
+
     return openvino.Core()
 
 
@@ -128,8 +143,15 @@ def precisions():
     The full network takes, with neither: 68 ms in fp32, 119 in bf16, 25 in int8; with bf16 instructions but no matrix units (Zen 5): 90, 44, 27.
     Without its own instructions (VNNI) int8 gains little and may overflow.
     """
-    lower, feed, least = half_precision(), {"x": np.ones((1, 128, 32, 32), np.float32), "style": np.ones((1, 128, 1, 1), np.float32)}, {}
-    runs = {p: open_submodel(convolutions_graph(128, 32, 3, p == "i8", styled=True), usable_cores(), p) for p in sorted({lower, "i8", "f32"})}
+    lower, feed, least = (
+        half_precision(),
+        {"x": np.ones((1, 128, 32, 32), np.float32), "style": np.ones((1, 128, 1, 1), np.float32)},
+        {},
+    )
+    runs = {
+        p: open_submodel(convolutions_graph(128, 32, 3, p == "i8", styled=True), usable_cores(), p)
+        for p in sorted({lower, "i8", "f32"})
+    }
     for _ in range(5):
         for p, run in runs.items():
             start = time.perf_counter()
@@ -151,7 +173,7 @@ def quickest_precision():
 
 
 def half_precision():
-    """"bf16" or "f16" where this processor converts to it by itself, however quick its convolutions are in it; else "f32"."""
+    """ "bf16" or "f16" where this processor converts to it by itself, however quick its convolutions are in it; else "f32"."""
     return openvino_core().get_property("CPU", "INFERENCE_PRECISION_HINT").get_type_name()
 
 
@@ -167,14 +189,24 @@ def open_submodel(model, threads, precision=None):
     if not uses_openvino():
         session = open_session(model, threads, often=True)
         return lambda feed: session.run(None, feed)[0]
-    options = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "ENABLE_CPU_PINNING": False,
-               "INFERENCE_PRECISION_HINT": half_precision() if precision == "i8" else precision or floating()}
-    request, lock = openvino_core().compile_model(_side_by_side(model), "CPU", options).create_infer_request(), threading.Lock()
+    options = {
+        "INFERENCE_NUM_THREADS": threads,
+        "PERFORMANCE_HINT": "LATENCY",
+        "ENABLE_CPU_PINNING": False,
+        "INFERENCE_PRECISION_HINT": half_precision() if precision == "i8" else precision or floating(),
+    }
+    request, lock = (
+        openvino_core().compile_model(_side_by_side(model), "CPU", options).create_infer_request(),
+        threading.Lock(),
+    )
 
     def run(feed):
-        feed = {k: np.ascontiguousarray(v.transpose(0, 2, 3, 1) if v.ndim == 4 else v) for k, v in feed.items()}
-        with lock:                      # one request's memory serves all callers in turn
+        feed = {
+            k: np.ascontiguousarray(v.transpose(0, 2, 3, 1) if v.ndim == 4 else v) for k, v in feed.items()
+        }
+        with lock:  # one request's memory serves all callers in turn
             return request.infer(feed, share_inputs=True)[0].copy().transpose(0, 3, 1, 2)
+
     return run
 
 
@@ -189,8 +221,11 @@ def _side_by_side(model):
     model = openvino_core().read_model(model)
     from openvino import Layout
     from openvino.preprocess import PrePostProcessor
+
     ports = PrePostProcessor(model)
-    for inside, port in [(i, ports.input(i.get_any_name())) for i in model.inputs] + [(o, ports.output()) for o in model.outputs]:
+    for inside, port in [(i, ports.input(i.get_any_name())) for i in model.inputs] + [
+        (o, ports.output()) for o in model.outputs
+    ]:
         if len(inside.shape) == 4:
             port.model().set_layout(Layout("NCHW"))
             port.tensor().set_layout(Layout("NHWC"))
@@ -201,7 +236,9 @@ def runtime_name():
     """What a timing depends on, for the profile: 'onnxruntime 1.x CPUExecutionProvider', 'openvino 2026.x bf16' or 'openvino 2026.x i8+bf16'."""
     if uses_openvino():
         precision = quickest_precision()
-        return f"openvino {importlib.metadata.version('openvino')} {precision}" + f"+{half_precision()}" * (precision == "i8")
+        return f"openvino {importlib.metadata.version('openvino')} {precision}" + f"+{half_precision()}" * (
+            precision == "i8"
+        )
     return f"onnxruntime {ort.__version__} CPUExecutionProvider"
 
 
@@ -213,7 +250,7 @@ class Engine:
 
     def __init__(self, weights=None, threads=None):
         self.weights = weights or Weights()
-        self.cores = threads or usable_cores()            # for what is not a sub-model
+        self.cores = threads or usable_cores()  # for what is not a sub-model
         self.threads, self.threads_fixed = self.cores, threads is not None
         self._sessions, self._lock, self._faces = {}, threading.RLock(), threading.Lock()
 
@@ -226,13 +263,27 @@ class Engine:
 
     def _part(self, prefix):
         """A small part of the weights in float32, kept (see `Weights.part`)."""
-        return self._get(prefix, lambda: {k: np.asarray(v, np.float32) for k, v in self.weights.part(prefix).items()})
+        return self._get(
+            prefix, lambda: {k: np.asarray(v, np.float32) for k, v in self.weights.part(prefix).items()}
+        )
 
     def submodel(self, r, c):
         """G_{r,c} without its mapping network as a function (see `open_submodel`) of {"w": ..., "photo_8": ..., ...}; sliced and built on first use."""
         threads, precision = self.threads, self.precision
-        return self._get((r, c, threads), lambda: open_submodel(generator_graph(
-            self.weights.part("generator"), r, c, self.weights.ranges(r, c) if precision == "i8" else None, mapped=True), threads, precision))
+        return self._get(
+            (r, c, threads),
+            lambda: open_submodel(
+                generator_graph(
+                    self.weights.part("generator"),
+                    r,
+                    c,
+                    self.weights.ranges(r, c) if precision == "i8" else None,
+                    mapped=True,
+                ),
+                threads,
+                precision,
+            ),
+        )
 
     @property
     def precision(self):
@@ -275,13 +326,17 @@ class Engine:
         """S62: f = E(x), float32 (1, 512), for an aligned RGB uint8 (S, S, 3)."""
         convolutions = self.weights.manifest["encoder"]["convolutions"]
         size = self.weights.manifest["encoder"]["input"]
-        session = self._get("encoder", lambda: open_session(
-            encoder_graph(self.weights.part("encoder"), convolutions, size), self.cores))
+        session = self._get(
+            "encoder",
+            lambda: open_session(encoder_graph(self.weights.part("encoder"), convolutions, size), self.cores),
+        )
         return session.run(None, {"photo": to_network(crop, size)})[0]
 
     def generate(self, f, photos, r, c):
         """G_{r,c}(f, photo): float32 (r, r, 3) in about -1..1. photos: see `inputs`; in the strict form see `sketch`."""
-        return self.submodel(r, c)({"w": map_features(self._part("generator.mapping"), f), **photos})[0].transpose(1, 2, 0)
+        return self.submodel(r, c)({"w": map_features(self._part("generator.mapping"), f), **photos})[
+            0
+        ].transpose(1, 2, 0)
 
     @staticmethod
     def inputs(crop, r):
@@ -293,7 +348,9 @@ class Engine:
         part = self._part("sketch")
         small = (part["weight"] @ f[0] + part["bias"]).reshape(3, -1)
         edge = int(round(small.shape[1] ** 0.5))
-        picture = cv2.resize(small.reshape(3, edge, edge).transpose(1, 2, 0), (r, r), interpolation=cv2.INTER_CUBIC)
+        picture = cv2.resize(
+            small.reshape(3, edge, edge).transpose(1, 2, 0), (r, r), interpolation=cv2.INTER_CUBIC
+        )
         return photo_inputs(np.clip(picture, -1, 1).transpose(2, 0, 1)[None])
 
     def find_faces(self, rgb):
@@ -315,12 +372,15 @@ class Engine:
 
     @property
     def readout(self):
-        return self._get("readout", lambda: Readout(
-            lambda name: open_session(self.weights.folder / name, self.cores)))
+        return self._get(
+            "readout", lambda: Readout(lambda name: open_session(self.weights.folder / name, self.cores))
+        )
 
 
 def to_network(crop, size):
     """Aligned RGB uint8 (S, S, 3) to float32 (1, 3, size, size) in -1..1, shrunk by areas."""
     if crop.shape[0] != size:
-        crop = cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA if crop.shape[0] > size else cv2.INTER_CUBIC)
+        crop = cv2.resize(
+            crop, (size, size), interpolation=cv2.INTER_AREA if crop.shape[0] > size else cv2.INTER_CUBIC
+        )
     return (crop.astype(np.float32) / 127.5 - 1).transpose(2, 0, 1)[None]

@@ -3,6 +3,7 @@
 From best to worst: a candidate that a fit of the times so far puts far over the budget is skipped; the others are
 timed until the verdict is clear; the first that fits is confirmed, in turns with the one that it was preferred to.
 """
+
 import contextlib
 import math
 import random
@@ -10,25 +11,34 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 
-WARM_UP = 3          # runs that are not counted: the first compiles and allocates
+WARM_UP = 3  # runs that are not counted: the first compiles and allocates
 LEAST, MOST = 15, 40  # counted runs of a candidate
-AGAIN = 25           # the same, at most, of each of two rivals
-QUIET = 40           # counted runs of every candidate in a quiet moment
-ROUNDS = 5           # that they are spread over, in equal parts
-UNSETTLED = 1.3      # p90 over p50 from here on was not a quiet moment
-NEAR = 0.12          # a p90 this close to the budget asks for all runs
-FAR = 1.6            # predicted over this many budgets: not worth a run
-REASONS = {           # why a candidate got its verdict, in the order in which S4 may come to it
+AGAIN = 25  # the same, at most, of each of two rivals
+QUIET = 40  # counted runs of every candidate in a quiet moment
+ROUNDS = 5  # that they are spread over, in equal parts
+UNSETTLED = 1.3  # p90 over p50 from here on was not a quiet moment
+NEAR = 0.12  # a p90 this close to the budget asks for all runs
+FAR = 1.6  # predicted over this many budgets: not worth a run
+REASONS = {  # why a candidate got its verdict, in the order in which S4 may come to it
     "fallback": "the smallest, timed first: the fallback",
     "none": "even the smallest may exceed the budget; it runs all the same",
     "far": "predicted {predicted_ms:.0f} ms, far over the budget",
     "over": "p90 {p90_ms:.1f} ms exceeds {budget_ms:.4g} ms",
     "again": "timed again in turns with its rival: p90 {p90_ms:.1f} ms",
-    "best": "the best whose p90 is within {budget_ms:.4g} ms"}
-LAST = 1.15          # the smallest has nothing to fall back to when the device slows down: its promise wants this much more room
-MARGIN = 1.06        # a p90 of few runs lies below that of many more often than not, and other photos cost a bit more
-TAIL, ROOM = 0.99, 1.25      # besides a p90 within the budget, this share of edits is promised within so many budgets
-ENOUGH, BORNE = 200, 1.2     # runs, of all candidates together, that tell so rare a thing; outliers ask for at most this many p90s
+    "best": "the best whose p90 is within {budget_ms:.4g} ms",
+}
+LAST = 1.15  # the smallest has nothing to fall back to when the device slows down: its promise wants this much more room
+MARGIN = (
+    1.06  # a p90 of few runs lies below that of many more often than not, and other photos cost a bit more
+)
+TAIL, ROOM = (
+    0.99,
+    1.25,
+)  # besides a p90 within the budget, this share of edits is promised within so many budgets
+ENOUGH, BORNE = (
+    200,
+    1.2,
+)  # runs, of all candidates together, that tell so rare a thing; outliers ask for at most this many p90s
 
 
 def percentile(values, share):
@@ -40,6 +50,7 @@ def percentile(values, share):
 @dataclass
 class Times:
     """Counted runs of one candidate, in milliseconds."""
+
     runs: list = field(default_factory=list)
 
     @property
@@ -108,7 +119,10 @@ def estimates(candidates, cost, times):
     that keeps both promises (`promised`).
     None where nothing can be said: fewer than two candidates were timed, and this was not one of them.
     """
-    usual, line = percentile([t.p90 / t.p50 for t in times.values() if t.runs] or [1.0], 0.5), fit(times, cost)
+    usual, line = (
+        percentile([t.p90 / t.p50 for t in times.values() if t.runs] or [1.0], 0.5),
+        fit(times, cost),
+    )
     slowest = tail(times)
 
     def one(candidate):
@@ -116,13 +130,14 @@ def estimates(candidates, cost, times):
         if known and len(known.runs) >= LEAST:
             p90 = (known.p90 + usual * known.p50) / 2
             return known.p50, p90, promised(known.p50, p90, slowest), True
-        if known and known.runs:            # given up after a few runs: far over the budget of then
+        if known and known.runs:  # given up after a few runs: far over the budget of then
             p90 = max(known.p90, 1.25 * known.p50)
             return known.p50, p90, p90, False
         if line is None:
             return None
         p50 = max(0.0, line[0] + line[1] * cost(candidate))
         return p50, p50 * usual, promised(p50, p50 * usual, slowest), False
+
     return [one(candidate) for candidate in candidates]
 
 
@@ -143,8 +158,14 @@ def answer(order, cost, times, budget, slow=1.0):
     for candidate, (p50, p90, needed, measured) in known:
         if within(needed * slow, budget, candidate == candidates[-1]):
             if len(known) < len(candidates):
-                return None               # it fits, but so might a better one that nothing is known of
-            return {"candidate": candidate, "fits": True, "p50": p50 * slow, "p90": p90 * slow, "measured": measured}
+                return None  # it fits, but so might a better one that nothing is known of
+            return {
+                "candidate": candidate,
+                "fits": True,
+                "p50": p50 * slow,
+                "p90": p90 * slow,
+                "measured": measured,
+            }
     candidate, (p50, p90, _, measured) = known[-1]
     return {"candidate": candidate, "fits": False, "p50": p50 * slow, "p90": p90 * slow, "measured": measured}
 
@@ -155,6 +176,7 @@ class Watch:
     The median of the last WINDOW ratios is the drift: single outliers do not move it. A photo may cost more or less than
     the one that was timed without any drift; `accept` makes what was seen the new normal.
     """
+
     WINDOW, TOLERANCE = 9, 0.25
 
     def __init__(self):
@@ -202,7 +224,18 @@ class Selector:
         passing: candidates -> a context, entered while these take turns (see `complete`).
     """
 
-    def __init__(self, order, cost, run, clock=time.perf_counter, times=None, tell=None, seed=0, hold=None, passing=None):
+    def __init__(
+        self,
+        order,
+        cost,
+        run,
+        clock=time.perf_counter,
+        times=None,
+        tell=None,
+        seed=0,
+        hold=None,
+        passing=None,
+    ):
         self.order, self.cost, self.run, self.clock = frontier(order, cost), cost, run, clock
         self.times, self.hold = dict(times or {}), hold or contextlib.nullcontext()
         self.passing = passing or contextlib.nullcontext
@@ -224,7 +257,9 @@ class Selector:
             self._time(smallest, budget)
             if not self._fits(smallest, budget):
                 self._log(smallest, "too slow", "none")
-                if not self._known(self.order[0]):          # a second point, so that other budgets are answered at once
+                if not self._known(
+                    self.order[0]
+                ):  # a second point, so that other budgets are answered at once
                     self._time(self.order[0], budget)
                 return smallest, False
             self._log(smallest, "fits", "fallback")
@@ -237,9 +272,13 @@ class Selector:
                     continue
                 self._time(candidate, budget)
             if self._fits(candidate, budget):
-                if rejected and {rejected, candidate} & self._timed and self.times[rejected].p50 <= 1.3 * budget:      # a near miss, or a burst
+                if (
+                    rejected
+                    and {rejected, candidate} & self._timed
+                    and self.times[rejected].p50 <= 1.3 * budget
+                ):  # a near miss, or a burst
                     winner = self._reconsider(rejected, candidate, budget)
-                    if winner is None:             # the machine slowed down: neither keeps the budget any more
+                    if winner is None:  # the machine slowed down: neither keeps the budget any more
                         rejected = candidate
                         continue
                     candidate = winner
@@ -256,8 +295,12 @@ class Selector:
         In random turns: what disturbs a device now and then is in every p90 as it is in a visit, and not in that of whoever was being timed.
         Two at a time, a large one with a small one, for the memory that they hold, ROUNDS times: a device has states that last for seconds.
         """
-        due = self.order if any(len(self.times.get(k, Times()).runs) < QUIET for k in self.order) else self._unsettled()
-        for _ in range(3):                  # another program's burst widens the spread: look again, twice at most
+        due = (
+            self.order
+            if any(len(self.times.get(k, Times()).runs) < QUIET for k in self.order)
+            else self._unsettled()
+        )
+        for _ in range(3):  # another program's burst widens the spread: look again, twice at most
             fresh = {candidate: Times() for candidate in due}
             for shift in range(ROUNDS):
                 pairs = {frozenset((k, (shift - 1 - k) % len(due))) for k in range(len(due))}
@@ -298,11 +341,11 @@ class Selector:
         self._timed.add(candidate)
         for _ in range(WARM_UP):
             first = self._once(candidate)
-        if first > 4 * budget:                     # no doubt about it: do not keep the visitor waiting
+        if first > 4 * budget:  # no doubt about it: do not keep the visitor waiting
             times.runs += [first] + [self._once(candidate) for _ in range(2)]
             if times.p50 > 2 * budget:
                 return
-            times.runs.clear()                     # it was only a slow start
+            times.runs.clear()  # it was only a slow start
         while len(times.runs) < LEAST or (len(times.runs) < MOST and abs(times.p90 / budget - 1) < NEAR):
             times.runs.append(self._once(candidate))
 

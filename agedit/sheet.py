@@ -1,4 +1,5 @@
 """A sheet of edits to look at: one row a photo, one column an age."""
+
 from pathlib import Path
 
 import cv2
@@ -31,7 +32,14 @@ def sheet(photos, engine, years=(-20, 0, 20, 40), submodel=None, strict=False, s
                 cell = cv2.resize(edit.picture, (size, size), interpolation=cv2.INTER_CUBIC)
             else:
                 cell = crop.copy() if y == 0 else prepared.shown(crop, edit.changes[0])
-            row.append(_label(cell, f"{y:+d}: {reading['age_after']:.0f}" if y or strict else f"photo: {reading['age_before']:.0f}"))
+            row.append(
+                _label(
+                    cell,
+                    f"{y:+d}: {reading['age_after']:.0f}"
+                    if y or strict
+                    else f"photo: {reading['age_before']:.0f}",
+                )
+            )
         rows.append(np.hstack(row))
     if not rows:
         raise AgeEditError("None of these photos has a usable face.")
@@ -41,7 +49,9 @@ def sheet(photos, engine, years=(-20, 0, 20, 40), submodel=None, strict=False, s
 def pictures_in(folder):
     """Paths of the pictures in a folder, or of one picture, sorted."""
     folder = Path(folder)
-    files = [folder] if folder.is_file() else sorted(p for p in folder.glob("*") if p.suffix.lower() in FORMATS)
+    files = (
+        [folder] if folder.is_file() else sorted(p for p in folder.glob("*") if p.suffix.lower() in FORMATS)
+    )
     if not files:
         raise AgeEditError(f"There are no pictures in {folder}; name a folder with JPEG, PNG or WebP photos.")
     return files

@@ -1,14 +1,15 @@
 """(r, c): which sub-models exist, what each costs, and how one is sliced out of the full weights. NumPy only."""
+
 import math
 
 from agedit.errors import AgeEditError
 
 # Output channels of each block of the full network (S25): 8 blocks, 8..1024 px.
 WIDTHS = {8: 256, 16: 256, 32: 256, 64: 128, 128: 64, 256: 64, 512: 32, 1024: 16}
-START = 256                       # channels of the learned 4x4 constant
-FEATURES = STYLE = 512            # length of f and of w
-RATIOS = (0.25, 0.5, 0.75, 1.0)   # c (S28)
-SMALLEST = 64                     # lowest resolution offered
+START = 256  # channels of the learned 4x4 constant
+FEATURES = STYLE = 512  # length of f and of w
+RATIOS = (0.25, 0.5, 0.75, 1.0)  # c (S28)
+SMALLEST = 64  # lowest resolution offered
 
 
 def kept(channels, ratio):
@@ -29,7 +30,11 @@ def blocks(resolution, ratio=1.0):
 
 def layers(resolution, ratio=1.0):
     """{name of a 3x3 convolution of G_{r,c}, as in its arrays: channels of its input, the photo's not counted}."""
-    return {f"blocks.{size}.conv{k}.": n for size, *both in blocks(resolution, ratio) for k, n in zip((1, 2), both)}
+    return {
+        f"blocks.{size}.conv{k}.": n
+        for size, *both in blocks(resolution, ratio)
+        for k, n in zip((1, 2), both)
+    }
 
 
 def cost(resolution, ratio=1.0):
@@ -69,8 +74,10 @@ def parse(text, resolutions):
     except ValueError:
         pair = None
     if pair not in candidates(resolutions):
-        raise AgeEditError(f"There is no sub-model {text}; use R:C with R in {', '.join(map(str, resolutions))} "
-                           f"and C in {', '.join(map(str, RATIOS))}, as in {resolutions[-1]}:1.")
+        raise AgeEditError(
+            f"There is no sub-model {text}; use R:C with R in {', '.join(map(str, resolutions))} "
+            f"and C in {', '.join(map(str, RATIOS))}, as in {resolutions[-1]}:1."
+        )
     return pair
 
 
@@ -84,11 +91,13 @@ def slice_weights(weights, resolution, ratio):
         {name: array} with every layer cut to its first c*N kernels and matching inputs (views, no copies).
     """
     result = {k: v for k, v in weights.items() if k.startswith("mapping.")}
-    result["start"] = weights["start"][:, :kept(START, ratio)]
+    result["start"] = weights["start"][:, : kept(START, ratio)]
     for size, cin, cout in blocks(resolution, ratio):
         for layer, n, extra in (("conv1", cin, 3), ("conv2", cout, 0)):
             p = f"blocks.{size}.{layer}."
-            result[p + "weight"] = weights[p + "weight"][:cout, :n + extra]     # the photo's channels come first
+            result[p + "weight"] = weights[p + "weight"][
+                :cout, : n + extra
+            ]  # the photo's channels come first
             result[p + "bias"] = weights[p + "bias"][:cout]
             result[p + "style_weight"] = weights[p + "style_weight"][:n]
             result[p + "style_bias"] = weights[p + "style_bias"][:n]

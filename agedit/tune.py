@@ -1,4 +1,5 @@
 """S4 on this device: times real edits of a reference photo, and keeps what it learns in the device's profile."""
+
 import math
 import os
 import time
@@ -14,7 +15,7 @@ from agedit.submodel import work
 from agedit.turns import Turns
 
 REFERENCE = Path(__file__).resolve().parent.parent / "assets/portraits/london_001.jpg"
-SHOWN = 1024                # longer side, in pixels, of what a visitor waits for; the download may take longer
+SHOWN = 1024  # longer side, in pixels, of what a visitor waits for; the download may take longer
 
 
 def profiles_folder():
@@ -50,7 +51,7 @@ class Tuner:
                 self.times = {k: v for k, v in known.items() if k in engine.weights.candidates}
         except AgeEditError as error:
             self.notes.append(str(error))
-        except OSError:                      # a folder that may not be searched: nothing to reuse
+        except OSError:  # a folder that may not be searched: nothing to reuse
             pass
 
     def choose(self, budget, fresh=False, tell=None):
@@ -75,7 +76,9 @@ class Tuner:
         self.tried = [e | {"submodel": dict(zip("rc", e["submodel"]))} for e in selector.tried]
         chosen = self.times[candidate]
         return self._result(candidate, fits, chosen.p50, chosen.p90, budget, notes) | {
-            "seconds": round(time.perf_counter() - start, 3), "tried": self.tried}
+            "seconds": round(time.perf_counter() - start, 3),
+            "tried": self.tried,
+        }
 
     def complete(self):
         """Time what no choice has asked for yet, for a quiet moment: budgets to come are then answered by measurement."""
@@ -101,7 +104,15 @@ class Tuner:
         return list(dict.fromkeys(chosen + self.engine.weights.order[:1]))
 
     def _selector(self, known, tell=None):
-        return Selector(self.engine.weights.order, work, self._run, times=known, tell=tell, hold=Between(self), passing=self.engine.passing)
+        return Selector(
+            self.engine.weights.order,
+            work,
+            self._run,
+            times=known,
+            tell=tell,
+            hold=Between(self),
+            passing=self.engine.passing,
+        )
 
     def _keep(self, before):
         """Write the profile if the times differ from `before`; returns what went wrong as sentences."""
@@ -122,7 +133,8 @@ class Tuner:
         if found is None:
             return None
         return self._result(found["candidate"], found["fits"], found["p50"], found["p90"], budget, []) | {
-            "measured": found["measured"]}
+            "measured": found["measured"]
+        }
 
     def guess(self, budget, best=False):
         """The same while nothing is known: the smallest, which nothing promises, or the best; its times are 0, unknown."""
@@ -139,15 +151,27 @@ class Tuner:
         for candidate in self._needed(budget):
             if candidate in self.times:
                 now = Times([self.time_once(candidate) for _ in range(9)][2:])
-                if abs(math.log(now.p50 / max(self.times[candidate].p50, 1e-3))) > math.log(1 + Watch.TOLERANCE):
+                if abs(math.log(now.p50 / max(self.times[candidate].p50, 1e-3))) > math.log(
+                    1 + Watch.TOLERANCE
+                ):
                     return False
         return True
 
     def _result(self, candidate, fits, p50, p90, budget, notes):
         if not fits:
-            notes = notes + [f"Nothing meets {budget:g} ms on this device; the smallest sub-model runs, in about {p90:.0f} ms."]
-        return {"submodel": dict(zip("rc", candidate)), "fits": fits, "p50_ms": round(p50, 2), "p90_ms": round(p90, 2),
-                "budget_ms": budget, "threads": self.engine.threads, "profile": str(self.path), "notes": notes}
+            notes = notes + [
+                f"Nothing meets {budget:g} ms on this device; the smallest sub-model runs, in about {p90:.0f} ms."
+            ]
+        return {
+            "submodel": dict(zip("rc", candidate)),
+            "fits": fits,
+            "p50_ms": round(p50, 2),
+            "p90_ms": round(p90, 2),
+            "budget_ms": budget,
+            "threads": self.engine.threads,
+            "profile": str(self.path),
+            "notes": notes,
+        }
 
     def _choose_threads(self):
         """The count with which a middling sub-model is quickest, timed in turns; a tie goes to more threads."""
@@ -156,7 +180,7 @@ class Tuner:
         runs = {n: Times() for n in counts}
         for turn in range(7):
             for n in counts:
-                with self.lock:                     # edits in between run as they did
+                with self.lock:  # edits in between run as they did
                     live = self.engine.threads
                     self.engine.use_threads(n)
                     try:
@@ -173,7 +197,7 @@ class Tuner:
 
     def time_once(self, submodel):
         """Milliseconds of one edit as a visitor waits for it."""
-        with Between(self):                 # its wait is nobody's time
+        with Between(self):  # its wait is nobody's time
             start = time.perf_counter()
             self._run(submodel)
             return (time.perf_counter() - start) * 1e3

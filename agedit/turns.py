@@ -1,4 +1,5 @@
 """A lock that is fair: an edit that waits gets the next turn, however busy the timing loop is."""
+
 import threading
 from collections import deque
 
@@ -18,7 +19,7 @@ class Turns:
             mine = threading.Lock()
             mine.acquire()
             self._line.append((me, mine))
-        mine.acquire()                      # until the one before hands over
+        mine.acquire()  # until the one before hands over
         return self
 
     def __exit__(self, *_):

@@ -1,4 +1,5 @@
 """The weights folder: `manifest.json` names every file with its hash; nothing is used before its hash was checked."""
+
 import hashlib
 import json
 from functools import cached_property
@@ -12,7 +13,7 @@ from agedit.submodel import candidates
 
 FOLDER = Path(__file__).resolve().parent.parent / "weights"
 NETWORKS = "agedit.safetensors"
-RANGES = "ranges.safetensors"         # for int8; absent until `calibrate` measured them
+RANGES = "ranges.safetensors"  # for int8; absent until `calibrate` measured them
 SCHEMA = 4
 
 
@@ -36,31 +37,49 @@ class Weights:
             for key in ("resolutions", "calibration", "quality_order", "provenance", "encoder"):
                 self.manifest[key]
         except FileNotFoundError:
-            raise AgeEditError(f"The weights are missing: there is no manifest.json in {self.folder}; "
-                               "fetch the weights folder again.") from None
+            raise AgeEditError(
+                f"The weights are missing: there is no manifest.json in {self.folder}; "
+                "fetch the weights folder again."
+            ) from None
         except OSError as error:
-            raise AgeEditError(f"The weights in {self.folder} cannot be read ({error.strerror}); check permissions.") from None
+            raise AgeEditError(
+                f"The weights in {self.folder} cannot be read ({error.strerror}); check permissions."
+            ) from None
         except (ValueError, KeyError, TypeError):
-            raise AgeEditError(f"The manifest in {self.folder} is damaged; fetch the weights folder again.") from None
+            raise AgeEditError(
+                f"The manifest in {self.folder} is damaged; fetch the weights folder again."
+            ) from None
         if schema != SCHEMA:
-            raise AgeEditError(f"The weights have schema {schema} and this program reads {SCHEMA}; update one of them.")
+            raise AgeEditError(
+                f"The weights have schema {schema} and this program reads {SCHEMA}; update one of them."
+            )
         for name, expected in files.items():
             if not (self.folder / name).is_file():
-                raise AgeEditError(f"The weights are incomplete: {name} is missing; fetch the weights folder again.")
+                raise AgeEditError(
+                    f"The weights are incomplete: {name} is missing; fetch the weights folder again."
+                )
             try:
                 found = sha256(self.folder / name)
             except OSError as error:
-                raise AgeEditError(f"{name} cannot be read ({error.strerror}); check its permissions.") from None
+                raise AgeEditError(
+                    f"{name} cannot be read ({error.strerror}); check its permissions."
+                ) from None
             if found != expected:
-                raise AgeEditError(f"The weights were altered: {name} is not the file that was released; "
-                                   "fetch the weights folder again.")
+                raise AgeEditError(
+                    f"The weights were altered: {name} is not the file that was released; "
+                    "fetch the weights folder again."
+                )
         self._checked = {name: self._stamp(name) for name in (NETWORKS, RANGES)}
 
     @property
     def hash(self):
         """Names what is computed, 16 hex digits: the trained networks and, once there are some, the ranges for int8."""
         files = self.manifest["files"]
-        return hashlib.sha256((files[NETWORKS] + files[RANGES]).encode()).hexdigest()[:16] if self.has_ranges else files[NETWORKS][:16]
+        return (
+            hashlib.sha256((files[NETWORKS] + files[RANGES]).encode()).hexdigest()[:16]
+            if self.has_ranges
+            else files[NETWORKS][:16]
+        )
 
     @property
     def has_ranges(self):
@@ -87,13 +106,16 @@ class Weights:
 
         float16 as in the file, `age_vector` float32. Read anew each time: nothing of it stays in memory but what runs.
         """
-        return {k[len(prefix) + 1 if prefix else 0:]: v for k, v in self._read(prefix + "." if prefix else "").items()}
+        return {
+            k[len(prefix) + 1 if prefix else 0 :]: v
+            for k, v in self._read(prefix + "." if prefix else "").items()
+        }
 
     def ranges(self, r, c):
         """{layer: (2, C)} of G_{r,c}, for int8 (see `quantize`); empty where they were not measured."""
         start = f"{r}:{c:g}/"
         found = self._read(start, RANGES) if self.has_ranges else {}
-        return {k[len(start):]: np.float32(v) for k, v in found.items()}
+        return {k[len(start) :]: np.float32(v) for k, v in found.items()}
 
     @cached_property
     def age_vector(self):
@@ -108,7 +130,7 @@ class Weights:
         return found.st_ino, found.st_size, found.st_mtime_ns
 
     def _read(self, start, name=NETWORKS):
-        if self._stamp(name) != self._checked[name]:          # its hash was checked, another file's was not
+        if self._stamp(name) != self._checked[name]:  # its hash was checked, another file's was not
             raise AgeEditError(f"{name} was replaced while it was in use; start the program again.")
         try:
             with safe_open(self.folder / name, "numpy") as file:
@@ -126,7 +148,10 @@ class Weights:
         """
         table = self.manifest["calibration"]
         years = float(np.clip(years, *self.reach(age)))
-        by_blur = [np.interp(age, table["ages"], [np.interp(years, table["years"], row) for row in rows]) for rows in self._alphas[r, c]]
+        by_blur = [
+            np.interp(age, table["ages"], [np.interp(years, table["years"], row) for row in rows])
+            for rows in self._alphas[r, c]
+        ]
         return float(np.interp(blur, table["blurs"], by_blur))
 
     def reach(self, age):

@@ -1,4 +1,5 @@
 """Shared by all tests: the engine and a portrait are loaded once; the app in a process of its own, its network cut off."""
+
 import os
 import shutil
 import socket
@@ -14,13 +15,22 @@ from agedit import AgeEditor, Engine, load_photo
 ROOT = Path(__file__).resolve().parent.parent
 PORTRAITS = sorted((ROOT / "assets" / "portraits").glob("*.jpg"))
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+]
 
 
 def small_engine():
     """An engine that offers 64 and 128 px only: timing every sub-model takes a minute, and these half of them a quarter of it."""
     engine = Engine()
-    engine.weights.manifest |= {"resolutions": [64, 128], "quality_order": [[r, c] for r, c in engine.weights.order if r <= 128]}
+    engine.weights.manifest |= {
+        "resolutions": [64, 128],
+        "quality_order": [[r, c] for r, c in engine.weights.order if r <= 128],
+    }
     return engine
 
 
@@ -74,10 +84,15 @@ def url(app_folder):
         f"        open({str(folder / 'leaks')!r}, 'a').write(str(host) + '\\n')\n"
         "        raise OSError('the network is cut off')\n"
         "    return lookup(host, *args, **kwargs)\n"
-        "socket.getaddrinfo = getaddrinfo\n")
+        "socket.getaddrinfo = getaddrinfo\n"
+    )
     port = free_port()
-    env = os.environ | {"GRADIO_SERVER_PORT": str(port), "AGEDIT_PROFILES": str(folder / "profiles"),
-                        "PYTHONPATH": str(folder), "GRADIO_TEMP_DIR": str(folder / "cache")}
+    env = os.environ | {
+        "GRADIO_SERVER_PORT": str(port),
+        "AGEDIT_PROFILES": str(folder / "profiles"),
+        "PYTHONPATH": str(folder),
+        "GRADIO_TEMP_DIR": str(folder / "cache"),
+    }
     log = (folder / "log").open("w")
     process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=env, stdout=log, stderr=log)
     address = f"http://127.0.0.1:{port}"
@@ -103,6 +118,7 @@ def browser():
     if CHROMIUM is None and os.environ.get("CI") != "true":
         pytest.skip("no Chromium on this machine")
     from playwright.sync_api import sync_playwright
+
     with sync_playwright() as p:
         browser = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser

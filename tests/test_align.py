@@ -1,4 +1,5 @@
 """S11/S61: one similarity into the template, its exact inverse, several faces, orientation."""
+
 import cv2
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ def test_align_then_inverse_is_the_identity(angle):
 
 
 def test_the_matrix_of_a_crop_keeps_pixel_centres():
-    face = face_at(0.0, 256.0, (128, 128))                    # the template is the photo itself
+    face = face_at(0.0, 256.0, (128, 128))  # the template is the photo itself
     assert np.allclose(face.to_crop(256), [[1, 0, 0], [0, 1, 0]])
     assert face.frame == pytest.approx(256)
 
@@ -55,7 +56,7 @@ def test_every_face_is_found_largest_first(engine, portrait):
     second = cv2.resize(load_photo(PORTRAITS[3]), None, fx=0.6, fy=0.6, interpolation=cv2.INTER_AREA)
     both = np.full((1100, 1100 + second.shape[1], 3), 200, np.uint8)
     both[:, :1100] = portrait
-    both[:second.shape[0], 1100:] = second
+    both[: second.shape[0], 1100:] = second
     faces = engine.find_faces(both)
     assert len(faces) == 2 and faces[0].frame > faces[1].frame
 
@@ -63,7 +64,7 @@ def test_every_face_is_found_largest_first(engine, portrait):
 @pytest.mark.parametrize("turn", [cv2.ROTATE_90_CLOCKWISE, cv2.ROTATE_180, None])
 def test_exif_orientation_and_tilted_heads(engine, portrait, tmp_path, turn):
     upright = engine.find_faces(portrait)[0]
-    if turn is None:                                          # a head tilted by 25 degrees
+    if turn is None:  # a head tilted by 25 degrees
         m = cv2.getRotationMatrix2D((550, 550), 25, 0.8)
         tilted = cv2.warpAffine(portrait, m, (1100, 1100), borderMode=cv2.BORDER_REPLICATE)
         face = engine.find_faces(tilted)[0]

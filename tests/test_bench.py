@@ -1,4 +1,5 @@
 """The bench runs and says what it measured; how fast anything is, no test decides."""
+
 import numpy as np
 import pytest
 
@@ -35,13 +36,16 @@ def test_interleaved_runs_count_every_task_alike():
 
     def task(name):
         calls[name] += 1
+
     times = interleaved({k: (lambda k=k: task(k)) for k in calls}, runs=5)
     assert calls == {"a": 7, "b": 7} and all(len(t.runs) == 5 for t in times.values())
 
 
 def test_growth_by_size_faces_and_visitors(engine):
     rows = growth(engine, (0.3, 1))
-    assert [r["megapixels"] for r in rows] == [0.3, 1] and all(r["generate"] > 0 and r["blend"] > 0 for r in rows)
+    assert [r["megapixels"] for r in rows] == [0.3, 1] and all(
+        r["generate"] > 0 and r["blend"] > 0 for r in rows
+    )
     assert [r["faces"] for r in by_faces(engine, (1, 2))] == [1, 2]
     rows = by_visitors(engine, (1, 3), edits=3)
     assert [(r["edits"], r["lost"]) for r in rows] == [(3, 0), (9, 0)] and all(r["uneven"] >= 1 for r in rows)
@@ -61,41 +65,108 @@ def test_choosing_and_the_promise_say_what_they_measured(monkeypatch):
     monkeypatch.setattr(bench_choice, "ATTEMPTS", 1)
     monkeypatch.setattr(selector, "QUIET", selector.ROUNDS)
     found = choosing(engine, budgets=3, runs=3)
-    assert found["best"] + found["within_noise"] + found["worse"] == pytest.approx(1, abs=0.01) and found["share_of_exhaustive"] > 0
+    assert (
+        found["best"] + found["within_noise"] + found["worse"] == pytest.approx(1, abs=0.01)
+        and found["share_of_exhaustive"] > 0
+    )
     rows = promise(engine, budgets=2, edits=5)
-    assert [r["edits"] for r in rows] == [5, 5] and all(0 <= r["within_125"] <= 1 and r["p90_share"] > 0 for r in rows)
+    assert [r["edits"] for r in rows] == [5, 5] and all(
+        0 <= r["within_125"] <= 1 and r["p90_share"] > 0 for r in rows
+    )
 
 
 def test_the_steadiest_attempt_counts_at_the_pace_of_its_tuning(monkeypatch):
     engine, drifts = small_engine(), [(1.3, 1.3), (0.9, 1.1), (1.0, 1.2)]
     order = engine.weights.order
     times = lambda slow: {rc: Times([slow * (5 + 1e-8 * work(rc))] * 20) for rc in order}
-    attempt = lambda drift: {"known": times(1), "threads": 2, "before": times(drift[0]), "after": times(drift[1]), "first": 1.0, "seconds": 10.0, "drift": drift}
+    attempt = lambda drift: {
+        "known": times(1),
+        "threads": 2,
+        "before": times(drift[0]),
+        "after": times(drift[1]),
+        "first": 1.0,
+        "seconds": 10.0,
+        "drift": drift,
+    }
     left = iter(drifts)
     monkeypatch.setattr(bench_choice, "_attempt", lambda tuner, runs: attempt(next(left)))
     found = choosing(engine)
-    assert found["attempts"] == 3 and found["drift"] == pytest.approx(1 / 0.9, abs=1e-3) and found["share_of_exhaustive"] == 0.1
-    assert found["worse"] == 0 and found["noise"] == pytest.approx(0.06)               # one pace for both: the halves agree again
+    assert (
+        found["attempts"] == 3
+        and found["drift"] == pytest.approx(1 / 0.9, abs=1e-3)
+        and found["share_of_exhaustive"] == 0.1
+    )
+    assert found["worse"] == 0 and found["noise"] == pytest.approx(
+        0.06
+    )  # one pace for both: the halves agree again
     left = iter([(1.01, 0.99), *drifts])
     assert choosing(engine)["attempts"] == 1
 
 
 def test_the_table_says_what_is_met(tmp_path):
-    part = {"yardstick_gflops": 100, "submodels": [{"r": 128, "c": 1.0, "p50_ms": 5, "gmacs": 3, "share": 0.5}], "narrow": {"256": 8}}
-    data = {"runtime": "some 1.0", "threads": 2, "networks": {"precisions": {"f32": part}, "extract_ms": {"128:1": 80}, "open_ms": {"128:1": 400}}, "lowered": None,
-            "moves": {"ms": 20.0, "share": 0.99, "switch_ratio": 1.0, "read_ms": 3.0},
-            "light": {"page_s": 2.0, "first_edit_s": 0.5, "peak_memory_mb": 300, "first_start_memory_mb": 400, "torch": False},
-            "choosing": {"budgets": 40, "best": 0.9, "within_noise": 0.1, "noise": 0.05, "answer_ms": 0.1, "verify_s": 1, "threads": 2, "drift": 1.0, "attempts": 1, "seconds": 1, "share_of_exhaustive": 0.1},
-            "promise": [{"budget_ms": 20, "submodel": [64, 0.25], "edits": 300, "p50_ms": 10, "p90_ms": 30, "p90_share": 1.5, "within_125": 0.8, "told": 0.1}],
-            "by_size": [{"megapixels": m, "generate": g, "blend": b} for m, g, b in ((0.3, 10, 1), (3, 10, 5), (30, 11, 80))],
-            "by_faces": [{"faces": n, "ms": 10.0 * n, "ratio": n} for n in (1, 4)],
-            "by_visitors": [{"visitors": n, "p50_ms": 10 * n, "ratio": n, "lost": n - 1, "uneven": 1.0} for n in (1, 2)]}
+    part = {
+        "yardstick_gflops": 100,
+        "submodels": [{"r": 128, "c": 1.0, "p50_ms": 5, "gmacs": 3, "share": 0.5}],
+        "narrow": {"256": 8},
+    }
+    data = {
+        "runtime": "some 1.0",
+        "threads": 2,
+        "networks": {"precisions": {"f32": part}, "extract_ms": {"128:1": 80}, "open_ms": {"128:1": 400}},
+        "lowered": None,
+        "moves": {"ms": 20.0, "share": 0.99, "switch_ratio": 1.0, "read_ms": 3.0},
+        "light": {
+            "page_s": 2.0,
+            "first_edit_s": 0.5,
+            "peak_memory_mb": 300,
+            "first_start_memory_mb": 400,
+            "torch": False,
+        },
+        "choosing": {
+            "budgets": 40,
+            "best": 0.9,
+            "within_noise": 0.1,
+            "noise": 0.05,
+            "answer_ms": 0.1,
+            "verify_s": 1,
+            "threads": 2,
+            "drift": 1.0,
+            "attempts": 1,
+            "seconds": 1,
+            "share_of_exhaustive": 0.1,
+        },
+        "promise": [
+            {
+                "budget_ms": 20,
+                "submodel": [64, 0.25],
+                "edits": 300,
+                "p50_ms": 10,
+                "p90_ms": 30,
+                "p90_share": 1.5,
+                "within_125": 0.8,
+                "told": 0.1,
+            }
+        ],
+        "by_size": [
+            {"megapixels": m, "generate": g, "blend": b}
+            for m, g, b in ((0.3, 10, 1), (3, 10, 5), (30, 11, 80))
+        ],
+        "by_faces": [{"faces": n, "ms": 10.0 * n, "ratio": n} for n in (1, 4)],
+        "by_visitors": [
+            {"visitors": n, "p50_ms": 10 * n, "ratio": n, "lost": n - 1, "uneven": 1.0} for n in (1, 2)
+        ],
+    }
     lines = table(data).splitlines()
     found = lambda words: next(line for line in lines if words in line)
     met = lambda words: found(words).endswith("met") and not found(words).endswith("not met")
     assert met("256 px") and met("peak memory") and met("choice is the best")
     assert found("128:1").endswith("not met") and found("edits: p90").endswith("not met")
-    assert met("generate, 30 MP over 0.3 MP") and met("4 faces") and met("2 visitors") and found("edits lost").endswith("not met")
+    assert (
+        met("generate, 30 MP over 0.3 MP")
+        and met("4 faces")
+        and met("2 visitors")
+        and found("edits lost").endswith("not met")
+    )
     assert "1.60 times" in found("paste-back") and found("paste-back").endswith("not met")
     plot(data, tmp_path / "p.png")
     assert (tmp_path / "p.png").stat().st_size > 5000

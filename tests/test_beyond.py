@@ -1,4 +1,5 @@
 """Hair beyond the reference square greys as the hair within does, and nothing else out there moves."""
+
 import cv2
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from agedit.evaluate import outside
 from conftest import PORTRAITS
 
 PHOTO, BROWN, LUMA = (400, 400), (120, 80, 50), np.float32((0.299, 0.587, 0.114))
-FACE = Face(np.full((478, 2), 200.0), 0.0, np.array([[0.01, 0, -1.5], [0, 0.01, -1.5]]))        # its square: 150 to 250 both ways
+FACE = Face(
+    np.full((478, 2), 200.0), 0.0, np.array([[0.01, 0, -1.5], [0, 0.01, -1.5]])
+)  # its square: 150 to 250 both ways
 AWAY = Face(np.array([[200.0, 290.0]] * 478), 0.0, np.array([[0.01, 0, -1.5], [0, 0.01, -2.4]]))
 
 
@@ -20,7 +23,9 @@ def beyond(hair, others=(), within=1.0):
     rgb = np.full((*PHOTO, 3), 230, np.uint8)
     rgb[hair > 0] = BROWN
     see = lambda crop: np.clip((200 - crop[:, :, 2].astype(np.float32)) / 100, 0, 1)
-    return rgb, Beyond(rgb, FACE, np.zeros((256, 256), np.float32), np.full((256, 256), within, np.float32), see, others)
+    return rgb, Beyond(
+        rgb, FACE, np.zeros((256, 256), np.float32), np.full((256, 256), within, np.float32), see, others
+    )
 
 
 def band(top, bottom, left=190, right=210):
@@ -53,10 +58,17 @@ def test_the_line_within_goes_on_beyond(years):
     rgb, hair = beyond(band(150, 280, 150, 250))
     crop = np.linspace(0.5, 1.5, 256)[:, None, None] * np.full((256, 1), 1) * np.float32(BROWN)
     light = crop @ LUMA
-    hair.light, hair.colour = (cv2.resize(v.astype(np.float32), (64, 64), interpolation=cv2.INTER_AREA)[hair.inner] for v in (light, crop - light[:, :, None]))
+    hair.light, hair.colour = (
+        cv2.resize(v.astype(np.float32), (64, 64), interpolation=cv2.INTER_AREA)[hair.inner]
+        for v in (light, crop - light[:, :, None])
+    )
     change = (years * (100 - light / 2))[:, :, None] + 0.8 * (light[:, :, None] - crop)
     a, b, left = hair.tone(change.astype(np.float32))
-    assert (a, b, left) == (pytest.approx(100 * years, abs=3), pytest.approx(-years / 2, abs=0.05), pytest.approx(0.2, abs=0.05))
+    assert (a, b, left) == (
+        pytest.approx(100 * years, abs=3),
+        pytest.approx(-years / 2, abs=0.05),
+        pytest.approx(0.2, abs=0.05),
+    )
     after = rgb.copy()
     hair.add(after, rgb, (a, b, left), hair.face)
     assert hair.tone(0 * change.astype(np.float32)) == (0, 0, 1)
@@ -74,15 +86,21 @@ def test_a_bun_greys_with_the_rest(engine):
     chroma = lambda lab: np.hypot(lab[:, 1] - 128, lab[:, 2] - 128).mean()
     edit = editor.edit(40)
     before, after = colour(editor.rgb), colour(edit.picture)
-    assert bun.sum() > 5000 and chroma(after) < 0.6 * chroma(before) and after[:, 0].mean() > before[:, 0].mean() + 20
+    assert (
+        bun.sum() > 5000
+        and chroma(after) < 0.6 * chroma(before)
+        and after[:, 0].mean() > before[:, 0].mean() + 20
+    )
     assert outside(editor, edit) == 0
     low, high = np.percentile(after[:, 0], (5, 95))
-    assert high - low > 0.8 * np.ptp(np.percentile(before[:, 0], (5, 95)))                    # curls stay curls
-    small = editor.edit(40, limit=500)                                                        # a quick look shows the same
+    assert high - low > 0.8 * np.ptp(np.percentile(before[:, 0], (5, 95)))  # curls stay curls
+    small = editor.edit(40, limit=500)  # a quick look shows the same
     whole = cv2.resize(edit.picture, small.picture.shape[1::-1], interpolation=cv2.INTER_AREA)
     assert np.abs(whole.astype(int) - small.picture).mean() < 2
-    large = AgeEditor(engine)                                                                 # more pixels than the change is worked out in
+    large = AgeEditor(engine)  # more pixels than the change is worked out in
     large.set_photo(cv2.resize(editor.rgb, None, fx=1.7, fy=1.7, interpolation=cv2.INTER_CUBIC))
     edit, there = large.edit(40), cv2.erode(bun.astype(np.uint8), np.ones((9, 9))) > 0
     shrunk = cv2.resize(edit.picture, editor.rgb.shape[1::-1], interpolation=cv2.INTER_AREA)
-    assert np.abs(shrunk.astype(int) - editor.edit(40).picture)[there].mean() < 6 and outside(large, edit) == 0
+    assert (
+        np.abs(shrunk.astype(int) - editor.edit(40).picture)[there].mean() < 6 and outside(large, edit) == 0
+    )

@@ -1,4 +1,5 @@
 """The command line's contract: one JSON object on stdout, status 2 and one sentence for bad input, no torch in the app."""
+
 import json
 import os
 import subprocess
@@ -16,8 +17,13 @@ from conftest import PORTRAITS, ROOT
 
 
 def agedit(*args, **env):
-    return subprocess.run([sys.executable, "-m", "agedit", *map(str, args)], capture_output=True, text=True, cwd=ROOT,
-                          env=os.environ | env)
+    return subprocess.run(
+        [sys.executable, "-m", "agedit", *map(str, args)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | env,
+    )
 
 
 def one_object(result):
@@ -38,11 +44,19 @@ def test_edit_writes_the_picture_and_one_json_object(tmp_path):
 def test_edit_with_budget_submodel_face_and_strict(tmp_path):
     env = {"AGEDIT_PROFILES": str(tmp_path / "profiles")}
     out = tmp_path / "o.png"
-    tuned = one_object(agedit("edit", PORTRAITS[0], "-o", out, "--years", 10, "--budget", 5000, "--face", "all", "--json", **env))
+    tuned = one_object(
+        agedit(
+            "edit", PORTRAITS[0], "-o", out, "--years", 10, "--budget", 5000, "--face", "all", "--json", **env
+        )
+    )
     assert tuned["face"] == "all" and list((tmp_path / "profiles").glob("*.json"))
-    chosen = one_object(agedit("edit", PORTRAITS[0], "-o", out, "--years", -30, "--submodel", "64:0.25", "--strict", "--json"))
+    chosen = one_object(
+        agedit("edit", PORTRAITS[0], "-o", out, "--years", -30, "--submodel", "64:0.25", "--strict", "--json")
+    )
     assert chosen["submodel"] == {"r": 64, "c": 0.25} and load_photo(out).shape == (64, 64, 3)
-    assert "years nothing changes" in chosen["notes"][-1] and not any("nothing changes" in note for note in tuned["notes"])
+    assert "years nothing changes" in chosen["notes"][-1] and not any(
+        "nothing changes" in note for note in tuned["notes"]
+    )
 
 
 def test_zero_years_through_the_command_line(tmp_path):
@@ -62,7 +76,11 @@ def test_tune_and_info(tmp_path):
     assert len(fresh["tried"]) >= len(again["tried"])
     info = one_object(agedit("info", "--json"))
     assert info["layers"]["generator"] == {"convolutions": 24, "upsamplings": 8, "fully_connected": 8}
-    assert all(s["macs"] > 0 and s["parameters"] > 0 for s in info["submodels"]) and info["files"] and info["provenance"]
+    assert (
+        all(s["macs"] > 0 and s["parameters"] > 0 for s in info["submodels"])
+        and info["files"]
+        and info["provenance"]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -74,15 +92,35 @@ def bad_photos(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("photo,options,words", [
-    ("noface.png", [], "No face"), ("text.jpg", [], "not a picture"), ("cut.jpg", [], "damaged"), ("gone.jpg", [], "no picture"),
-    (PORTRAITS[0], ["--years", "400"], "out of range"), (PORTRAITS[0], ["--face", "7"], "no face 7"),
-    (PORTRAITS[0], ["--face", "left"], "not a face"), (PORTRAITS[0], ["--submodel", "1:1"], "no sub-model"),
-    (PORTRAITS[0], ["--budget", "-3"], "positive"), (PORTRAITS[0], ["-o", "/nowhere/x.png"], "does not exist")])
+@pytest.mark.parametrize(
+    "photo,options,words",
+    [
+        ("noface.png", [], "No face"),
+        ("text.jpg", [], "not a picture"),
+        ("cut.jpg", [], "damaged"),
+        ("gone.jpg", [], "no picture"),
+        (PORTRAITS[0], ["--years", "400"], "out of range"),
+        (PORTRAITS[0], ["--face", "7"], "no face 7"),
+        (PORTRAITS[0], ["--face", "left"], "not a face"),
+        (PORTRAITS[0], ["--submodel", "1:1"], "no sub-model"),
+        (PORTRAITS[0], ["--budget", "-3"], "positive"),
+        (PORTRAITS[0], ["-o", "/nowhere/x.png"], "does not exist"),
+    ],
+)
 def test_bad_input_is_one_sentence_and_status_2(bad_photos, tmp_path, photo, options, words):
-    result = CliRunner().invoke(main, [str(v) for v in ("edit", bad_photos / photo, "-o", tmp_path / "o.png", "--years", 10, *options, "--json")])
+    result = CliRunner().invoke(
+        main,
+        [
+            str(v)
+            for v in ("edit", bad_photos / photo, "-o", tmp_path / "o.png", "--years", 10, *options, "--json")
+        ],
+    )
     assert result.exit_code == 2 and result.stdout == ""
-    assert words in result.stderr and "Traceback" not in result.stderr and len(result.stderr.strip().splitlines()) == 1
+    assert (
+        words in result.stderr
+        and "Traceback" not in result.stderr
+        and len(result.stderr.strip().splitlines()) == 1
+    )
     assert not (tmp_path / "o.png").exists()
 
 
@@ -92,8 +130,20 @@ def test_the_libraries_banners_stay_out_of_the_sentence(bad_photos, tmp_path):
 
 
 def test_a_budget_that_nothing_meets_still_edits(tmp_path):
-    data = one_object(agedit("edit", PORTRAITS[0], "-o", tmp_path / "o.png", "--years", 10, "--budget", 0.01, "--json",
-                             AGEDIT_PROFILES=str(tmp_path)))
+    data = one_object(
+        agedit(
+            "edit",
+            PORTRAITS[0],
+            "-o",
+            tmp_path / "o.png",
+            "--years",
+            10,
+            "--budget",
+            0.01,
+            "--json",
+            AGEDIT_PROFILES=str(tmp_path),
+        )
+    )
     assert data["notes"] and (tmp_path / "o.png").exists()
 
 
@@ -109,10 +159,14 @@ def test_evaluate_judges_a_folder(tmp_path):
 
 
 def test_the_apps_path_imports_neither_torch_nor_training():
-    code = ("import sys, app, agedit.editor, agedit.tune, agedit.info, agedit.evaluate; "
-            "bad = [m for m in sys.modules if m.split('.')[0] in ('torch', 'sklearn') or m.startswith(('agedit.training', 'agedit.network'))]; "
-            "assert not bad, bad; assert 'gradio' in sys.modules")
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).returncode == 0
+    code = (
+        "import sys, app, agedit.editor, agedit.tune, agedit.info, agedit.evaluate; "
+        "bad = [m for m in sys.modules if m.split('.')[0] in ('torch', 'sklearn') or m.startswith(('agedit.training', 'agedit.network'))]; "
+        "assert not bad, bad; assert 'gradio' in sys.modules"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).returncode == 0
+    )
     code = "import sys, agedit.editor, agedit.tune, agedit.evaluate; assert 'gradio' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
@@ -120,13 +174,17 @@ def test_the_apps_path_imports_neither_torch_nor_training():
 def test_train_explains_itself():
     result = agedit("train", "--help")
     assert result.returncode == 0
-    assert all(stage in result.stdout for stage in ("prepare", "autoencoder", "age-vector", "generator", "calibrate", "export"))
+    assert all(
+        stage in result.stdout
+        for stage in ("prepare", "autoencoder", "age-vector", "generator", "calibrate", "export")
+    )
     bad = agedit("train", "autoencoder", "--data", "/nowhere")
     assert bad.returncode == 2 and "missing" in bad.stderr
 
 
 def test_rank_correlation_shares_ranks_of_equal_values():
     from agedit.evaluate import rank_correlation
+
     assert rank_correlation([1, 2, 3], [5.0, 6.0, 9.0]) == pytest.approx(1)
     assert rank_correlation([1, 2, 3], [9.0, 6.0, 5.0]) == pytest.approx(-1)
     assert rank_correlation([1, 2, 3, 4], [1.0, 2.0, 2.0, 2.0]) < 0.9

@@ -1,4 +1,5 @@
 """The direction of age without expression: found in a world where everything is known; and the measures of a face's expression."""
+
 import numpy as np
 import pytest
 
@@ -17,20 +18,20 @@ class World:
         return psi * rng.standard_normal((1, self.size))
 
     def __call__(self, w, offset):
-        v = (w[0] + offset)[:len(MEASURES)]
+        v = (w[0] + offset)[: len(MEASURES)]
         return v * UNIT * np.array([self.seen] + [1] * (len(MEASURES) - 1))
 
 
 def test_age_is_freed_from_what_moved_with_it():
     start = np.zeros(12)
-    start[[0, 1, 2]] = 1, 0.4, -0.5                  # older, more male, the mouth's corners higher
+    start[[0, 1, 2]] = 1, 0.4, -0.5  # older, more male, the mouth's corners higher
     direction, grey, before, after = fit_direction(World(), start, people=60)
     assert abs(before[1:3] / UNIT[1:3]).min() > 1
     assert (abs(after[FREED] / UNIT[FREED]) < 0.1 * after[0] / UNIT[0]).all()
     step = World()(np.zeros((1, 12)), direction) / UNIT
-    assert step[0] == pytest.approx(before[0] / UNIT[0] / 7, rel=0.05)          # as many years a step as before
+    assert step[0] == pytest.approx(before[0] / UNIT[0] / 7, rel=0.05)  # as many years a step as before
     older = World()(np.zeros((1, 12)), OLDER * (direction + grey)) / UNIT
-    assert older[-2:] == pytest.approx(GREY, abs=0.1)                                # hair turns grey, and nothing else
+    assert older[-2:] == pytest.approx(GREY, abs=0.1)  # hair turns grey, and nothing else
     assert abs(older[FREED] - OLDER * step[FREED]).max() < 0.1
 
 
@@ -46,7 +47,14 @@ def test_expression_is_upright_and_free_of_scale():
     points[[61, 291, 13, 14]] = (35, 82), (65, 82), (50, 78), (50, 80)
     points[[107, 336]] = (42, 30), (58, 30)
     found = dict(zip(EXPRESSION, expression(points)))
-    assert found == pytest.approx({"mouth_corner_drop": 3 / 40, "mouth_open": 2 / 40, "mouth_width": 30 / 40, "brow_height": 10 / 40,
-                                   "brow_gap": 16 / 40})
+    assert found == pytest.approx(
+        {
+            "mouth_corner_drop": 3 / 40,
+            "mouth_open": 2 / 40,
+            "mouth_width": 30 / 40,
+            "brow_height": 10 / 40,
+            "brow_gap": 16 / 40,
+        }
+    )
     turn = np.array([[np.cos(0.4), -np.sin(0.4)], [np.sin(0.4), np.cos(0.4)]])
     assert expression(points @ turn.T * 3 + 7) == pytest.approx(expression(points))

@@ -1,4 +1,5 @@
 """People that are looked at once and drawn at other ages in memory, with a teacher that shows portraits instead of inventing faces."""
+
 import cv2
 import numpy as np
 import pytest
@@ -53,7 +54,7 @@ def looked_at(tmp_path, monkeypatch):
     monkeypatch.setattr(people, "Teacher", Album)
     monkeypatch.setattr(people, "get_context", lambda _: Here)
     monkeypatch.setattr(drawn, "Synthesis", Album)
-    for count in (1, 4):                  # it goes on where it was
+    for count in (1, 4):  # it goes on where it was
         people.find_people("wheel", tmp_path / "people", count, 3, FOLDER)
     np.savez(tmp_path / "direction.npz", age_nogender=np.ones(512), grey=np.zeros(512))
     return people.People(tmp_path / "people"), tmp_path / "direction.npz"
@@ -89,14 +90,16 @@ def test_what_is_drawn_lies_where_the_first_picture_does(looked_at):
         face = FaceFinder(FOLDER).find(picture)[0]
         wanted = torch.tensor(align(picture, face, 256)).permute(2, 0, 1) / 127.5 - 1
         inside = mask[k] > 0.5
-        assert ((x[k] - wanted) * inside).abs().mean() < 0.05              # though drawn up to 7 pixels lower
+        assert ((x[k] - wanted) * inside).abs().mean() < 0.05  # though drawn up to 7 pixels lower
         if result.beta[k] == 0:
             own = Masker.mask(Masker(FOLDER).hair(align(picture, face, 256)), face, picture.shape[:2])
             assert mask.shape[2:] == (MASK_SIZE, MASK_SIZE) and np.abs(mask[k, 0].numpy() - own).mean() < 0.02
             assert result.age[k] == pytest.approx(result.judged[k]) and 10 < result.age[k] < 80
     assert list(result.held_out) == [is_held_out(name) for name in result.person]
     groups = result.people()
-    assert {tuple(g) for g in groups} == {tuple(np.flatnonzero(result.owner == o)) for o in set(result.owner[~result.held_out])}
+    assert {tuple(g) for g in groups} == {
+        tuple(np.flatnonzero(result.owner == o)) for o in set(result.owner[~result.held_out])
+    }
     batch = Batches([result], 3, 2, 0.0, np.random.default_rng(0), torch.device("cpu")).draw(128)
     assert batch["x"].shape == (3, 3, 128, 128) and batch["pair"].all() and batch["target"].isfinite().all()
 
@@ -104,8 +107,10 @@ def test_what_is_drawn_lies_where_the_first_picture_does(looked_at):
 def test_a_changed_expression_is_left_out(looked_at, monkeypatch):
     found, direction = looked_at
     smile = np.zeros((drawn.FLOW, drawn.FLOW, 2), np.float32)
-    smile[170:230, :, 1] = np.linspace(-12, 12, drawn.FLOW)[None]           # one corner of the mouth up, the other down, and its middle stays ...
-    smile[170:230, 110:146, 1] = -14                                        # ... or not
+    smile[170:230, :, 1] = np.linspace(-12, 12, drawn.FLOW)[
+        None
+    ]  # one corner of the mouth up, the other down, and its middle stays ...
+    smile[170:230, 110:146, 1] = -14  # ... or not
     monkeypatch.setattr(drawn, "moves", lambda picture, first: smile)
     result = drawn.Drawn(found, "wheel", direction, Judges(FOLDER), "cpu", size=256, ages=2)
     assert set(result.beta) == {0} and not result.people()
@@ -119,7 +124,17 @@ def test_no_people_no_training(tmp_path):
 def test_haar_is_undone():
     torch.manual_seed(0)
     picture = torch.randn(2, 3, 8, 8)
-    a, b, c, d = picture[:, :, ::2, ::2], picture[:, :, ::2, 1::2], picture[:, :, 1::2, ::2], picture[:, :, 1::2, 1::2]
-    mean, down, across, both = (a + b + c + d) / 2, (a + b - c - d) / 2, (a - b + c - d) / 2, (a - b - c + d) / 2
+    a, b, c, d = (
+        picture[:, :, ::2, ::2],
+        picture[:, :, ::2, 1::2],
+        picture[:, :, 1::2, ::2],
+        picture[:, :, 1::2, 1::2],
+    )
+    mean, down, across, both = (
+        (a + b + c + d) / 2,
+        (a + b - c - d) / 2,
+        (a - b + c - d) / 2,
+        (a - b - c + d) / 2,
+    )
     parts = torch.cat([mean, torch.stack([down, across, both], 2).flatten(1, 2)], 1)
     assert torch.allclose(unfold_haar(parts), picture, atol=1e-6)

@@ -1,4 +1,5 @@
 """S6 with the shipped weights: exact at 0, older means older, only the face changes, bad requests lose nothing."""
+
 import hashlib
 import json
 import shutil
@@ -27,7 +28,12 @@ def test_the_change_itself_is_zero_at_zero_years(engine, editor):
     prepared = editor.prepare(0)
     for r, c in engine.weights.candidates:
         assert np.abs(editor._run(prepared, 0, r, c) - editor._base(prepared, r, c)).max() == 0
-    assert all(engine.weights.alpha(0, age, blur, r, c) == 0 for age in (5, 33, 80) for blur in (0, 1) for r, c in engine.weights.candidates)
+    assert all(
+        engine.weights.alpha(0, age, blur, r, c) == 0
+        for age in (5, 33, 80)
+        for blur in (0, 1)
+        for r, c in engine.weights.candidates
+    )
 
 
 def test_older_means_older_on_the_portraits(engine):
@@ -52,8 +58,12 @@ def test_the_person_stays_the_person(engine):
 
 def test_nothing_outside_the_mask_moves(editor, portrait):
     changed, prepared = (editor.edit(40).picture != portrait).any(2), editor.prepare(0)
-    placed = lambda v, face: cv2.warpAffine(v, cv2.invertAffineTransform(face.to_crop(256)), portrait.shape[1::-1], flags=cv2.INTER_LINEAR)
-    mask = np.maximum(placed(prepared.mask, prepared.face), placed(prepared.beyond.weight, prepared.beyond.face))
+    placed = lambda v, face: cv2.warpAffine(
+        v, cv2.invertAffineTransform(face.to_crop(256)), portrait.shape[1::-1], flags=cv2.INTER_LINEAR
+    )
+    mask = np.maximum(
+        placed(prepared.mask, prepared.face), placed(prepared.beyond.weight, prepared.beyond.face)
+    )
     assert changed.any() and not changed[cv2.dilate(mask, np.ones((9, 9))) == 0].any()
     assert not changed[-20:].any() and not changed[:, :20].any()
 
@@ -61,7 +71,7 @@ def test_nothing_outside_the_mask_moves(editor, portrait):
 def test_lips_irises_and_nose_stay_the_photos_own(editor, portrait):
     face = editor.faces[0]
     apart = np.abs(editor.edit(40).picture.astype(int) - portrait).max(2)
-    around = lambda p, r: apart[int(p[1]) - r:int(p[1]) + r + 1, int(p[0]) - r:int(p[0]) + r + 1].mean()
+    around = lambda p, r: apart[int(p[1]) - r : int(p[1]) + r + 1, int(p[0]) - r : int(p[0]) + r + 1].mean()
     irises = max(around(face.points[k], int(face.frame * 0.005)) for k in (468, 473))
     skin = around(face.points.mean(0), int(face.frame * 0.15))
     assert skin > 5 and irises < skin / 3
@@ -92,7 +102,10 @@ def test_beyond_its_reach_an_edit_gets_no_stronger(engine, age):
     for (r, c), blur in zip(engine.weights.candidates[::5], (0, 0.002, 0.004, 1)):
         alpha = lambda years: engine.weights.alpha(years, age, blur, r, c)
         assert alpha(high + 10) == alpha(high) and alpha(low - 10) == alpha(low)
-        assert alpha(min(high, 40)) > alpha(min(high, 40) / 2) >= 0 and alpha(max(low, -30)) <= alpha(max(low, -30) / 2) <= 0
+        assert (
+            alpha(min(high, 40)) > alpha(min(high, 40) / 2) >= 0
+            and alpha(max(low, -30)) <= alpha(max(low, -30) / 2) <= 0
+        )
 
 
 def tone_of(colour, r=128, hair=0.0):
@@ -105,12 +118,12 @@ def test_a_change_is_light_and_dark_of_the_skins_own_colour():
     skin = np.float32((200, 150, 120))
     tan = np.zeros((128, 128, 3), np.float32)
     tan[:] = (10, -5, -20)
-    assert np.abs(tone_of(skin).keep_tone(tan)).max() < 3                             # the whole face keeps its colour and brightness
-    assert np.allclose(tone_of(skin, hair=1).keep_tone(tan), tan, atol=1e-3)          # hair may turn grey
+    assert np.abs(tone_of(skin).keep_tone(tan)).max() < 3  # the whole face keeps its colour and brightness
+    assert np.allclose(tone_of(skin, hair=1).keep_tone(tan), tan, atol=1e-3)  # hair may turn grey
     wrinkle = np.zeros((128, 128, 3), np.float32)
-    wrinkle[70] = (-20, -40, -60)                                                     # an orange line
+    wrinkle[70] = (-20, -40, -60)  # an orange line
     kept = tone_of(skin).keep_tone(wrinkle)[70, 64]
-    assert kept.max() < -28 and kept[0] < kept[1] < kept[2]                           # stays dark, in the skin's proportions
+    assert kept.max() < -28 and kept[0] < kept[1] < kept[2]  # stays dark, in the skin's proportions
     red_over_blue = lambda v: v[0] / v[2]
     was, shown, drawn = (red_over_blue(v) for v in (skin, skin + kept, skin + wrinkle[70, 64]))
     assert abs(shown - was) < 0.3 * abs(drawn - was)
@@ -119,7 +132,7 @@ def test_a_change_is_light_and_dark_of_the_skins_own_colour():
 
 def test_greying_brows_do_not_darken_the_skin():
     crop, grey = np.full((256, 256, 3), (200, 150, 120), np.uint8), np.zeros((256, 256, 3), np.float32)
-    crop[90:110, 60:200], grey[90:110, 60:200] = 40, 60                               # a brow, and how it gets lighter
+    crop[90:110, 60:200], grey[90:110, 60:200] = 40, 60  # a brow, and how it gets lighter
     whole = np.ones((256, 256), np.float32)
     kept = Tone(crop, whole, 0 * whole, 256).keep_tone(grey)
     assert kept[100, 128].min() > 30 and np.abs(kept[125]).max() < 1
@@ -130,28 +143,36 @@ def test_wrinkles_are_shadows_with_half_a_ridge_beside_them():
     wrinkle[64], wrinkle[67] = -30, 30
     shown = tone_of((180, 140, 120)).keep_shadows(wrinkle)
     assert np.abs(shown[:66] - wrinkle[:66]).max() < 2 and 14 < shown[67, 64, 0] < 18
-    assert np.array_equal(tone_of((180, 140, 120), hair=1).keep_shadows(wrinkle), wrinkle)                    # hair has white strands
-    assert np.allclose(tone_of((180, 140, 120)).keep_shadows(0 * wrinkle + 30), 30, atol=1e-3)                # a face may get lighter as a whole
+    assert np.array_equal(
+        tone_of((180, 140, 120), hair=1).keep_shadows(wrinkle), wrinkle
+    )  # hair has white strands
+    assert np.allclose(
+        tone_of((180, 140, 120)).keep_shadows(0 * wrinkle + 30), 30, atol=1e-3
+    )  # a face may get lighter as a whole
     crop, whole = np.full((128, 128, 3), 150, np.uint8), np.ones((256, 256), np.float32)
-    crop[67] = 110                                                                    # drawn younger a line of the photo's is filled
+    crop[67] = 110  # drawn younger a line of the photo's is filled
     assert np.allclose(Tone(crop, whole, 0 * whole, 128).keep_shadows(wrinkle)[67], 30, atol=1e-3)
 
 
 def test_overexposed_skin_gets_less_of_what_is_faint():
     faint, deep = np.full((2, 128, 128, 3), -8, np.float32) * np.float32((1, 8))[:, None, None, None]
     white = tone_of((255, 250, 235))
-    assert np.allclose(white.keep_blown(faint), faint / 3, atol=0.1) and np.allclose(white.keep_blown(deep), 0.8 * deep, atol=0.1)
-    assert not white.keep_blown(0 * faint).any() and np.allclose(tone_of((255, 250, 235), hair=1).keep_blown(faint), faint, atol=0.1)
+    assert np.allclose(white.keep_blown(faint), faint / 3, atol=0.1) and np.allclose(
+        white.keep_blown(deep), 0.8 * deep, atol=0.1
+    )
+    assert not white.keep_blown(0 * faint).any() and np.allclose(
+        tone_of((255, 250, 235), hair=1).keep_blown(faint), faint, atol=0.1
+    )
     assert np.array_equal(tone_of((220, 190, 170)).keep_blown(faint), faint)
 
 
 def test_what_is_dark_outside_the_hair_stays_dark():
     lighter = np.full((128, 128, 3), 60, np.float32)
-    assert 0 < tone_of((16, 16, 16)).keep_dark(lighter).max() < 20                    # the teacher's old take their glasses off
+    assert 0 < tone_of((16, 16, 16)).keep_dark(lighter).max() < 20  # the teacher's old take their glasses off
     for tone in (tone_of((16, 16, 16), hair=1), tone_of((180, 140, 120))):
         assert np.array_equal(tone.keep_dark(lighter), lighter)
     crop, whole = np.full((256, 256, 3), (200, 150, 120), np.uint8), np.ones((256, 256), np.float32)
-    crop[90:110, 60:200] = 60                                                         # a brow: drawn younger it is not painted black
+    crop[90:110, 60:200] = 60  # a brow: drawn younger it is not painted black
     younger = Tone(crop, whole, 0 * whole, 256).keep_dark(np.full((256, 256, 3), -40, np.float32))
     assert np.allclose(younger[100, 128], -0.15 * 60 - 4, atol=0.5) and np.allclose(younger[200, 128], -40)
 
@@ -159,44 +180,55 @@ def test_what_is_dark_outside_the_hair_stays_dark():
 def test_a_change_is_no_crisper_than_its_photo():
     crop, whole = np.full((512, 512, 3), 90, np.uint8), np.ones((256, 256), np.float32)
     for k in range(100, 420, 40):
-        crop[k:k + 20, 120:400] = 160                                                 # edges in focus
+        crop[k : k + 20, 120:400] = 160  # edges in focus
     line = np.zeros((512, 512, 3), np.float32)
-    line[256] = -40                                                                   # a crisp wrinkle
+    line[256] = -40  # a crisp wrinkle
     depth, soft = [], [cv2.GaussianBlur(crop, (0, 0), sigma) if sigma else crop for sigma in (0, 2, 3)]
     for photo in soft:
         tone = Tone(photo, whole, 0 * whole, 512, photo_blur(photo))
         depth.append(-tone.keep_soft(line).min())
-        assert abs(tone.keep_soft(line).sum() / line.sum() - 1) < 0.01                # the same light is taken away
-        assert -tone(line).min() < 1.3 * depth[-1]                                    # and so it is shown
+        assert abs(tone.keep_soft(line).sum() / line.sum() - 1) < 0.01  # the same light is taken away
+        assert -tone(line).min() < 1.3 * depth[-1]  # and so it is shown
     assert depth[0] == 40 and 8 < depth[1] < 13 and 4 < depth[2] < depth[1] - 2
     blur = photo_blur(soft[1])
-    assert 512 * blur == pytest.approx(np.sqrt(2 ** 2 - 1.1 ** 2), abs=0.4) and change_blur(blur, 512) == pytest.approx(np.sqrt((512 * blur) ** 2 - 0.5 ** 2))
-    assert change_blur(blur, 64) == 0 == photo_blur(np.full((512, 512, 3), 90, np.uint8))             # 64 px are softer already; and nothing to see
+    assert 512 * blur == pytest.approx(np.sqrt(2**2 - 1.1**2), abs=0.4) and change_blur(
+        blur, 512
+    ) == pytest.approx(np.sqrt((512 * blur) ** 2 - 0.5**2))
+    assert (
+        change_blur(blur, 64) == 0 == photo_blur(np.full((512, 512, 3), 90, np.uint8))
+    )  # 64 px are softer already; and nothing to see
 
 
 def test_strands_are_the_photos_own_and_get_lighter_with_their_lock():
     crop, whole = np.full((256, 256, 3), 30, np.uint8), np.ones((256, 256), np.float32)
-    crop[:, ::4] = 50                                                                 # dark hair, and every fourth column a bright strand
+    crop[:, ::4] = 50  # dark hair, and every fourth column a bright strand
     contrast = lambda v: np.ptp(v[100:150, 100:140].mean((0, 2)))
     for r in (64, 256):
         grey, noise = np.full((2, r, r, 3), 60, np.float32)
-        noise[::2] += 40 * (r > 64)                                                   # strands that the network would draw
+        noise[::2] += 40 * (r > 64)  # strands that the network would draw
         for change in (grey, noise):
             shown = Tone(crop, whole, whole, r).keep_strands(change)
             assert shown.shape == (256, 256, 3) and contrast(crop + shown) > 1.4 * contrast(crop)
             assert np.ptp(shown.mean((1, 2))[50:200]) < 8 and abs(shown.mean() - change.mean()) < 2
-            assert np.abs(Tone(crop, whole, 0 * whole, r).keep_strands(change).mean((0, 1)) - change.mean((0, 1))).max() < 0.1
+            assert (
+                np.abs(
+                    Tone(crop, whole, 0 * whole, r).keep_strands(change).mean((0, 1)) - change.mean((0, 1))
+                ).max()
+                < 0.1
+            )
         assert not Tone(crop, whole, whole, r).keep_strands(0 * grey).any()
     # strong ones get no stronger, as the shades of white hair are filled, and all keep their order up to white
     crop[:, ::4] = np.linspace(60, 250, 64, dtype=np.uint8)[None, :, None]
     for lighter in (40, 90):
-        shown = (crop + Tone(crop, whole, whole, 256).keep_strands(np.full((256, 256, 3), lighter, np.float32))) @ LUMA
+        shown = (
+            crop + Tone(crop, whole, whole, 256).keep_strands(np.full((256, 256, 3), lighter, np.float32))
+        ) @ LUMA
         strands, dark = shown[128, 32:224:4], shown[128, 34:224:4]
         assert (np.diff(strands) > -1).all() and strands.max() <= max(WHITE, crop.max()) + 1
         strong = np.float32(crop[128, 32:224:4, 0]) - crop[128, 34:224:4, 0] > 2 * STRONG
         assert strong.any() and ((strands - dark) < (np.float32(crop[128, 32:224:4, 0]) - 30))[strong].all()
     bald = Tone(crop, whole, 0 * whole, 256)
-    assert np.array_equal(bald.keep_strands(noise), noise)                            # skin's lines are drawn
+    assert np.array_equal(bald.keep_strands(noise), noise)  # skin's lines are drawn
 
 
 def test_lit_and_shaded_locks_stay_so_in_grey_hair():
@@ -206,10 +238,10 @@ def test_lit_and_shaded_locks_stay_so_in_grey_hair():
     black, fair = locks(20, 50), locks(90, 190)
     kept = lambda photo, hair, change: Tone(photo, whole, hair, 256).keep_locks(change)
     shown = kept(black, whole, grey)
-    assert step(shown) > 15 and abs(shown.mean() - 80) < 2                             # one flat grey else
-    assert abs(step(kept(fair, whole, grey * 0.3))) < 3       # lit locks cannot get lighter than white
-    assert abs(step(kept(black, whole, -0.1 * grey))) < 1     # drawn younger hair gets what is drawn
-    assert abs(step(kept(black, 0 * whole, grey))) < 0.1      # and so does skin
+    assert step(shown) > 15 and abs(shown.mean() - 80) < 2  # one flat grey else
+    assert abs(step(kept(fair, whole, grey * 0.3))) < 3  # lit locks cannot get lighter than white
+    assert abs(step(kept(black, whole, -0.1 * grey))) < 1  # drawn younger hair gets what is drawn
+    assert abs(step(kept(black, 0 * whole, grey))) < 0.1  # and so does skin
 
 
 def test_single_strands_before_a_bright_wall_are_hair(engine):
@@ -217,7 +249,9 @@ def test_single_strands_before_a_bright_wall_are_hair(engine):
     editor = AgeEditor(engine)
     editor.set_photo(load_photo(next(p for p in PORTRAITS if "045" in p.name)))
     prepared = editor.prepare(0)
-    grey = cv2.cvtColor(cv2.resize(prepared.crop, (256, 256), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
+    grey = cv2.cvtColor(
+        cv2.resize(prepared.crop, (256, 256), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY
+    )
     inside = cv2.GaussianBlur((prepared.hair > 0.5).astype(np.float32), (0, 0), 4)
     rim = (inside > 0.1) & (inside < 0.9) & (np.arange(256)[:, None] > 20) & (np.arange(256)[:, None] < 90)
     assert prepared.mask[rim & (grey < 60)].mean() > 0.98 and prepared.mask[rim & (grey > 180)].mean() < 0.3
@@ -240,7 +274,7 @@ def test_each_face_keeps_its_own_age(engine, portrait):
     other = cv2.resize(load_photo(PORTRAITS[3]), None, fx=0.8, fy=0.8, interpolation=cv2.INTER_AREA)
     both = np.full((1100, 1100 + other.shape[1], 3), 210, np.uint8)
     both[:, :1100] = portrait
-    both[:other.shape[0], 1100:] = other
+    both[: other.shape[0], 1100:] = other
     editor = AgeEditor(engine)
     editor.set_photo(both)
     left, right = editor.edit(40, face=0).picture != both, editor.edit(40, face=1).picture != both
@@ -324,20 +358,22 @@ def test_one_weight_file_serves_every_sub_model(engine):
 def test_no_change_makes_a_cast_of_blue_or_green():
     skin, sky = tone_of((150, 110, 90), 64), tone_of((90, 120, 200), 64)
     blue = np.broadcast_to(np.float32((-60, 0, 60)), (64, 64, 3)).copy()
-    assert np.ptp((150, 110, 90) + skin.keep_warm(blue)[32, 32]) < 2           # grey at the most
+    assert np.ptp((150, 110, 90) + skin.keep_warm(blue)[32, 32]) < 2  # grey at the most
     wrinkle = np.full((64, 64, 3), -12, np.float32)
-    assert np.abs(skin.keep_warm(wrinkle) - wrinkle).max() < 0.1         # light and dark stay as drawn
-    assert np.abs(sky.keep_warm(wrinkle) - wrinkle).max() < 0.1          # what was blue may stay blue
+    assert np.abs(skin.keep_warm(wrinkle) - wrinkle).max() < 0.1  # light and dark stay as drawn
+    assert np.abs(sky.keep_warm(wrinkle) - wrinkle).max() < 0.1  # what was blue may stay blue
     assert np.abs(skin.keep_warm(wrinkle * 0)).max() < 1e-3
 
 
 def test_hair_turns_grey_evenly():
     brown = np.float32((120, 85, 50))
     hair = tone_of(brown, 128, hair=1)
-    half = np.broadcast_to(np.float32(0.5) * (brown.mean() - brown), (128, 128, 3))                   # halfway to grey
+    half = np.broadcast_to(np.float32(0.5) * (brown.mean() - brown), (128, 128, 3))  # halfway to grey
     spots = np.random.default_rng(0).normal(0, 25, (64, 64, 3)).astype(np.float32).repeat(2, 0).repeat(2, 1)
     saturation = lambda change: np.ptp(brown + change[32:96, 32:96], 2)
     drawn, shown = half + spots, hair.keep_hair(half + spots)
     assert saturation(shown).std() < 0.3 * saturation(drawn).std() and abs(saturation(shown).mean() - 35) < 10
-    assert np.abs(cv2.transform(shown - drawn, np.float32([[0.299, 0.587, 0.114]]))).max() < 1        # its light and dark stay
-    assert np.abs(tone_of(brown, 128).keep_hair(drawn) - drawn).max() < 1e-3                          # skin is none of its business
+    assert (
+        np.abs(cv2.transform(shown - drawn, np.float32([[0.299, 0.587, 0.114]]))).max() < 1
+    )  # its light and dark stay
+    assert np.abs(tone_of(brown, 128).keep_hair(drawn) - drawn).max() < 1e-3  # skin is none of its business

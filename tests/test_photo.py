@@ -1,4 +1,5 @@
 """Reading pictures: odd but valid ones just work, bad ones end in one plain sentence."""
+
 import io
 import struct
 import zlib
@@ -9,7 +10,9 @@ from PIL import Image
 
 from agedit import AgeEditError, load_photo, save_photo
 
-RGB = np.dstack(np.meshgrid(np.arange(40), np.arange(60), indexing="ij") + [np.full((40, 60), 90)]).astype(np.uint8)
+RGB = np.dstack(np.meshgrid(np.arange(40), np.arange(60), indexing="ij") + [np.full((40, 60), 90)]).astype(
+    np.uint8
+)
 
 
 def saved(tmp_path, image, name, **options):
@@ -43,7 +46,9 @@ def test_not_an_image(tmp_path, content, words):
 
 
 def test_a_truncated_file(tmp_path):
-    path = saved(tmp_path, Image.fromarray(np.random.default_rng(0).integers(0, 255, (200, 200, 3), np.uint8)), "a.jpg")
+    path = saved(
+        tmp_path, Image.fromarray(np.random.default_rng(0).integers(0, 255, (200, 200, 3), np.uint8)), "a.jpg"
+    )
     path.write_bytes(path.read_bytes()[:4000])
     with pytest.raises(AgeEditError, match="damaged or incomplete"):
         load_photo(path)
@@ -52,7 +57,12 @@ def test_a_truncated_file(tmp_path):
 def test_a_decompression_bomb_is_refused_before_it_is_decoded():
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-    bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 40000, 40000, 8, 2, 0, 0, 0)) + chunk(b"IDAT", b"")
+
+    bomb = (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", 40000, 40000, 8, 2, 0, 0, 0))
+        + chunk(b"IDAT", b"")
+    )
     with pytest.raises(AgeEditError, match="50 megapixels"):
         load_photo(bomb)
 

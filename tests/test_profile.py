@@ -1,4 +1,5 @@
 """Profiles: what is measured here is reused here, and refused anywhere else."""
+
 import json
 import os
 
@@ -9,7 +10,15 @@ from agedit.runtime import quotas, usable_cores
 from agedit.selector import Times
 from agedit.tune import Tuner, thread_counts
 
-DEVICE = {"processor": "Test", "machine": "x", "system": "y", "cores": 2, "threads": 2, "runtime": "r", "weights": "w"}
+DEVICE = {
+    "processor": "Test",
+    "machine": "x",
+    "system": "y",
+    "cores": 2,
+    "threads": 2,
+    "runtime": "r",
+    "weights": "w",
+}
 TIMES = {(64, 0.25): Times([5.0, 5.1, 5.2]), (128, 1.0): Times([60.0, 61.0, 62.0])}
 
 
@@ -21,14 +30,18 @@ def test_a_profile_comes_back_as_written(tmp_path):
     assert data["schema"] == 1 and data["fit"]["ms_per_gmac"] > 0 and data["times"][0]["p90_ms"] == 5.2
 
 
-@pytest.mark.parametrize("key,value", [("processor", "Other"), ("threads", 1), ("cores", 8), ("runtime", "r2"), ("weights", "v")])
+@pytest.mark.parametrize(
+    "key,value", [("processor", "Other"), ("threads", 1), ("cores", 8), ("runtime", "r2"), ("weights", "v")]
+)
 def test_a_foreign_profile_is_refused_by_name(tmp_path, key, value):
     profile.write(tmp_path / "p.json", DEVICE | {key: value}, TIMES)
     with pytest.raises(AgeEditError, match=f"another {key}"):
         profile.read(tmp_path / "p.json", DEVICE)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 1}', '{"schema": 1, "device": {}, "times": [{"r": 1}]}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"schema": 1}', '{"schema": 1, "device": {}, "times": [{"r": 1}]}']
+)
 def test_a_damaged_profile_is_refused(tmp_path, text):
     (tmp_path / "p.json").write_text(text)
     with pytest.raises(AgeEditError, match="damaged"):
@@ -46,7 +59,9 @@ def test_tuning_for_real_then_reusing_the_profile(engine, tmp_path):
     assert first["fits"] and first["submodel"] == dict(zip("rc", engine.weights.order[0]))
     assert first["tried"] and first["p50_ms"] <= first["p90_ms"] and os.path.exists(first["profile"])
     again = Tuner(engine, tmp_path).choose(10_000)
-    assert again["submodel"] == first["submodel"] and again["p90_ms"] == pytest.approx(first["p90_ms"], abs=0.02)      # rounded twice
+    assert again["submodel"] == first["submodel"] and again["p90_ms"] == pytest.approx(
+        first["p90_ms"], abs=0.02
+    )  # rounded twice
     assert {e["verdict"] for e in again["tried"]} == {"chosen"}
 
 
@@ -83,7 +98,7 @@ def test_another_devices_profile_can_be_compared_and_never_chosen_by(engine, tmp
     (tmp_path / "profiles" / "broken.json").write_text("{")
     assert [p["device"]["processor"] for p in profile.load_folder(tmp_path / "profiles")] == ["A Phone"]
     tuner = Tuner(engine, tmp_path / "profiles")
-    assert tuner.answer(100) is None                       # nothing known of this device
+    assert tuner.answer(100) is None  # nothing known of this device
     with pytest.raises(AgeEditError, match="damaged"):
         profile.import_profile(tmp_path / "profiles" / "broken.json", tmp_path)
 
@@ -98,7 +113,7 @@ def test_this_devices_own_profile_cannot_be_replaced_by_an_import(engine, tmp_pa
     assert profile.read(tuner.path, tuner.device) == TIMES
 
 
-@pytest.mark.parametrize("r,c", [(64, float("nan")), (10 ** 400, 1.0), (65, 1.0), (64, 0.3)])
+@pytest.mark.parametrize("r,c", [(64, float("nan")), (10**400, 1.0), (65, 1.0), (64, 0.3)])
 def test_sub_models_that_cannot_be_are_refused(tmp_path, r, c):
     profile.write(tmp_path / "p.json", DEVICE, TIMES)
     data = json.loads((tmp_path / "p.json").read_text())
@@ -121,7 +136,7 @@ def test_the_number_of_threads_is_tuned_kept_and_taken_up_again(tmp_path):
     again = Tuner(Engine(), tmp_path)
     assert again.engine.threads == result["threads"]
     assert again.answer(10_000)["submodel"] == result["submodel"]
-    assert Tuner(Engine(threads=7), tmp_path).times == {}   # a number that the caller fixed is not overruled
+    assert Tuner(Engine(threads=7), tmp_path).times == {}  # a number that the caller fixed is not overruled
     assert thread_counts(8) == [8, 4, 2, 1] and thread_counts(1) == [1] and thread_counts(3) == [3, 2, 1]
 
 
@@ -133,7 +148,7 @@ def test_timing_holds_nothing_that_edits_do_without(tmp_path):
     tuner.time_once(best)
     tuner.rest(100)
     assert engine.submodel(*best) is runs[0] and engine.submodel(*other) is not runs[1]
-    assert tuner.time_once(best) > 0                        # and times again when asked
+    assert tuner.time_once(best) > 0  # and times again when asked
 
 
 def test_what_passes_is_closed_again_and_what_was_open_stays(tmp_path):
@@ -156,14 +171,26 @@ def test_answers_allow_for_drift(engine, tmp_path):
     assert found["submodel"] != dict(zip("rc", best)) and found["p90_ms"] <= slowest * 1.1
 
 
-@pytest.mark.parametrize("own,files,wanted", [
-    ("0::/", {"cpu.max": "300000 100000"}, [3]),
-    ("0::/", {"cpu.max": "max 100000"}, []),
-    ("0::/a/b", {"a/cpu.max": "150000 100000", "a/b/cpu.max": "max 100000"}, [1]),          # the slice above limits it
-    ("0::/not/here", {"cpu.max": "50000 100000"}, [1]),                                     # a container that sees only its root
-    ("4:cpu,cpuacct:/x\n2:memory:/x", {"cpu,cpuacct/x/cpu.cfs_quota_us": "200000", "cpu,cpuacct/x/cpu.cfs_period_us": "100000"}, [2]),
-    ("4:cpu,cpuacct:/x", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, []),
-    ("", {}, [])])
+@pytest.mark.parametrize(
+    "own,files,wanted",
+    [
+        ("0::/", {"cpu.max": "300000 100000"}, [3]),
+        ("0::/", {"cpu.max": "max 100000"}, []),
+        (
+            "0::/a/b",
+            {"a/cpu.max": "150000 100000", "a/b/cpu.max": "max 100000"},
+            [1],
+        ),  # the slice above limits it
+        ("0::/not/here", {"cpu.max": "50000 100000"}, [1]),  # a container that sees only its root
+        (
+            "4:cpu,cpuacct:/x\n2:memory:/x",
+            {"cpu,cpuacct/x/cpu.cfs_quota_us": "200000", "cpu,cpuacct/x/cpu.cfs_period_us": "100000"},
+            [2],
+        ),
+        ("4:cpu,cpuacct:/x", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, []),
+        ("", {}, []),
+    ],
+)
 def test_quotas_of_nested_and_older_cgroups(tmp_path, own, files, wanted):
     (tmp_path / "own").write_text(own)
     for name, text in files.items():

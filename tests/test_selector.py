@@ -1,12 +1,35 @@
 """S4 against a simulated clock: the best candidate is found, through noise, outliers and a drifting device."""
+
 import random
 
 import pytest
 
-from agedit.selector import BORNE, ENOUGH, LEAST, QUIET, ROUNDS, WARM_UP, Selector, Times, Watch, answer, frontier, percentile, promised, tail
+from agedit.selector import (
+    BORNE,
+    ENOUGH,
+    LEAST,
+    QUIET,
+    ROUNDS,
+    WARM_UP,
+    Selector,
+    Times,
+    Watch,
+    answer,
+    frontier,
+    percentile,
+    promised,
+    tail,
+)
 
-COST = {(64, 0.25): 0.2e9, (64, 1.0): 3.4e9, (128, 0.25): 0.34e9, (128, 0.5): 1.3e9, (128, 0.75): 3.0e9, (128, 1.0): 5.3e9}
-ORDER = [(128, 1.0), (128, 0.75), (64, 1.0), (128, 0.5), (128, 0.25), (64, 0.25)]     # (64, 1) is dominated
+COST = {
+    (64, 0.25): 0.2e9,
+    (64, 1.0): 3.4e9,
+    (128, 0.25): 0.34e9,
+    (128, 0.5): 1.3e9,
+    (128, 0.75): 3.0e9,
+    (128, 1.0): 5.3e9,
+}
+ORDER = [(128, 1.0), (128, 0.75), (64, 1.0), (128, 0.5), (128, 0.25), (64, 0.25)]  # (64, 1) is dominated
 
 
 class Device:
@@ -36,8 +59,10 @@ def test_percentile_and_frontier():
     assert (64, 1.0) not in frontier(ORDER, COST.get) and len(frontier(ORDER, COST.get)) == 5
 
 
-@pytest.mark.parametrize("budget,expected", [(10, (128, 0.25)), (20, (128, 0.5)), (40, (128, 0.75)), (100, (128, 1.0)),
-                                             (8.5, (64, 0.25))])
+@pytest.mark.parametrize(
+    "budget,expected",
+    [(10, (128, 0.25)), (20, (128, 0.5)), (40, (128, 0.75)), (100, (128, 1.0)), (8.5, (64, 0.25))],
+)
 def test_takes_the_best_that_fits_and_logs_why(budget, expected):
     selector, (choice, fits) = Device().select(budget)
     assert (choice, fits) == (expected, True)
@@ -60,9 +85,14 @@ def test_a_budget_that_nothing_meets_runs_the_smallest_and_says_so():
 
 def test_the_smallest_promises_with_room_to_spare():
     """It has nothing to fall back to: 7 ms are not promised within 7.9, though a larger one in its place would be."""
-    assert Device(noise=0).select(7.9)[1] == ((64, 0.25), False) and Device(noise=0).select(8.1)[1] == ((64, 0.25), True)
+    assert Device(noise=0).select(7.9)[1] == ((64, 0.25), False) and Device(noise=0).select(8.1)[1] == (
+        (64, 0.25),
+        True,
+    )
     times = {(64, 0.25): Times([7.0] * LEAST)}
-    assert not answer(ORDER, COST.get, times, 7.9)["fits"] and answer(ORDER[-1:], COST.get, times, 8.1)["fits"]
+    assert (
+        not answer(ORDER, COST.get, times, 7.9)["fits"] and answer(ORDER[-1:], COST.get, times, 8.1)["fits"]
+    )
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -72,8 +102,10 @@ def test_rare_outliers_are_in_the_promise_too(seed):
     selector = Selector(ORDER, COST.get, device.run, clock=lambda: device.now)
     selector.complete()
     assert tail(selector.times) == pytest.approx(1.6, rel=0.05)
-    budget = device.truth((128, 1.0)) * 1.1                 # its p90 would fit, but 1.6 is more than 1.1 * 1.25
-    assert selector.times[128, 1.0].p90 < budget and answer(ORDER, COST.get, selector.times, budget)["candidate"] == (128, 0.75)
+    budget = device.truth((128, 1.0)) * 1.1  # its p90 would fit, but 1.6 is more than 1.1 * 1.25
+    assert selector.times[128, 1.0].p90 < budget and answer(ORDER, COST.get, selector.times, budget)[
+        "candidate"
+    ] == (128, 0.75)
     assert answer(ORDER, COST.get, selector.times, device.truth((128, 1.0)) * 1.35)["candidate"] == (128, 1.0)
 
 
@@ -105,11 +137,13 @@ def test_hopeless_candidates_cost_no_runs():
 def test_waiting_for_a_lock_is_not_counted():
     class Busy:
         """Another visitor's edit: entering costs half a second of the clock."""
+
         def __enter__(self):
             device.now += 0.5
 
         def __exit__(self, *_):
             pass
+
     device = Device()
     selector, (choice, fits) = device.select(40, hold=Busy())
     assert (choice, fits) == ((128, 0.75), True) and max(selector.times[choice].runs) < 45
@@ -132,7 +166,7 @@ def test_any_other_budget_is_answered_from_the_fit_without_a_run(seed):
     for _ in range(40):
         budget = rng.uniform(7, 70)
         truth = next((k for k in frontier(ORDER, COST.get) if device.truth(k) * 1.02 <= budget), (64, 0.25))
-        near = min(abs(device.truth(k) * 1.02 / budget - 1) for k in ORDER) < 0.03        # a tie within the noise
+        near = min(abs(device.truth(k) * 1.02 / budget - 1) for k in ORDER) < 0.03  # a tie within the noise
         right += answer(ORDER, COST.get, selector.times, budget)["candidate"] == truth or near
     assert right >= 38 and device.runs == runs
 
@@ -143,7 +177,7 @@ def test_an_answer_says_when_nothing_fits_and_when_it_knows_nothing():
     assert found["candidate"] == (64, 0.25) and not found["fits"]
     assert answer(ORDER, COST.get, {}, 100) is None
     one = {(64, 0.25): Times([5.0] * 10)}
-    assert answer(ORDER, COST.get, one, 100) is None                   # others may fit too: they must be timed first
+    assert answer(ORDER, COST.get, one, 100) is None  # others may fit too: they must be timed first
     assert not answer(ORDER, COST.get, one, 3)["fits"]
     slowed = answer(ORDER, COST.get, times, 65, slow=1.5)
     assert slowed["candidate"] != (128, 1.0) and slowed["fits"] and not slowed["measured"]
@@ -168,13 +202,21 @@ def test_the_watch_notices_throttling_and_not_outliers():
 
 def test_completing_times_what_was_left_out():
     ran, order = [], [("a", 1), ("b", 1), ("c", 1)]
-    selector = Selector(order, dict(zip(order, (30, 20, 10))).get, ran.append, clock=lambda: 0.005 * len(ran), times={order[1]: Times([5.0] * LEAST)})
+    selector = Selector(
+        order,
+        dict(zip(order, (30, 20, 10))).get,
+        ran.append,
+        clock=lambda: 0.005 * len(ran),
+        times={order[1]: Times([5.0] * LEAST)},
+    )
     selector.complete()
-    assert all(ran.count(k) == QUIET + ROUNDS * WARM_UP for k in order) and ran[:QUIET] != sorted(ran[:QUIET])      # in turns
+    assert all(ran.count(k) == QUIET + ROUNDS * WARM_UP for k in order) and ran[:QUIET] != sorted(
+        ran[:QUIET]
+    )  # in turns
     assert all(len(t.runs) == QUIET for t in selector.times.values())
     count = len(ran)
     selector.complete()
-    assert len(ran) == count                    # a second time there is nothing left to do
+    assert len(ran) == count  # a second time there is nothing left to do
 
 
 def test_a_burst_while_completing_is_timed_again():

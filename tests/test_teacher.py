@@ -1,4 +1,5 @@
 """Invented people: as many with a neutral face as asked for, the same ones each time, none twice."""
+
 import csv
 
 import cv2
@@ -33,8 +34,13 @@ def draw(monkeypatch, tmp_path):
         painter.drawn = 0
         teacher.draw_pairs("wheel", tmp_path / "d.npz", tmp_path / folder, people, size=32, **options)
         rows = list(csv.DictReader((tmp_path / folder / "pairs.csv").open()))
-        bases = [cv2.imread(str(tmp_path / folder / row["file"]))[0, 0, 0] for row in rows if float(row["beta"]) == 0]
+        bases = [
+            cv2.imread(str(tmp_path / folder / row["file"]))[0, 0, 0]
+            for row in rows
+            if float(row["beta"]) == 0
+        ]
         return rows, np.array(bases), painter.drawn
+
     return run
 
 

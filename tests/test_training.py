@@ -3,6 +3,7 @@
 The perceptual trunk comes from a package that is not installed here, so its weights are random: what is checked is that
 the stages fit together, resume, refuse bad input, and that the losses do what they say; not that a face gets older.
 """
+
 import csv
 import io
 import json
@@ -35,8 +36,13 @@ from conftest import PORTRAITS
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    shapes = {"slice1.0": (64, 3, 11), "slice2.5": (192, 64, 5), "slice3.9": (384, 192, 3), "slice4.11": (256, 384, 3),
-              "slice5.13": (256, 256, 3)}
+    shapes = {
+        "slice1.0": (64, 3, 11),
+        "slice2.5": (192, 64, 5),
+        "slice3.9": (384, 192, 3),
+        "slice4.11": (256, 384, 3),
+        "slice5.13": (256, 256, 3),
+    }
     state = {"scaling_layer.shift": torch.zeros(1, 3, 1, 1), "scaling_layer.scale": torch.ones(1, 3, 1, 1)}
     for k, (name, (out, inside, size)) in enumerate(shapes.items()):
         state[f"net.{name}.weight"] = torch.randn(out, inside, size, size) * 0.02
@@ -73,7 +79,7 @@ def data(tmp_path_factory):
                 save_photo(root / "pairs" / f"{i}_{k}.png", cv2.convertScaleAbs(small[i], beta=-10 * k))
                 w.writerow([f"{i}_{k}.png", f"person{i}", beta])
     n = prepare(root / "ready", root / "photos", root / "labels.csv", [root / "pairs"])
-    assert n == 160 + 16                     # the picture without a face was left out
+    assert n == 160 + 16  # the picture without a face was left out
     return root
 
 
@@ -93,13 +99,17 @@ def test_two_ages_are_brought_into_register():
     y, x = np.mgrid[:512, :512].astype(np.float32)
     bend = lambda v: cv2.remap(v, x + 5 * np.sin(y / 60), y + 6 * np.cos(x / 70), cv2.INTER_CUBIC)
     folded = first.copy()
-    cv2.line(folded, (200, 130), (312, 130), (90, 60, 50), 2)           # a fold on the forehead, at the older age alone
+    cv2.line(
+        folded, (200, 130), (312, 130), (90, 60, 50), 2
+    )  # a fold on the forehead, at the older age alone
     face = np.s_[130:460, 130:380]
     apart = lambda a, b: np.abs(a[face].astype(int) - b[face]).mean()
     moved = bend(folded)
-    assert apart(in_register(moved, first), folded) < 0.5 * apart(moved, folded)          # nose, brows and mouth are back in place
+    assert apart(in_register(moved, first), folded) < 0.5 * apart(
+        moved, folded
+    )  # nose, brows and mouth are back in place
     depth = lambda v: v[125:136, 220:290].astype(int).min(0).mean() - v[115:120, 220:290].mean()
-    assert depth(in_register(moved, first)) < 0.7 * depth(folded) < -50                    # and the fold is still there
+    assert depth(in_register(moved, first)) < 0.7 * depth(folded) < -50  # and the fold is still there
     np.testing.assert_array_equal(in_register(first, first), first)
 
 
@@ -114,13 +124,22 @@ def test_all_stages_then_an_edit(data, wheel, tmp_path):
     assert n.shape == (512,) and np.linalg.norm(n) == pytest.approx(1, abs=1e-4)
     assert_features_tell_the_picture(data / "ready", run)
     settings = Settings(batch=4, photos=2, strict=0.5)
-    assert train_generator([Crops(ready)], run, wheel, FOLDER, ((64, 0.5, 1),), steps=2, sheet_every=1, settings=settings) == 2
+    assert (
+        train_generator(
+            [Crops(ready)], run, wheel, FOLDER, ((64, 0.5, 1),), steps=2, sheet_every=1, settings=settings
+        )
+        == 2
+    )
     assert (run / "sheet.png").exists()
     first = torch.load(run / "generator.pt", weights_only=True)
     # resumed, and widened on the way
-    assert train_generator([Crops(ready)], run, wheel, FOLDER, ((64, 1.0, 1),), steps=3, settings=settings) == 3
+    assert (
+        train_generator([Crops(ready)], run, wheel, FOLDER, ((64, 1.0, 1),), steps=3, settings=settings) == 3
+    )
     second = torch.load(run / "generator.pt", weights_only=True)
-    assert second["steps"] == 3 and any((second["generator"][k] != v).any() for k, v in first["generator"].items())
+    assert second["steps"] == 3 and any(
+        (second["generator"][k] != v).any() for k, v in first["generator"].items()
+    )
     assert_a_generator_can_change_its_encoder(ready, run, tmp_path / "other")
     out.mkdir()
     for name in THIRD_PARTY:
@@ -129,7 +148,10 @@ def test_all_stages_then_an_edit(data, wheel, tmp_path):
         export(run, out, 256)
     export(run, out, 64)
     weights = Weights(out)
-    assert weights.resolutions == [64] and json.loads((out / "manifest.json").read_text())["provenance"]["generator_steps"] == 3
+    assert (
+        weights.resolutions == [64]
+        and json.loads((out / "manifest.json").read_text())["provenance"]["generator_steps"] == 3
+    )
     editor = AgeEditor(Engine(weights))
     photo = load_photo(PORTRAITS[0])
     editor.set_photo(photo)
@@ -159,10 +181,14 @@ def assert_a_generator_can_change_its_encoder(ready, run, other):
     adopt([ready], other, run)
     old, new = (torch.load(folder / "generator.pt", weights_only=True)["ema"] for folder in (run, other))
     first, again = old["mapping.0.weight"], new["mapping.0.weight"]
-    assert not torch.allclose(first, again, atol=1e-3) and torch.allclose(first @ torch.tensor(n), again @ torch.tensor(n[order]), atol=1e-3)
+    assert not torch.allclose(first, again, atol=1e-3) and torch.allclose(
+        first @ torch.tensor(n), again @ torch.tensor(n[order]), atol=1e-3
+    )
     # of the pictures that the map was solved for, what the layer gives is what it gave
     crops, (before, _), (after, _) = Crops(ready), load_encoder(run), load_encoder(other)
-    x = torch.nn.functional.avg_pool2d(batch_of(crops.images, np.flatnonzero(~crops.held_out)[::3], "cpu")[0], 2)
+    x = torch.nn.functional.avg_pool2d(
+        batch_of(crops.images, np.flatnonzero(~crops.held_out)[::3], "cpu")[0], 2
+    )
     with torch.no_grad():
         was = before(x) @ first.T + old["mapping.0.bias"]
         now = after(x) @ again.T + new["mapping.0.bias"]
@@ -180,9 +206,14 @@ def test_released_weights_unpack_to_where_they_came_from(tmp_path):
         shutil.copy(FOLDER / name, out)
     export(run, out, weights.resolutions[-1])
     again = Weights(out)
-    assert again.manifest["provenance"]["started_from"] == weights.hash and again.resolutions == weights.resolutions
+    assert (
+        again.manifest["provenance"]["started_from"] == weights.hash
+        and again.resolutions == weights.resolutions
+    )
     before, after = weights.part(""), again.part("")
-    assert after.keys() == before.keys() and all(np.allclose(after[k], v, rtol=2e-3, atol=1e-4) for k, v in before.items())
+    assert after.keys() == before.keys() and all(
+        np.allclose(after[k], v, rtol=2e-3, atol=1e-4) for k, v in before.items()
+    )
 
 
 @pytest.fixture(scope="module")
@@ -207,31 +238,48 @@ def test_what_is_trained_is_what_is_shown(data, encoded, wheel):
     y, new, base = trainer.edit(trainer.generator, b | {"hidden": hidden}, f, shifted, 64, 0.25)
     assert (new[0] != base[0]).any()
     other = b | {"x": torch.cat([b["x"][:2], -b["x"][2:]]), "hidden": hidden}
-    assert torch.equal(trainer.edit(trainer.generator, other, f, shifted, 64, 0.25)[1][2:], new[2:])        # hidden is hidden
+    assert torch.equal(
+        trainer.edit(trainer.generator, other, f, shifted, 64, 0.25)[1][2:], new[2:]
+    )  # hidden is hidden
     (y[:2] ** 2).sum().backward()
     assert trainer.generator.blocks["64"].conv2.weight.grad.abs().sum() > 0
 
 
 def test_a_step_at_every_size(data, encoded, wheel):
     """At 128 px the judges look at the full network, its sub-model and the hidden rows; at 256 px a patch is trained."""
-    trainer = Trainer([Crops(data / "ready")], encoded, wheel, FOLDER, Settings(batch=4, photos=2, strict=1.0))
+    trainer = Trainer(
+        [Crops(data / "ready")], encoded, wheel, FOLDER, Settings(batch=4, photos=2, strict=1.0)
+    )
     trainer.opt_g.rate(1e-4)
-    trainer.steps = 1                       # at odd steps the sub-model is the smallest, never the whole network by chance
+    trainer.steps = 1  # at odd steps the sub-model is the smallest, never the whole network by chance
     whole, patch = trainer.step(128, 0.5), trainer.step(256, 0.5)
-    assert {"likeness", "years", "age", "id", "look", "mood"} <= whole.keys() and not {"likeness", "years", "look", "mood"} & patch.keys()
-    assert all(math.isfinite(v) for v in (*whole.values(), *patch.values())) and trainer.skipped == 0 and trainer.steps == 3
+    assert {"likeness", "years", "age", "id", "look", "mood"} <= whole.keys() and not {
+        "likeness",
+        "years",
+        "look",
+        "mood",
+    } & patch.keys()
+    assert (
+        all(math.isfinite(v) for v in (*whole.values(), *patch.values()))
+        and trainer.skipped == 0
+        and trainer.steps == 3
+    )
 
 
 def test_d_learns_which_picture_is_drawn_and_the_generator_hears_it(data, encoded, wheel):
-    trainer = Trainer([Crops(data / "ready")], encoded, wheel, FOLDER, Settings(batch=4, photos=0, strict=0.0))
+    trainer = Trainer(
+        [Crops(data / "ready")], encoded, wheel, FOLDER, Settings(batch=4, photos=0, strict=0.0)
+    )
     b = trainer.batches.draw(128)
     stripes = torch.linspace(0, 60, 128, device=trainer.device.torch).sin()[:, None]
     seen = Seen(b | {"target": (b["x"] + 0.1 * stripes).clamp(-1, 1)}, 64, None)
     drawn = seen.x.clone().requires_grad_()
-    losses = [float(trainer.adversary.train(seen, drawn, trainer._trunk(seen, drawn)[1], k)) for k in range(20)]
+    losses = [
+        float(trainer.adversary.train(seen, drawn, trainer._trunk(seen, drawn)[1], k)) for k in range(20)
+    ]
     assert losses[-1] < 0.5 * losses[0]
     fooled, marks = trainer.adversary.hear(seen, drawn, trainer._trunk(seen, drawn)[1])
-    assert fooled > 0.7 and marks > 0              # one that was found out
+    assert fooled > 0.7 and marks > 0  # one that was found out
     fooled.backward()
     assert drawn.grad.abs().sum() > 0
     same = seen.target.clone()
@@ -247,12 +295,18 @@ def test_two_runs_become_their_mean(tmp_path):
     torch.save(b, tmp_path / "b" / "generator.pt")
     average(tmp_path / "a", tmp_path / "b", 0.75)
     mean = torch.load(tmp_path / "a" / "generator.pt", weights_only=True)
-    assert all(torch.allclose(mean[key][k], v + 0.25, atol=1e-5) for k, v in a["ema"].items() for key in ("ema", "generator"))
+    assert all(
+        torch.allclose(mean[key][k], v + 0.25, atol=1e-5)
+        for k, v in a["ema"].items()
+        for key in ("ema", "generator")
+    )
     torch.save(a, tmp_path / "a" / "generator.pt")
     average(tmp_path / "a", tmp_path / "b", 0.75, {256: 0.0})
     mean = torch.load(tmp_path / "a" / "generator.pt", weights_only=True)["ema"]
     apart = {k: (mean[k] - v).mean().item() for k, v in a["ema"].items()}
-    assert all(v == pytest.approx(1.0 if k.startswith("blocks.256.") else 0.25, abs=1e-3) for k, v in apart.items())
+    assert all(
+        v == pytest.approx(1.0 if k.startswith("blocks.256.") else 0.25, abs=1e-3) for k, v in apart.items()
+    )
     with pytest.raises(AgeEditError, match="no block of 1024 px"):
         average(tmp_path / "a", tmp_path / "b", 0.75, {1024: 0.0})
     b["ema"].popitem()
@@ -269,13 +323,18 @@ def test_a_block_grows_on_a_trained_network(data, encoded, wheel, tmp_path):
         Trainer([Crops(data / "ready")], run, wheel, FOLDER, Settings(batch=2), largest=512).step(512)
     assert prepare(fine, pairs=[data / "pairs"], size=512) == 16
     crops = Crops(fine).images
-    assert crops.shape == (16, 512, 512, 5) and np.abs(crops[0, ::2, ::2] - np.int16(Crops(data / "ready").images[160])).mean() < 4
+    assert (
+        crops.shape == (16, 512, 512, 5)
+        and np.abs(crops[0, ::2, ::2] - np.int16(Crops(data / "ready").images[160])).mean() < 4
+    )
     trainer = Trainer([Crops(fine)], run, wheel, FOLDER, Settings(batch=2, photos=0), largest=512)
     before = {k: v.clone() for k, v in trainer.generator.state_dict().items()}
     trainer.opt_g.rate(1e-3)
     assert all(math.isfinite(v) for v in trainer.step(512).values()) and trainer.skipped == 0
     changed = {k for k, v in trainer.generator.state_dict().items() if (v != before[k]).any()}
-    assert {"blocks.512.conv1.weight", "blocks.512.to_rgb.weight"} <= changed and all(k.startswith("blocks.512.") for k in changed)
+    assert {"blocks.512.conv1.weight", "blocks.512.to_rgb.weight"} <= changed and all(
+        k.startswith("blocks.512.") for k in changed
+    )
     trainer.save()
     again = Trainer([Crops(fine)], run, wheel, FOLDER, Settings(batch=2, photos=0))
     assert again.top == 512 and again.steps == trainer.steps
@@ -287,7 +346,9 @@ def test_perceptual_distance(wheel):
     assert p(a, a).abs().max() == 0 and (p(a, a.flip(3)) > 0).all()
 
 
-@pytest.mark.parametrize("row,words", [("a.jpg,old,", "age from 0 to 120"), ("a.jpg,30,robot", "gender"), ("a.jpg,,", "age")])
+@pytest.mark.parametrize(
+    "row,words", [("a.jpg,old,", "age from 0 to 120"), ("a.jpg,30,robot", "gender"), ("a.jpg,,", "age")]
+)
 def test_a_bad_csv_is_named(tmp_path, row, words):
     (tmp_path / "l.csv").write_text("file,age,gender\n" + row + "\n")
     with pytest.raises(AgeEditError, match=words):
@@ -304,9 +365,28 @@ def test_a_folder_without_any_face(tmp_path):
 def test_one_command_does_all_stages(data, wheel, tmp_path):
     """`train all` on a folder of faces, a few steps a stage: weights that edit, calibrated, and the figures of the photos held out."""
     out, run = tmp_path / "weights", tmp_path / "run"
-    out.mkdir(), shutil.copytree(data / "ready", run / "data")          # prepared already
-    arguments = ["all", "--photos", data / "photos", "--labels", data / "labels.csv", "--pairs", data / "pairs", "--run", run, "--perceptual", wheel,
-                 "--weights", out, "--largest", "64", "--autoencoder-minutes", "0.02", "--generator-minutes", "0.02"]
+    out.mkdir(), shutil.copytree(data / "ready", run / "data")  # prepared already
+    arguments = [
+        "all",
+        "--photos",
+        data / "photos",
+        "--labels",
+        data / "labels.csv",
+        "--pairs",
+        data / "pairs",
+        "--run",
+        run,
+        "--perceptual",
+        wheel,
+        "--weights",
+        out,
+        "--largest",
+        "64",
+        "--autoencoder-minutes",
+        "0.02",
+        "--generator-minutes",
+        "0.02",
+    ]
     refused = CliRunner().invoke(stages, [str(v) for v in arguments])
     assert refused.exit_code == 2 and "copy them from the released weights folder" in refused.output
     for name in THIRD_PARTY:
@@ -314,6 +394,10 @@ def test_one_command_does_all_stages(data, wheel, tmp_path):
     result = CliRunner().invoke(stages, [str(v) for v in arguments])
     assert result.exit_code == 0, result.output
     weights = Weights(out)
-    assert weights.resolutions == [64] and weights.has_ranges and len(weights.manifest["quality"]) == len(weights.candidates)
+    assert (
+        weights.resolutions == [64]
+        and weights.has_ranges
+        and len(weights.manifest["quality"]) == len(weights.candidates)
+    )
     figures = json.loads((run / "evaluate.json").read_text())
     assert figures["photos"] > 0 and np.isfinite(figures["plus30"]["judged_change"])

@@ -1,4 +1,5 @@
 """The page's parts without a browser: words, the service, a visit, marks, the journey, the comparison."""
+
 import io
 import signal
 import threading
@@ -23,6 +24,7 @@ from conftest import PORTRAITS, small_engine
 
 def test_both_languages_have_every_word_with_the_same_blanks():
     import string
+
     blanks = lambda text: {name for _, name, _, _ in string.Formatter().parse(text) if name}
     assert WORDS["en"].keys() == WORDS["zh"].keys()
     for key, text in WORDS["en"].items():
@@ -31,15 +33,19 @@ def test_both_languages_have_every_word_with_the_same_blanks():
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP"])
 def test_synthetic_pictures_say_so_in_their_metadata(portrait, format):
-    plain, marked = (Image.open(io.BytesIO(encode_photo(portrait, format, synthetic=s))) for s in (False, True))
+    plain, marked = (
+        Image.open(io.BytesIO(encode_photo(portrait, format, synthetic=s))) for s in (False, True)
+    )
     assert np.array_equal(np.asarray(plain), np.asarray(marked)) and not marked.getexif()
-    assert "compositeWithTrainedAlgorithmicMedia" in str(marked.info) and "DigitalSource" not in str(plain.info)
+    assert "compositeWithTrainedAlgorithmicMedia" in str(marked.info) and "DigitalSource" not in str(
+        plain.info
+    )
 
 
 def test_the_visible_mark_is_small_and_in_the_corner(portrait):
     changed = (stamp(portrait) != portrait).any(2)
     h, w = changed.shape
-    assert 0 < changed.mean() < 0.02 and not changed[:h * 3 // 4].any() and not changed[:, :w // 2].any()
+    assert 0 < changed.mean() < 0.02 and not changed[: h * 3 // 4].any() and not changed[:, : w // 2].any()
 
 
 def test_the_journey_passes_through_the_photo_itself(editor, tmp_path):
@@ -63,8 +69,10 @@ def test_rows_of_the_comparison(editor):
     assert to_csv(told).count("\n") == 1 + len(rows)
     nothing = with_times(rows, {}, editor.engine.weights.order, 40)
     assert all(r["p50_ms"] is None and not r["fits"] for r in nothing)
-    for png in (quality_against_latency([("here", told), ("there", told)], editor.engine.weights.order, 40),
-                runs(times, editor.engine.weights.order, 40)):
+    for png in (
+        quality_against_latency([("here", told), ("there", told)], editor.engine.weights.order, 40),
+        runs(times, editor.engine.weights.order, 40),
+    ):
         assert Image.open(io.BytesIO(png)).size[0] > 800
 
 
@@ -72,6 +80,7 @@ def test_rows_of_the_comparison(editor):
 def service(tmp_path_factory):
     import os
     from ui.service import Service
+
     os.environ["AGEDIT_PROFILES"] = str(tmp_path_factory.mktemp("profiles"))
     service = Service(small_engine())
     service.start(5000)
@@ -89,8 +98,9 @@ def test_a_budget_is_answered_at_once_when_the_device_is_known(service):
 
 def test_each_face_keeps_its_own_age(service):
     from ui.service import Visit
+
     visit = Visit(service, PORTRAITS[0])
-    visit.editor.faces = visit.editor.faces * 2            # as if the same face were there twice
+    visit.editor.faces = visit.editor.faces * 2  # as if the same face were there twice
     visit.ask(20, -1)
     visit.ask(-10, 1)
     assert visit.years == {0: 20, 1: -10} and visit.faces(None) == [0, 1]
@@ -98,6 +108,7 @@ def test_each_face_keeps_its_own_age(service):
 
 def test_a_visit_shows_the_photo_the_face_and_both(service):
     from ui.service import Visit
+
     visit = Visit(service, PORTRAITS[0])
     visit.ask(20, None)
     shown = visit.edit(5000)
@@ -105,14 +116,20 @@ def test_a_visit_shows_the_photo_the_face_and_both(service):
     face = visit.edit(5000, "face", who=0)
     assert load_photo(face["before"]).shape == load_photo(face["after"]).shape
     assert load_photo(visit.edit(5000, "face", True, 0)["after"]).shape == load_photo(face["after"]).shape
-    assert load_photo(visit.edit(5000, "beside")["after"]).shape[1] > 1.9 * load_photo(shown["after"]).shape[1]
+    assert (
+        load_photo(visit.edit(5000, "beside")["after"]).shape[1] > 1.9 * load_photo(shown["after"]).shape[1]
+    )
     saved = load_photo(visit.download(5000))
-    assert saved.shape == load_photo(PORTRAITS[0]).shape and (saved != load_photo(visit.download(5000, mark=False))).any()
+    assert (
+        saved.shape == load_photo(PORTRAITS[0]).shape
+        and (saved != load_photo(visit.download(5000, mark=False))).any()
+    )
 
 
 def test_a_closed_page_leaves_nothing_and_may_come_back(service):
     from ui.files import Sessions
     from ui.service import Visit
+
     visit, sessions = Visit(service, PORTRAITS[0]), Sessions()
     sessions.shows("page", visit)
     visit.ask(20, None)
@@ -120,12 +137,15 @@ def test_a_closed_page_leaves_nothing_and_may_come_back(service):
     sessions._end("page", time.time())
     assert not visit.files.folder.exists() and not visit.editor._prepared and not visit.rows
     again = visit.edit(5000)
-    assert np.array_equal(load_photo(again["after"]), first) and load_photo(again["before"]).shape == first.shape
+    assert (
+        np.array_equal(load_photo(again["after"]), first) and load_photo(again["before"]).shape == first.shape
+    )
 
 
 @pytest.mark.parametrize("holds", [True, False])
 def test_drift_is_the_photos_own_cost_or_a_reason_to_time_again(service, monkeypatch, holds):
     from agedit.selector import Watch
+
     watch, timed = Watch(), []
     monkeypatch.setattr(service.tuner, "verify", lambda budget: holds)
     monkeypatch.setattr(service.tuner, "choose", lambda budget, fresh=False, tell=None: timed.append(fresh))
@@ -135,7 +155,7 @@ def test_drift_is_the_photos_own_cost_or_a_reason_to_time_again(service, monkeyp
     before = service.generation
     service.check(watch, 5000)
     assert (timed, service.generation - before) == (([], 0) if holds else ([True], 1))
-    assert watch.drift == (1.0 if holds else 1.6)         # a visit clears its watch when it meets a new generation
+    assert watch.drift == (1.0 if holds else 1.6)  # a visit clears its watch when it meets a new generation
 
 
 def test_nobody_waits_for_a_device_that_takes_long_to_be_timed(service, monkeypatch):
@@ -143,12 +163,16 @@ def test_nobody_waits_for_a_device_that_takes_long_to_be_timed(service, monkeypa
     monkeypatch.setattr("ui.service.WAIT", 0.05)
     weights = service.engine.weights
     with service._tuning:
-        assert tuple(service.choose(100)["submodel"].values()) == weights.candidates[0] and service.choose(100)["fits"]
+        assert (
+            tuple(service.choose(100)["submodel"].values()) == weights.candidates[0]
+            and service.choose(100)["fits"]
+        )
         assert tuple(service.choose(5000)["submodel"].values()) == weights.order[0]
 
 
 def test_several_faces_share_the_budget(service, monkeypatch):
     from ui.service import Visit
+
     visit, asked = Visit(service, PORTRAITS[0]), []
     monkeypatch.setattr(service, "choose", lambda budget, slow=1.0: asked.append(budget))
     visit.years = {0: 20, 1: -5, 2: 0}
@@ -157,15 +181,28 @@ def test_several_faces_share_the_budget(service, monkeypatch):
     assert asked == [50, 100]
 
 
-@pytest.mark.parametrize("age, years, word", [(30, 20, None), (30, -30, "no_younger"), (70, 30, "no_older"), (6, 10, "child"), (6, 30, "child_end"), (6, 0, None), (6, -3, "no_younger")])
+@pytest.mark.parametrize(
+    "age, years, word",
+    [
+        (30, 20, None),
+        (30, -30, "no_younger"),
+        (70, 30, "no_older"),
+        (6, 10, "child"),
+        (6, 30, "child_end"),
+        (6, 0, None),
+        (6, -3, "no_younger"),
+    ],
+)
 def test_the_page_says_what_the_networks_cannot_do(engine, age, years, word):
     from ui.edit_tab import beyond_model
+
     assert beyond_model(age, years, engine.weights.reach(age)) == word
     assert word is None or word in WORDS["en"]
 
 
 def test_sliders_bring_typed_values_into_their_range():
     from ui.common import Slider
+
     slider = Slider(20, 1000, 150, step=10)
     assert [slider.preprocess(v) for v in (1, 5000, 330, None)] == [20, 1000, 330, 150]
 
@@ -173,7 +210,9 @@ def test_sliders_bring_typed_values_into_their_range():
 def test_a_lying_profile_is_found_out_at_the_start(service, monkeypatch):
     """Its times are a tenth of the truth: a few runs tell, and the device is timed again."""
     truth = {rc: Times([100.0 + k] * 12) for k, rc in enumerate(service.engine.weights.candidates)}
-    monkeypatch.setattr(service.tuner, "times", {rc: Times([v / 10 for v in t.runs]) for rc, t in truth.items()})
+    monkeypatch.setattr(
+        service.tuner, "times", {rc: Times([v / 10 for v in t.runs]) for rc, t in truth.items()}
+    )
     monkeypatch.setattr(service.tuner, "time_once", lambda rc: truth[rc].p50)
     assert service.tuner.verify(5000) is False
     timed = []
@@ -187,11 +226,13 @@ def test_a_lying_profile_is_found_out_at_the_start(service, monkeypatch):
 
 def test_turns_are_first_come_first_served_and_reentrant():
     import threading
+
     turns, order = Turns(), []
 
     def take(k):
         with turns, turns:
             order.append(k)
+
     with turns:
         threads = []
         for k in range(5):
@@ -206,6 +247,7 @@ def test_turns_are_first_come_first_served_and_reentrant():
 
 def test_a_photo_that_costs_more_gets_a_smaller_sub_model():
     from agedit.selector import Watch
+
     watch = Watch()
     assert watch.pace == 1.0
     for took in (12, 12.2, 11.9, 12, 12.1):
@@ -219,6 +261,7 @@ def test_the_page_is_imported_without_gradios_stubs():
     import gradio as gr
 
     import app
+
     with app.no_stubs(), pytest.raises(OSError):
         inspect.getfile(gr.Image)
     assert inspect.getfile(gr.Image).endswith("image.py")
@@ -227,6 +270,7 @@ def test_the_page_is_imported_without_gradios_stubs():
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no such signals here")
 def test_a_lost_request_to_end_is_repeated(monkeypatch):
     import app
+
     monkeypatch.setattr(app, "AGAIN", 0.05)
     came, before = threading.Event(), signal.signal(signal.SIGTERM, lambda *_: came.set())
     try:

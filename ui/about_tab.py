@@ -1,4 +1,5 @@
 """The fourth tab: the method in one picture, the model card, fair use, and how to check the privacy promise."""
+
 import gradio as gr
 
 from agedit.weights import FOLDER

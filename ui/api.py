@@ -1,4 +1,5 @@
 """The named HTTP endpoints: /edit, /tune, /compare and /journey. Each is one call, with no page and no state."""
+
 import tempfile
 from pathlib import Path
 
@@ -27,7 +28,9 @@ def build(service):
         if photo is None:
             raise gr.Error("Give a photo: photo=handle_file('me.jpg').", print_exception=False)
         visit = Visit(service(), photo)
-        faces = visit.editor.indices("all" if str(face).strip() == "all" else int(face) if str(face).strip().isdigit() else -1)
+        faces = visit.editor.indices(
+            "all" if str(face).strip() == "all" else int(face) if str(face).strip().isdigit() else -1
+        )
         with visit.service.lock:
             for k in faces:
                 visit.editor.prepare(k)
@@ -48,8 +51,14 @@ def build(service):
             reading = visit.editor.read(result, faces[0])
         picture = stamp(result.picture) if mark and result.changes else result.picture
         data = encode_photo(picture, "PNG", synthetic=bool(result.changes))
-        return keep(shown, data, "edit.png"), {"faces": len(visit.editor.faces), "submodel": choice["submodel"], "fits": choice["fits"], "years": years,
-                      **reading, "ms": {k: round(v, 2) for k, v in result.ms.items()}}
+        return keep(shown, data, "edit.png"), {
+            "faces": len(visit.editor.faces),
+            "submodel": choice["submodel"],
+            "fits": choice["fits"],
+            "years": years,
+            **reading,
+            "ms": {k: round(v, 2) for k, v in result.ms.items()},
+        }
 
     @said
     def tune(budget, fresh):
@@ -69,22 +78,45 @@ def build(service):
         visit, faces = visit_of(photo, face)
         choice = visit.service.choose(budget_of(budget))["submodel"]
         with visit.service.lock:
-            frames = [(years, crop) for _, _, years, crop in every_age(visit.editor, faces[0], (choice["r"], choice["c"]))]
+            frames = [
+                (years, crop)
+                for _, _, years, crop in every_age(visit.editor, faces[0], (choice["r"], choice["c"]))
+            ]
         pictures = [crop for _, crop in frames]
         with tempfile.TemporaryDirectory() as folder:
             gif, mp4 = Path(folder) / "journey.gif", Path(folder) / "journey.mp4"
             write_gif(gif, pictures)
             write_mp4(mp4, pictures)
-            return [keep(files[0], encode_photo(strip(frames), "PNG", True), "journey.png"), keep(files[1], gif.read_bytes(), gif.name),
-                    keep(files[2], mp4.read_bytes(), mp4.name)]
+            return [
+                keep(files[0], encode_photo(strip(frames), "PNG", True), "journey.png"),
+                keep(files[1], gif.read_bytes(), gif.name),
+                keep(files[2], mp4.read_bytes(), mp4.name),
+            ]
 
     with gr.Row(visible=False):
         photo = gr.Image(type="filepath", label="photo")
         photo.preprocess = untouched()
         years, budget = gr.Number(20, label="years"), gr.Number(BUDGETS[2], label="budget")
-        face, mark, fresh = gr.Textbox("0", label="face"), gr.Checkbox(True, label="mark"), gr.Checkbox(False, label="fresh")
-        shown, data, files = gr.File(label="picture"), gr.JSON(label="data"), [gr.File(label=k) for k in ("strip", "gif", "mp4")]
-        for name, run, inputs, outputs in (("edit", edit, [photo, years, budget, face, mark], [shown, data]), ("tune", tune, [budget, fresh], data),
-                                           ("compare", compare_sizes, [photo, years, budget, face], data),
-                                           ("journey", journey, [photo, budget, face], files)):
-            gr.Button(name).click(run, inputs, outputs, api_name=name, **(ONE if name != "tune" else {"concurrency_id": "tune", "concurrency_limit": 1}))
+        face, mark, fresh = (
+            gr.Textbox("0", label="face"),
+            gr.Checkbox(True, label="mark"),
+            gr.Checkbox(False, label="fresh"),
+        )
+        shown, data, files = (
+            gr.File(label="picture"),
+            gr.JSON(label="data"),
+            [gr.File(label=k) for k in ("strip", "gif", "mp4")],
+        )
+        for name, run, inputs, outputs in (
+            ("edit", edit, [photo, years, budget, face, mark], [shown, data]),
+            ("tune", tune, [budget, fresh], data),
+            ("compare", compare_sizes, [photo, years, budget, face], data),
+            ("journey", journey, [photo, budget, face], files),
+        ):
+            gr.Button(name).click(
+                run,
+                inputs,
+                outputs,
+                api_name=name,
+                **(ONE if name != "tune" else {"concurrency_id": "tune", "concurrency_limit": 1}),
+            )

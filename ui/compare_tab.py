@@ -1,4 +1,5 @@
 """The second tab, for the product manager: what every size of the network costs and gives on this face."""
+
 import json
 
 import cv2
@@ -14,14 +15,17 @@ from ui.common import ONE, QUIET, budget_slider, said
 from ui.plots import quality_against_latency
 from ui.words import say, t
 
-THUMB, BAND, DIFFERENCE_GAIN = 288, 84, 8       # pixels, pixels, times
+THUMB, BAND, DIFFERENCE_GAIN = 288, 84, 8  # pixels, pixels, times
 
 
 def devices(service):
     """[(name, times)], this device first, then every readable profile of the folder."""
     tuner = service.tuner
-    others = [(f"{p['device'].get('processor', '?')}, {p['device'].get('cores', '?')} cores", p["times"])
-              for p in load_folder(tuner.path.parent) if p["path"] != str(tuner.path)]
+    others = [
+        (f"{p['device'].get('processor', '?')}, {p['device'].get('cores', '?')} cores", p["times"])
+        for p in load_folder(tuner.path.parent)
+        if p["path"] != str(tuner.path)
+    ]
     return [(None, tuner.times), *others]
 
 
@@ -31,10 +35,21 @@ def thumb(row):
     face = cv2.resize(row["crop"], (THUMB, THUMB), interpolation=cv2.INTER_AREA)
     picture[:THUMB] = face if row["fits"] else (face * 0.35 + 255 * 0.65).astype(np.uint8)
     ink = (40, 40, 46) if row["fits"] else (150, 150, 156)
-    ms = "not timed" if row["p50_ms"] is None else f"{'' if row['measured'] else '~'}{row['p50_ms']:.0f} / {row['p90_ms']:.0f} ms"
-    for k, (text, scale) in enumerate(((f"{row['r']}:{row['c']:g}   {ms}", 0.62), (f"{row['macs'] / 1e9:.2g} GMAC   {row['mb']:.1f} MB", 0.52),
-                                       (f"{row['difference']:.1f} levels from full", 0.52))):
-        cv2.putText(picture, text, (12, THUMB + 24 + 25 * k), cv2.FONT_HERSHEY_SIMPLEX, scale, ink, 1, cv2.LINE_AA)
+    ms = (
+        "not timed"
+        if row["p50_ms"] is None
+        else f"{'' if row['measured'] else '~'}{row['p50_ms']:.0f} / {row['p90_ms']:.0f} ms"
+    )
+    for k, (text, scale) in enumerate(
+        (
+            (f"{row['r']}:{row['c']:g}   {ms}", 0.62),
+            (f"{row['macs'] / 1e9:.2g} GMAC   {row['mb']:.1f} MB", 0.52),
+            (f"{row['difference']:.1f} levels from full", 0.52),
+        )
+    ):
+        cv2.putText(
+            picture, text, (12, THUMB + 24 + 25 * k), cv2.FONT_HERSHEY_SIMPLEX, scale, ink, 1, cv2.LINE_AA
+        )
     if row["chosen"]:
         cv2.rectangle(picture, (0, 0), (THUMB - 1, THUMB + BAND - 1), (79, 70, 229), 11)
     return picture
@@ -49,16 +64,46 @@ def build(service, visit, edit):
     whatif = gr.Markdown("", elem_id="whatif")
     with gr.Row(equal_height=False):
         with gr.Column(scale=3, min_width=300):
-            grid = gr.Gallery(label=t("compare_grid"), columns=len(RATIOS), height="auto", allow_preview=False, elem_id="grid",
-                              interactive=False, buttons=[], object_fit="contain")
+            grid = gr.Gallery(
+                label=t("compare_grid"),
+                columns=len(RATIOS),
+                height="auto",
+                allow_preview=False,
+                elem_id="grid",
+                interactive=False,
+                buttons=[],
+                object_fit="contain",
+            )
             gr.Markdown(t("compare_hint"), elem_id="hint2")
         with gr.Column(scale=2, min_width=280):
-            large = gr.ImageSlider(label=t("compare_large"), interactive=False, elem_id="large", format="png", max_height=420, buttons=["fullscreen"])
-            difference = gr.Image(label=t("difference"), interactive=False, elem_id="difference", height=260, buttons=["fullscreen"])
-    plot = gr.Image(label=t("quality_plot"), interactive=False, elem_id="plot", buttons=["download", "fullscreen"], format="png")
+            large = gr.ImageSlider(
+                label=t("compare_large"),
+                interactive=False,
+                elem_id="large",
+                format="png",
+                max_height=420,
+                buttons=["fullscreen"],
+            )
+            difference = gr.Image(
+                label=t("difference"),
+                interactive=False,
+                elem_id="difference",
+                height=260,
+                buttons=["fullscreen"],
+            )
+    plot = gr.Image(
+        label=t("quality_plot"),
+        interactive=False,
+        elem_id="plot",
+        buttons=["download", "fullscreen"],
+        format="png",
+    )
     table = gr.Dataframe(interactive=False, show_label=False, elem_id="table", buttons=[], wrap=True)
     with gr.Row():
-        files = [gr.DownloadButton(t(k), size="sm", interactive=False, elem_id=f"save-{k}") for k in ("csv", "json")]
+        files = [
+            gr.DownloadButton(t(k), size="sm", interactive=False, elem_id=f"save-{k}")
+            for k in ("csv", "json")
+        ]
 
     def paint(visit, budget, device, request):
         """Everything that depends on the budget and the device, from pictures already drawn."""
@@ -71,25 +116,63 @@ def build(service, visit, edit):
             text = say(request, "not_measured")
         else:
             r, c = found["candidate"]
-            text = say(request, "whatif" if found["fits"] else "whatif_none", budget=budget, device=name, r=r, c=c, p90=found["p90"])
+            text = say(
+                request,
+                "whatif" if found["fits"] else "whatif_none",
+                budget=budget,
+                device=name,
+                r=r,
+                c=c,
+                p90=found["p90"],
+            )
         items = []
         for row in sorted(rows, key=lambda q: (q["r"], q["c"])):
             path = visit.write(encode_photo(thumb(row), "JPEG", True), f"grid-{row['r']}-{row['c']:g}.jpeg")
             items.append((path, f"{'★ ' if row['chosen'] else ''}{row['r']}:{row['c']:g}"))
-        painted = [(n or "This device", with_times(visit.rows, times, order, budget))
-                   for n, times in [chosen] + [d for d in every if d[0] != chosen[0]] if times]
-        picture = visit.write(quality_against_latency(painted, order, budget), "plot.png") if painted else None
+        painted = [
+            (n or "This device", with_times(visit.rows, times, order, budget))
+            for n, times in [chosen] + [d for d in every if d[0] != chosen[0]]
+            if times
+        ]
+        picture = (
+            visit.write(quality_against_latency(painted, order, budget), "plot.png") if painted else None
+        )
         yes, no = say(request, "yes"), say(request, "no")
-        head = [say(request, k) for k in ("h_submodel", "h_macs", "h_size", "h_p50", "h_p90", "h_distance", "h_here", "h_fits")]
+        head = [
+            say(request, k)
+            for k in ("h_submodel", "h_macs", "h_size", "h_p50", "h_p90", "h_distance", "h_here", "h_fits")
+        ]
         number = lambda v, digits: "" if v is None else round(v, digits)
-        body = [[f"{'★ ' if q['chosen'] else ''}{q['r']}:{q['c']:g}", number(q["macs"] / 1e9, 2), number(q["mb"], 1), number(q["p50_ms"], 1),
-                 number(q["p90_ms"], 1), number(q["lpips"], 4), number(q["difference"], 1), yes if q["fits"] else no] for q in rows]
+        body = [
+            [
+                f"{'★ ' if q['chosen'] else ''}{q['r']}:{q['c']:g}",
+                number(q["macs"] / 1e9, 2),
+                number(q["mb"], 1),
+                number(q["p50_ms"], 1),
+                number(q["p90_ms"], 1),
+                number(q["lpips"], 4),
+                number(q["difference"], 1),
+                yes if q["fits"] else no,
+            ]
+            for q in rows
+        ]
         plain = [{k: v for k, v in q.items() if k != "crop"} for q in rows]
-        saved = [visit.write(to_csv(rows).encode(), "agedit_submodels.csv"),
-                 visit.write(json.dumps({"device": name, "budget_ms": budget, "submodels": plain}, indent=1).encode(), "agedit_submodels.json")]
+        saved = [
+            visit.write(to_csv(rows).encode(), "agedit_submodels.csv"),
+            visit.write(
+                json.dumps({"device": name, "budget_ms": budget, "submodels": plain}, indent=1).encode(),
+                "agedit_submodels.json",
+            ),
+        ]
         names = [(say(request, "this_device"), "")] + [(n, n) for n, _ in every[1:]]
-        return (gr.update(choices=names, value=device or "", visible=len(names) > 1), text, items, picture,
-                {"headers": head, "data": body}, *[gr.update(value=p, interactive=True) for p in saved])
+        return (
+            gr.update(choices=names, value=device or "", visible=len(names) > 1),
+            text,
+            items,
+            picture,
+            {"headers": head, "data": body},
+            *[gr.update(value=p, interactive=True) for p in saved],
+        )
 
     @said
     def go(visit, who, budget, device, request: gr.Request, progress=gr.Progress()):
@@ -116,7 +199,11 @@ def build(service, visit, edit):
 
     def arrive(visit, who, budget, device, request: gr.Request, progress=gr.Progress()):
         """Opening the tab draws the grid, unless it shows this edit already."""
-        if visit is not None and visit.rows and visit.compared == (visit.years.get(visit.faces(who)[0]), visit.faces(who)[0]):
+        if (
+            visit is not None
+            and visit.rows
+            and visit.compared == (visit.years.get(visit.faces(who)[0]), visit.faces(who)[0])
+        ):
             return repaint(visit, budget, device, request)
         return go(visit, who, budget, device, request, progress)
 
@@ -125,15 +212,28 @@ def build(service, visit, edit):
             return gr.skip(), gr.skip()
         row = sorted(visit.rows, key=lambda q: (q["r"], q["c"]))[event.index]
         full = visit.rows[0]["crop"]
-        apart = np.clip(128 + (row["crop"].astype(np.int16) - full) * DIFFERENCE_GAIN, 0, 255).astype(np.uint8)
-        write = lambda picture, name: visit.write(encode_photo(picture, "JPEG", True), f"{name}-{row['r']}-{row['c']:g}.jpeg")
+        apart = np.clip(128 + (row["crop"].astype(np.int16) - full) * DIFFERENCE_GAIN, 0, 255).astype(
+            np.uint8
+        )
+        write = lambda picture, name: visit.write(
+            encode_photo(picture, "JPEG", True), f"{name}-{row['r']}-{row['c']:g}.jpeg"
+        )
         return (write(row["crop"], "size"), write(full, "full")), write(apart, "apart")
 
     outputs = [device, whatif, grid, plot, table, *files]
-    run.click(go, [visit, edit["who"], budget, device], outputs, show_progress_on=[grid], api_visibility="private", **ONE)
+    run.click(
+        go,
+        [visit, edit["who"], budget, device],
+        outputs,
+        show_progress_on=[grid],
+        api_visibility="private",
+        **ONE,
+    )
     budget.input(repaint, [visit, budget, device], outputs, trigger_mode="always_last", **QUIET, **ONE)
     device.input(repaint, [visit, budget, device], outputs, **QUIET, **ONE)
     # on a phone it lies below the grid
-    grid.select(enlarge, visit, [large, difference], **QUIET) \
-        .then(None, js="() => document.querySelector('#large').scrollIntoView({behavior: 'smooth', block: 'nearest'})")
+    grid.select(enlarge, visit, [large, difference], **QUIET).then(
+        None,
+        js="() => document.querySelector('#large').scrollIntoView({behavior: 'smooth', block: 'nearest'})",
+    )
     return {"arrive": (arrive, [visit, edit["who"], budget, device], outputs), "grid": grid}

@@ -1,4 +1,5 @@
 """Files that visits put on the page, and their end: when newer ones follow, and when the page is closed."""
+
 import atexit
 import functools
 import shutil
@@ -12,8 +13,8 @@ from pathlib import Path
 import gradio as gr
 from gradio.utils import get_upload_folder
 
-KEPT = 8                 # versions of a picture that a slow browser may still fetch
-GRACE = 10               # seconds: a page that lost its connection may come back, or be a reload
+KEPT = 8  # versions of a picture that a slow browser may still fetch
+GRACE = 10  # seconds: a page that lost its connection may come back, or be a reload
 
 
 @functools.lru_cache(maxsize=1)
@@ -36,7 +37,7 @@ class Files:
     def write(self, data, name, kind=None, kept=KEPT):
         """Path of a new file, at an address of its own, so that no browser shows an older one; the last `kept` of a kind stay."""
         versions = self.versions.setdefault(kind or name, deque())
-        self.folder.mkdir(parents=True, exist_ok=True)          # deleted when the page was away; now it is back
+        self.folder.mkdir(parents=True, exist_ok=True)  # deleted when the page was away; now it is back
         path = Path(tempfile.mkdtemp(dir=self.folder)) / name
         path.write_bytes(data)
         versions.append(path)
@@ -79,7 +80,7 @@ class Sessions:
     def _end(self, session, left):
         with self._gate:
             uploads, visits = self._uploads.pop(session, set()), list(self._visits.pop(session, ()))
-            used = set().union(*self._uploads.values())         # the same picture has the same path for everyone
+            used = set().union(*self._uploads.values())  # the same picture has the same path for everyone
         for visit in visits:
             visit.delete()
         folder = Path(get_upload_folder()).resolve()

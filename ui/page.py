@@ -1,4 +1,5 @@
 """The page as a whole: four tabs over one Service."""
+
 import gradio as gr
 
 from ui import about_tab, api, compare_tab, device_tab, edit_tab
@@ -72,7 +73,7 @@ def build(service=None):
             box[0].sessions.leave(request.session_hash)
 
     fetch_nothing()
-    gr.set_static_paths([edit_tab.PORTRAITS])       # found wherever the app is started from
+    gr.set_static_paths([edit_tab.PORTRAITS])  # found wherever the app is started from
     with gr.Blocks(title="AgeEdit", analytics_enabled=False, delete_cache=(600, 3600)) as page:
         visit = gr.State(None, time_to_live=3600)
         gr.Markdown("# AgeEdit", elem_id="title")
@@ -86,7 +87,9 @@ def build(service=None):
                 device = device_tab.build(get_service)
             with gr.Tab(t("tab_about"), id="about"):
                 about_tab.build()
-        second.select(*compared["arrive"], show_progress_on=[compared["grid"]], api_visibility="private", **ONE)
+        second.select(
+            *compared["arrive"], show_progress_on=[compared["grid"]], api_visibility="private", **ONE
+        )
         third.select(*device["arrive"], **QUIET)
         api.build(get_service)
         page.load(*edit["load"], api_visibility="private")

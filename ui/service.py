@@ -1,4 +1,5 @@
 """What the page talks to: one engine and one tuner for all visitors, and each visitor's own photo."""
+
 import threading
 import time
 
@@ -13,9 +14,9 @@ from agedit.tune import SHOWN, Tuner
 from agedit.turns import Turns
 from ui.files import Files, Sessions
 
-GAP = 8                  # pixels between two pictures side by side
-PATIENCE = 2000          # ms: a slider that was let go, and the download, get the best that takes no longer
-WAIT = 5                 # s that a first visitor waits for the device to be timed
+GAP = 8  # pixels between two pictures side by side
+PATIENCE = 2000  # ms: a slider that was let go, and the download, get the best that takes no longer
+WAIT = 5  # s that a first visitor waits for the device to be timed
 
 
 class Service:
@@ -29,7 +30,7 @@ class Service:
         self.lock = Turns()
         self.engine = engine or Engine()
         self.tuner = Tuner(self.engine, lock=self.lock)
-        self._tuning, self.generation = threading.Lock(), 0        # how often this device was timed
+        self._tuning, self.generation = threading.Lock(), 0  # how often this device was timed
         self.sessions = Sessions()
 
     def choose(self, budget, slow=1.0):
@@ -57,7 +58,7 @@ class Service:
         found = self.tuner.choose(budget, fresh=fresh, tell=tell)
         self.tuner.complete()
         self.tuner.rest(budget)
-        self.generation += 1                # only now: what visits saw until here belongs to the old times
+        self.generation += 1  # only now: what visits saw until here belongs to the old times
         return found
 
     def start(self, budget):
@@ -65,7 +66,7 @@ class Service:
         try:
             with self._tuning:
                 if any(self.tuner.verify(budget) for _ in range(3 if self.tuner.times else 1)):
-                    self.tuner.complete()   # a profile that the command line wrote may know little
+                    self.tuner.complete()  # a profile that the command line wrote may know little
                     self.tuner.rest(budget)
                 else:
                     self._retune(budget)
@@ -95,11 +96,11 @@ class Visit:
         self.write = self.files.write
         with service.lock:
             self.editor.set_photo(load_photo(path))
-        self.years = {}                     # {face: years}, each face keeps its own
+        self.years = {}  # {face: years}, each face keeps its own
         self.rows, self.compared = [], None  # the Compare tab's pictures, and which edit they are of
         self.watch, self.generation = Watch(), service.generation
-        self.done = None                    # what was asked for when the slider was let go
-        self.ran, self.notes, self.submodel = "", "", None      # the last edit within the budget, in words
+        self.done = None  # what was asked for when the slider was let go
+        self.ran, self.notes, self.submodel = "", "", None  # the last edit within the budget, in words
         self.count, self.budget = 0, PATIENCE
 
     def delete(self):
@@ -115,7 +116,9 @@ class Visit:
 
     def original(self, face):
         """Path of the photo's own crop of a face."""
-        return self.files.once(f"face-{face}.jpeg", lambda: encode_photo(self.editor.prepare(face).crop, "JPEG"))
+        return self.files.once(
+            f"face-{face}.jpeg", lambda: encode_photo(self.editor.prepare(face).crop, "JPEG")
+        )
 
     def faces(self, who):
         """Face numbers of a choice on the page: None or -1 is everyone."""
@@ -127,7 +130,9 @@ class Visit:
 
     def choose(self, budget, strict=False):
         """The sub-model that keeps the budget for all faces that change: they run one after the other."""
-        return self.service.choose(budget / (1 if strict else max(1, sum(v != 0 for v in self.years.values()))), self.watch.pace)
+        return self.service.choose(
+            budget / (1 if strict else max(1, sum(v != 0 for v in self.years.values()))), self.watch.pace
+        )
 
     def ask(self, years, who):
         self.years |= dict.fromkeys(self.faces(who), years)
@@ -137,7 +142,7 @@ class Visit:
 
         waiting: how many other edits stood in line before this one.
         """
-        if self.generation != self.service.generation:      # timed again since: what was seen is out of date
+        if self.generation != self.service.generation:  # timed again since: what was seen is out of date
             self.generation = self.service.generation
             self.watch.clear()
         pace, waiting = self.watch.pace, self.service.lock.waiting
@@ -156,28 +161,51 @@ class Visit:
             data = encode_photo(after, "JPEG", synthetic=True)
             ms = (time.perf_counter() - start) * 1e3
         if view == "face" or strict:
-            if strict:                       # the same pixels on both sides of the divider
-                after = cv2.resize(after, self.editor.prepare(face).crop.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+            if strict:  # the same pixels on both sides of the divider
+                after = cv2.resize(
+                    after, self.editor.prepare(face).crop.shape[1::-1], interpolation=cv2.INTER_CUBIC
+                )
                 data = encode_photo(after, "JPEG", synthetic=True)
         elif view == "beside":
             photo, wide = self.editor.view(SHOWN), after.shape[1] > 1.3 * after.shape[0]
             shape = (GAP, photo.shape[1], 3) if wide else (photo.shape[0], GAP, 3)
-            data = encode_photo((np.vstack if wide else np.hstack)([photo, np.full(shape, 255, np.uint8), after]), "JPEG", True)
+            data = encode_photo(
+                (np.vstack if wide else np.hstack)([photo, np.full(shape, 255, np.uint8), after]),
+                "JPEG",
+                True,
+            )
         before = self.original(face) if view == "face" or strict else self.before()
         drift, self.budget = 1.0, budget if budget < PATIENCE else self.budget
         if len(wanted) == 1 and not strict and self.count > 1 and any(wanted.values()):
             self.watch.observe(choice["p50_ms"] / pace, ms)
             drift = self.watch.drift
             if drift != 1.0:
-                threading.Thread(target=self.service.check, args=(self.watch, self.budget), daemon=True).start()
-        return {"before": before, "after": self.write(data, "after.jpeg"), "submodel": submodel, "ms": ms,
-                "choice": choice, "result": result, "drift": drift, "waiting": waiting}
+                threading.Thread(
+                    target=self.service.check, args=(self.watch, self.budget), daemon=True
+                ).start()
+        return {
+            "before": before,
+            "after": self.write(data, "after.jpeg"),
+            "submodel": submodel,
+            "ms": ms,
+            "choice": choice,
+            "result": result,
+            "drift": drift,
+            "waiting": waiting,
+        }
 
     def download(self, budget, mark=True):
         """Path of the edit at the photo's own resolution: PNG without EXIF, marked as synthetic."""
         choice = self.choose(max(budget, PATIENCE))
         with self.service.lock:
-            result = self.editor.edit(dict(self.years), submodel=(choice["submodel"]["r"], choice["submodel"]["c"]))
+            result = self.editor.edit(
+                dict(self.years), submodel=(choice["submodel"]["r"], choice["submodel"]["c"])
+            )
         picture = stamp(result.picture) if mark and result.changes else result.picture
         years = next(iter(self.years.values()), 0)
-        return self.write(encode_photo(picture, "PNG", synthetic=bool(result.changes)), f"agedit_{years:+.0f}_years.png", "download", 2)
+        return self.write(
+            encode_photo(picture, "PNG", synthetic=bool(result.changes)),
+            f"agedit_{years:+.0f}_years.png",
+            "download",
+            2,
+        )

@@ -1,15 +1,27 @@
 """S21: the autoencoder whose encoder E turns an aligned face into 512 numbers."""
+
 import torch
 from torch import nn
 
 FEATURES = 512
-INPUT = 128           # pixels across the encoder's input
-DECODED = 64          # pixels across the decoder's output
-SKETCH = 32           # pixels across the sketch
+INPUT = 128  # pixels across the encoder's input
+DECODED = 64  # pixels across the decoder's output
+SKETCH = 32  # pixels across the sketch
 
 # out channels, stride of the ten convolutions; the max-pool follows the second. The last one spans what is left of the picture:
 # the pool after it then averages one place, and f knows where in the face a thing is.
-CONVOLUTIONS = ((32, 2), (64, 1), (128, 1), (128, 1), (192, 2), (192, 1), (256, 2), (256, 1), (384, 2), (1024, 1))
+CONVOLUTIONS = (
+    (32, 2),
+    (64, 1),
+    (128, 1),
+    (128, 1),
+    (192, 2),
+    (192, 1),
+    (256, 2),
+    (256, 1),
+    (384, 2),
+    (1024, 1),
+)
 
 
 class Encoder(nn.Module):
@@ -23,7 +35,11 @@ class Encoder(nn.Module):
         layers, channels = [], 3
         for i, (width, stride) in enumerate(CONVOLUTIONS):
             size, padding = (3, 1) if i < len(CONVOLUTIONS) - 1 else (INPUT // 32, 0)
-            layers += [nn.Conv2d(channels, width, size, stride, padding, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+            layers += [
+                nn.Conv2d(channels, width, size, stride, padding, bias=False),
+                nn.BatchNorm2d(width),
+                nn.ReLU(),
+            ]
             if i == 1:
                 layers.append(nn.MaxPool2d(2))
             channels = width
@@ -47,9 +63,15 @@ class Decoder(nn.Module):
     def __init__(self):
         super().__init__()
         self.body = nn.Sequential(
-            nn.Upsample(scale_factor=2, mode="bilinear"), nn.Conv2d(8, 256, 3, 1, 1), nn.ReLU(),
-            nn.Upsample(scale_factor=2, mode="bilinear"), nn.Conv2d(256, 128, 3, 1, 1), nn.ReLU(),
-            nn.Upsample(scale_factor=2, mode="bilinear"), nn.Conv2d(128, 3, 3, 1, 1))
+            nn.Upsample(scale_factor=2, mode="bilinear"),
+            nn.Conv2d(8, 256, 3, 1, 1),
+            nn.ReLU(),
+            nn.Upsample(scale_factor=2, mode="bilinear"),
+            nn.Conv2d(256, 128, 3, 1, 1),
+            nn.ReLU(),
+            nn.Upsample(scale_factor=2, mode="bilinear"),
+            nn.Conv2d(128, 3, 3, 1, 1),
+        )
 
     def forward(self, f):
         return self.body(f.view(-1, 8, 8, 8))

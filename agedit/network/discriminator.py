@@ -1,11 +1,12 @@
 """S25: the discriminator. 4 convolutions, 2 fully connected outputs."""
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 
-CHANGE = 4.0                   # changes are small beside pictures
-TRUNK = (64, 192, 384)         # channels of the trunk's features that the second, third and fourth convolution see
+CHANGE = 4.0  # changes are small beside pictures
+TRUNK = (64, 192, 384)  # channels of the trunk's features that the second, third and fourth convolution see
 
 
 def marks_of(features, photo, edited):
@@ -15,9 +16,11 @@ def marks_of(features, photo, edited):
         features: the trunk's, of the picture. photo: the same of the photo that it was made from. edited: (B,) bool, False where it was made from none.
     """
     result = []
-    for x, before in zip(features[:len(TRUNK)], photo):
+    for x, before in zip(features[: len(TRUNK)], photo):
         size = before.float().square().mean((1, 2, 3), keepdim=True).sqrt() + 1e-3
-        result.append(torch.cat([x / size, CHANGE * (x - before) / size * edited[:, None, None, None]], 1).to(x.dtype))
+        result.append(
+            torch.cat([x / size, CHANGE * (x - before) / size * edited[:, None, None, None]], 1).to(x.dtype)
+        )
     return result
 
 
@@ -44,7 +47,7 @@ class Discriminator(nn.Module):
         self.convs = nn.ModuleList(nn.Conv2d(n[i] + 2 * extra[i], n[i + 1], 4, 2, 1) for i in range(4))
         self.fc_real = nn.Linear(n[-1], 1)
         self.fc_age = nn.Linear(n[-1], 1)
-        for conv in self.convs:             # PyTorch's default shrinks the signal by half a layer, and D hardly starts
+        for conv in self.convs:  # PyTorch's default shrinks the signal by half a layer, and D hardly starts
             nn.init.kaiming_normal_(conv.weight, 0.2)
             nn.init.zeros_(conv.bias)
 

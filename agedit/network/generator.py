@@ -3,6 +3,7 @@
 Style modulation and demodulation as in StyleGAN2 (Karras et al., 2020); elasticity as in Anycost GANs (Lin et al.,
 2021), with the patent's rule: the first c*N kernels of every layer.
 """
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -29,7 +30,11 @@ class Twice(torch.autograd.Function):
     def by_means(gradient):
         """The same by means over 4 and over 2 pixels each way: depthwise convolutions are slow on a GPU."""
         wide = F.pad(gradient, (1, 1, 1, 1), "replicate")
-        return sum(F.avg_pool2d(wide[:, :, a:wide.shape[2] - a, b:wide.shape[3] - b], (4 - 2 * a, 4 - 2 * b), 2) for a in (0, 1) for b in (0, 1))
+        return sum(
+            F.avg_pool2d(wide[:, :, a : wide.shape[2] - a, b : wide.shape[3] - b], (4 - 2 * a, 4 - 2 * b), 2)
+            for a in (0, 1)
+            for b in (0, 1)
+        )
 
 
 class Upsample(nn.Upsample):
@@ -54,11 +59,11 @@ class StyledConv(nn.Conv2d):
         super().__init__(cin + extra, cout, 3, padding=1)
         self.extra = extra
         nn.init.normal_(self.weight, std=(2 / (9 * (cin + extra))) ** 0.5)
-        if extra:       # few channels, but what the change must follow: give them a third of the output at first
+        if extra:  # few channels, but what the change must follow: give them a third of the output at first
             nn.init.normal_(self.weight.data[:, :extra], std=(1 / (9 * extra)) ** 0.5)
         nn.init.zeros_(self.bias)
         # small: at first every person is modulated alike, and training finds what must differ
-        self.style_weight = nn.Parameter(torch.randn(cin, STYLE) * 0.25 / STYLE ** 0.5)
+        self.style_weight = nn.Parameter(torch.randn(cin, STYLE) * 0.25 / STYLE**0.5)
         self.style_bias = nn.Parameter(torch.ones(cin))
 
     def forward(self, x, scale, w, cout, photo=None, upsample=None):
@@ -68,17 +73,20 @@ class StyledConv(nn.Conv2d):
         """
         n = x.shape[1]
         style = F.linear(w, self.style_weight[:n], self.style_bias[:n])
-        weight = self.weight[:cout, :n + self.extra]
+        weight = self.weight[:cout, : n + self.extra]
         energy = weight.float().square().sum((2, 3))
         square = style.float().square()
-        demod = torch.rsqrt(F.linear(square, energy[:, self.extra:]) + energy[:, :self.extra].sum(1) + 1e-4) * 2 ** 0.5
+        demod = (
+            torch.rsqrt(F.linear(square, energy[:, self.extra :]) + energy[:, : self.extra].sum(1) + 1e-4)
+            * 2**0.5
+        )
         x = x * (style * scale)[:, :, None, None].to(x.dtype)
         if upsample is not None:
             x = upsample(x)
         weight = weight.to(x.dtype)
-        x = F.conv2d(x, weight[:, self.extra:], self.bias[:cout].to(x.dtype), padding=1)
+        x = F.conv2d(x, weight[:, self.extra :], self.bias[:cout].to(x.dtype), padding=1)
         if self.extra:
-            x = x.add_(F.conv2d(photo, weight[:, :self.extra], padding=1))
+            x = x.add_(F.conv2d(photo, weight[:, : self.extra], padding=1))
         return F.leaky_relu_(x, 0.2), demod
 
 
@@ -91,13 +99,15 @@ class Block(nn.Module):
         self.conv1 = StyledConv(cin, cout, extra=3)
         self.conv2 = StyledConv(cout, cout)
         self.to_rgb = nn.Conv2d(cout, 3, 1)
-        nn.init.normal_(self.to_rgb.weight, std=0.1 / cout ** 0.5)
+        nn.init.normal_(self.to_rgb.weight, std=0.1 / cout**0.5)
         nn.init.zeros_(self.to_rgb.bias)
 
     def forward(self, x, scale, rgb, w, photo, cout):
         x, scale = self.conv1(x, scale, w, cout, photo, self.upsample)
         x, scale = self.conv2(x, scale, w, cout)
-        weight = (self.to_rgb.weight[:, :cout, 0, 0] * scale[:, None]).to(x.dtype)       # (B, 3, C): the scale is in it
+        weight = (self.to_rgb.weight[:, :cout, 0, 0] * scale[:, None]).to(
+            x.dtype
+        )  # (B, 3, C): the scale is in it
         new = (x.permute(0, 2, 3, 1).flatten(1, 2) @ weight.mT).mT.unflatten(2, x.shape[2:])
         new = new + self.to_rgb.bias[:, None, None].to(x.dtype)
         return x, scale, new if rgb is None else new + self.upsample(rgb)
@@ -127,7 +137,7 @@ class Generator(nn.Module):
 
     def forward(self, f, photo=None, r=1024, c=1.0, patch=None):
         with torch.set_grad_enabled(torch.is_grad_enabled() and patch is None):
-            with torch.autocast(f.device.type, enabled=False):      # a shift of f is small beside bf16's steps
+            with torch.autocast(f.device.type, enabled=False):  # a shift of f is small beside bf16's steps
                 w = f
                 for layer in self.mapping:
                     w = F.leaky_relu(layer(w), 0.2)
@@ -137,14 +147,17 @@ class Generator(nn.Module):
         if patch is None:
             return block(x, scale, rgb, w, pyramid[r], cout)[2].float()
         row, column, edge = patch
-        cut = lambda v, k: v[:, :, k * row:k * (row + edge), k * column:k * (column + edge)].contiguous(
-            memory_format=torch.channels_last)
+        cut = lambda v, k: v[:, :, k * row : k * (row + edge), k * column : k * (column + edge)].contiguous(
+            memory_format=torch.channels_last
+        )
         return block(cut(x, 1), scale, cut(rgb, 1), w, cut(pyramid[r], 2), cout)[2].float(), rgb.float()
 
     def _below(self, f, photo, w, r, c, below):
         """Features, their scale and the picture under the top block, and the photo at every resolution."""
-        dtype = torch.get_autocast_dtype(f.device.type) if torch.is_autocast_enabled(f.device.type) else f.dtype
-        x = self.start[:, :kept(START, c)].to(dtype).expand(len(f), -1, -1, -1)
+        dtype = (
+            torch.get_autocast_dtype(f.device.type) if torch.is_autocast_enabled(f.device.type) else f.dtype
+        )
+        x = self.start[:, : kept(START, c)].to(dtype).expand(len(f), -1, -1, -1)
         x = x.contiguous(memory_format=torch.channels_last)
         if photo is None:
             photo = torch.zeros(len(f), 3, r, r, device=f.device)

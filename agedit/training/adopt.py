@@ -1,4 +1,5 @@
 """Stage `adopt`: a trained generator goes on with an E that was trained anew."""
+
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,11 @@ def adopt(data, run, old):
     device, run, old = Device(), Path(run), Path(old)
     state = load_checkpoint(old / "generator.pt")
     if not state or (run / "generator.pt").exists():
-        raise AgeEditError(f"{run} has a generator already; choose a run folder without one." if state else f"There is no generator in {old}.")
+        raise AgeEditError(
+            f"{run} has a generator already; choose a run folder without one."
+            if state
+            else f"There is no generator in {old}."
+        )
     (encoder, _), (before, _) = load_encoder(run), load_encoder(old)
     for folder in (run, old):
         if not (folder / "age_vector.npz").exists():
@@ -39,12 +44,15 @@ def adopt(data, run, old):
     gram = (x - middle).T @ (x - middle) + 1e-3 * len(x) * torch.eye(x.shape[1])
     w = torch.linalg.solve(gram, (x - middle).T @ (y - goal)).T
     step = torch.linalg.solve(gram, n)
-    w += torch.outer(n_before - w @ n, step / (n @ step))                   # w n = n_before, at the least cost elsewhere
+    w += torch.outer(n_before - w @ n, step / (n @ step))  # w n = n_before, at the least cost elsewhere
     bias = goal - w @ middle
-    for key in ("generator", "ema"):                # unpacked, both are one object
+    for key in ("generator", "ema"):  # unpacked, both are one object
         first = state[key]["mapping.0.weight"]
-        state[key] = state[key] | {"mapping.0.bias": state[key]["mapping.0.bias"] + first @ bias, "mapping.0.weight": first @ w}
-    state.pop("opt_g", None)                        # its moments are those of the old layer
+        state[key] = state[key] | {
+            "mapping.0.bias": state[key]["mapping.0.bias"] + first @ bias,
+            "mapping.0.weight": first @ w,
+        }
+    state.pop("opt_g", None)  # its moments are those of the old layer
     save_checkpoint(run / "generator.pt", **state)
     explained = 1 - ((tx @ w.T + bias - ty).square().mean() / ty.var()).item()
     print(f"the new features explain {explained:.1%} of the old ones on held-out pictures")

@@ -1,10 +1,14 @@
 """S25: D in training. It says which of two pictures of one person at one age is real."""
+
 import torch
 import torch.nn.functional as F
 
 from agedit.network.discriminator import Discriminator
 
-SMOOTH, EVERY = 0.5, 4       # weight of the approximate R1 and R2, and every how many steps they count (lazily: Karras et al., 2020)
+SMOOTH, EVERY = (
+    0.5,
+    4,
+)  # weight of the approximate R1 and R2, and every how many steps they count (lazily: Karras et al., 2020)
 
 
 class Adversary:
@@ -33,8 +37,12 @@ class Adversary:
             if smooth:
                 pictures = torch.cat([pictures, pictures + 0.03 * torch.randn_like(pictures)])
                 marks = [torch.cat([v, v + 0.06 * torch.randn_like(v)]) for v in marks]
-            logits, _ = self.network(pictures, seen.goal[pair].repeat(len(pictures) // rows),
-                                     torch.cat([seen.change(p, pair) for p in pictures.split(rows)]), marks)
+            logits, _ = self.network(
+                pictures,
+                seen.goal[pair].repeat(len(pictures) // rows),
+                torch.cat([seen.change(p, pair) for p in pictures.split(rows)]),
+                marks,
+            )
         real, fake, *near = logits.split(rows)
         loss = total = seen.places(F.softplus(fake - real), pair)
         if smooth:
@@ -53,4 +61,6 @@ class Adversary:
         logits, features = ask(y[pair].clamp(-1, 1), drawn)
         with torch.no_grad():
             real, wanted = ask(seen.target[pair], meant)
-        return seen.places(F.softplus(real - logits), pair), sum((a - b).float().abs().mean() for a, b in zip(features, wanted))
+        return seen.places(F.softplus(real - logits), pair), sum(
+            (a - b).float().abs().mean() for a, b in zip(features, wanted)
+        )

@@ -1,4 +1,5 @@
 """Stage `age-vector` (S3, S5): a linear SVM on E's features tells over from under 45; its coefficients are n."""
+
 import json
 from pathlib import Path
 
@@ -25,7 +26,9 @@ def load_encoder(run):
     try:
         model.load_state_dict(state["model"])
     except RuntimeError:
-        raise AgeEditError(f"The autoencoder in {run} is of another version of this program; train it again.") from None
+        raise AgeEditError(
+            f"The autoencoder in {run} is of another version of this program; train it again."
+        ) from None
     model.eval().requires_grad_(False)
     return model.encoder.to(memory_format=torch.channels_last), model.sketch
 
@@ -62,13 +65,21 @@ def train_age_vector(data, run, c=2e-4):
                 continue
             index = crops.photos(True) if held else np.flatnonzero(~crops.held_out & ~np.isnan(crops.age))
             index = index[crops.age[index] != BOUNDARY]
-            for column, values in zip(sets[held], (features_of(encoder, crops, index, device.torch),
-                                                   crops.age[index] > BOUNDARY, crops.gender[index])):
+            for column, values in zip(
+                sets[held],
+                (
+                    features_of(encoder, crops, index, device.torch),
+                    crops.age[index] > BOUNDARY,
+                    crops.gender[index],
+                ),
+            ):
                 column.append(values)
     (x, y, gender), (tx, ty, tg) = ([np.concatenate(v) for v in sets[h]] for h in (False, True))
     if len(ty) < 10 or len(set(ty)) < 2 or len(set(y)) < 2:
-        raise AgeEditError("The age vector needs labelled photos on both sides of 45, at least 10 of them held out; "
-                           "prepare more photos.")
+        raise AgeEditError(
+            "The age vector needs labelled photos on both sides of 45, at least 10 of them held out; "
+            "prepare more photos."
+        )
     weight = np.ones(len(y))
     for label in (0, 1):
         for g in (0, 1):
@@ -77,10 +88,17 @@ def train_age_vector(data, run, c=2e-4):
     svm = LinearSVC(C=c, dual="auto", max_iter=5000, intercept_scaling=10).fit(x, y, weight)
     n = svm.coef_[0] / np.linalg.norm(svm.coef_)
     score = svm.decision_function(tx)
-    report = {"balanced_accuracy": round(float(balanced_accuracy_score(ty, score > 0)), 4),
-              "accuracy": round(float(np.mean((score > 0) == ty)), 4), "auc": auc(ty, score),
-              "train": len(y), "held_out": len(ty), "auc_women": auc(ty[tg == 1], score[tg == 1]), "auc_men": auc(ty[tg == 0], score[tg == 0]),
-              "spread": round(float((x @ n).std()), 4), "c": c}
+    report = {
+        "balanced_accuracy": round(float(balanced_accuracy_score(ty, score > 0)), 4),
+        "accuracy": round(float(np.mean((score > 0) == ty)), 4),
+        "auc": auc(ty, score),
+        "train": len(y),
+        "held_out": len(ty),
+        "auc_women": auc(ty[tg == 1], score[tg == 1]),
+        "auc_men": auc(ty[tg == 0], score[tg == 0]),
+        "spread": round(float((x @ n).std()), 4),
+        "c": c,
+    }
     np.savez(run / "age_vector.npz", n=n.astype(np.float32))
     (run / "age_vector.json").write_text(json.dumps(report, indent=1))
     print("age SVM on held-out photos:", report)

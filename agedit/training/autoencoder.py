@@ -4,6 +4,7 @@ E starts as the best linear code: its first nine convolutions carry the picture,
 max-pool is not linear), and the tenth and the output layer are solved for the 512 principal components, turned so that each number belongs to one of
 8 x 8 places, as Dec reads them. Gradients go on from there.
 """
+
 import itertools
 import time
 from pathlib import Path
@@ -15,13 +16,20 @@ from tqdm import tqdm
 
 from agedit.errors import AgeEditError
 from agedit.network.autoencoder import DECODED, FEATURES, INPUT, SKETCH, Autoencoder
-from agedit.training.common import Device, batch_of, load_checkpoint, save_checkpoint, save_sheet, stop_on_signal
+from agedit.training.common import (
+    Device,
+    batch_of,
+    load_checkpoint,
+    save_checkpoint,
+    save_sheet,
+    stop_on_signal,
+)
 from agedit.training.data import Crops
 
 
-LINEAR = 3.0          # standard deviations that the carried channels are lifted by: above 0 a ReLU is linear
-SOLVED = 4000         # pictures, and as many mirrored, that the start is solved for
-GENTLY = 0.1          # E's rate over Dec's: E starts solved, Dec from noise
+LINEAR = 3.0  # standard deviations that the carried channels are lifted by: above 0 a ReLU is linear
+SOLVED = 4000  # pictures, and as many mirrored, that the start is solved for
+GENTLY = 0.1  # E's rate over Dec's: E starts solved, Dec from noise
 
 
 @torch.no_grad()
@@ -30,7 +38,7 @@ def carry(encoder):
     n = 3
     for i, (conv, norm) in enumerate(encoder.layers[:-1]):
         places = 4 if i > 1 and conv.stride[0] == 2 else 1
-        conv.weight[:places * n] = 0
+        conv.weight[: places * n] = 0
         for k in range(n):
             if i < 2:
                 conv.weight[k, k, 1:, 1:] = 0.25
@@ -56,7 +64,11 @@ def local_components(x):
     cells = F.pad(x[:2000] - mean, (2, 2, 2, 2), "reflect").unfold(2, 8, 4).unfold(3, 8, 4)
     cells = (cells * window).permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(0, 2)
     basis = torch.linalg.eigh(cells.T @ cells)[1].flip(1)[:, :8].T.unflatten(1, (3, 8, 8)) * window
-    place = F.conv2d(F.pad(components.view(-1, 3, SKETCH, SKETCH), (2, 2, 2, 2), "reflect"), basis, stride=4).flatten(1).T
+    place = (
+        F.conv2d(F.pad(components.view(-1, 3, SKETCH, SKETCH), (2, 2, 2, 2), "reflect"), basis, stride=4)
+        .flatten(1)
+        .T
+    )
     u, _, v = torch.linalg.svd(place)
     return mean.flatten(), (u @ v) @ components
 
@@ -67,7 +79,7 @@ def solve(model, pictures):
     encoder = model.encoder
     carry(encoder)
     for _, norm in encoder.layers:
-        norm.momentum = None                # plain averages, over all that is seen now
+        norm.momentum = None  # plain averages, over all that is seen now
     encoder.train()
     for x in itertools.islice(pictures(), 8):
         encoder.body[:-3](x)
@@ -83,7 +95,7 @@ def solve(model, pictures):
     seen -= middle
     gram = seen.T @ seen
     gram.diagonal().add_(1e-3 * gram.diagonal().mean())
-    weight = torch.linalg.solve(gram, seen.T @ codes).T.contiguous()                # (512, places and channels)
+    weight = torch.linalg.solve(gram, seen.T @ codes).T.contiguous()  # (512, places and channels)
     conv, norm = encoder.layers[-1]
     out = seen @ weight.T
     std = (out.var(0) + norm.eps).sqrt()
@@ -91,7 +103,7 @@ def solve(model, pictures):
     at = weight @ middle
     norm.running_mean.copy_(torch.cat([at, -at]))
     norm.running_var.copy_(torch.cat([std, std]).square() - norm.eps)
-    encoder.fc.weight.copy_(torch.cat([torch.diag(std), -torch.diag(std)], 1))      # relu(z) - relu(-z) is z
+    encoder.fc.weight.copy_(torch.cat([torch.diag(std), -torch.diag(std)], 1))  # relu(z) - relu(-z) is z
     encoder.fc.bias.zero_()
     model.sketch.weight.copy_(rows.T)
     model.sketch.bias.copy_(mean)
@@ -112,12 +124,22 @@ def train_autoencoder(data, run, steps=20000, loss_below=0.0, minutes=None, batc
     training = [(s, i) for s, d in enumerate(sets) for i in np.flatnonzero(~d.held_out)]
     held_out = [(s, i) for s, d in enumerate(sets) for i in np.flatnonzero(d.held_out)][::3][:768]
     if not held_out:
-        raise AgeEditError("Nobody is held out, so nothing could be judged; prepare more photos (some hundreds at least).")
+        raise AgeEditError(
+            "Nobody is held out, so nothing could be judged; prepare more photos (some hundreds at least)."
+        )
     torch.manual_seed(0)
-    model = Autoencoder().to(device.torch, memory_format=torch.channels_last).eval()        # its norms are solved for, once
-    optimizer = torch.optim.AdamW([{"params": model.decoder.parameters(), "share": 1.0},
-                                   {"params": [*model.encoder.parameters(), *model.sketch.parameters()], "share": GENTLY}],
-                                  rate, betas=(0.9, 0.99), weight_decay=0)
+    model = (
+        Autoencoder().to(device.torch, memory_format=torch.channels_last).eval()
+    )  # its norms are solved for, once
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": model.decoder.parameters(), "share": 1.0},
+            {"params": [*model.encoder.parameters(), *model.sketch.parameters()], "share": GENTLY},
+        ],
+        rate,
+        betas=(0.9, 0.99),
+        weight_decay=0,
+    )
     step, loss_mean, begin = 0, 1.0, time.time()
     state = load_checkpoint(run / "autoencoder.pt")
     if state:
@@ -139,14 +161,19 @@ def train_autoencoder(data, run, steps=20000, loss_below=0.0, minutes=None, batc
 
     if not state:
         solve(model, start)
-        device.share(model)                 # every process goes on from one solution
+        device.share(model)  # every process goes on from one solution
         begin = time.time()
 
     def save():
         if device.main:
-            save_checkpoint(run / "autoencoder.pt", model=model.state_dict(), optimizer=optimizer.state_dict(), step=step)
+            save_checkpoint(
+                run / "autoencoder.pt", model=model.state_dict(), optimizer=optimizer.state_dict(), step=step
+            )
 
-    with stop_on_signal() as stopped, tqdm(total=steps, initial=step, desc="autoencoder", disable=not device.main) as bar:
+    with (
+        stop_on_signal() as stopped,
+        tqdm(total=steps, initial=step, desc="autoencoder", disable=not device.main) as bar,
+    ):
         while not device.agree(step >= steps or loss_mean < loss_below or stopped()):
             progress = step / steps
             if minutes:
@@ -176,17 +203,22 @@ def train_autoencoder(data, run, steps=20000, loss_below=0.0, minutes=None, batc
             raise SystemExit("stopped; the same command goes on from here")
     features, error, sketch_error = [], 0.0, 0.0
     with torch.no_grad():
-        for pairs in [held_out[i:i + 64] for i in range(0, len(held_out), 64)]:
+        for pairs in [held_out[i : i + 64] for i in range(0, len(held_out), 64)]:
             x = pictures(pairs)
             f = model.encoder(x)
             error += F.mse_loss(model.decoder(f), F.avg_pool2d(x, INPUT // DECODED)).item() * len(pairs)
             sketch_error += F.mse_loss(model.sketch(f), F.avg_pool2d(x, INPUT // SKETCH)).item() * len(pairs)
         some = [training[k] for k in rng.permutation(len(training))[:8192]]
-        for pairs in [some[i:i + 64] for i in range(0, len(some), 64)]:
+        for pairs in [some[i : i + 64] for i in range(0, len(some), 64)]:
             features.append(model.encoder(pictures(pairs)))
-        save_sheet(run / "autoencoder.png", [list(F.avg_pool2d(pictures(held_out[:12]), INPUT // DECODED)),
-                                             list(model(pictures(held_out[:12]))),
-                                             list(F.interpolate(model.sketch(model.encoder(pictures(held_out[:12]))), scale_factor=2))])
+        save_sheet(
+            run / "autoencoder.png",
+            [
+                list(F.avg_pool2d(pictures(held_out[:12]), INPUT // DECODED)),
+                list(model(pictures(held_out[:12]))),
+                list(F.interpolate(model.sketch(model.encoder(pictures(held_out[:12]))), scale_factor=2)),
+            ],
+        )
         model.whiten(torch.cat(features))
     mse, sketch_mse = error / len(held_out), sketch_error / len(held_out)
     if device.main:

@@ -1,4 +1,5 @@
 """Batches for the generator: same-person pairs and labelled photos, drawn, brought to one tone and augmented."""
+
 import math
 from concurrent.futures import ThreadPoolExecutor
 
@@ -8,15 +9,36 @@ import torch
 import torch.nn.functional as F
 
 from agedit.errors import AgeEditError
-from agedit.tone import BRIGHTNESS, DIM, FACE_BLUR, FOLD, LOCKS, OWN_STRANDS, PLACES, RIDGES, SHADE, TONE, WHITE, gain_of, lit, too_light
+from agedit.tone import (
+    BRIGHTNESS,
+    DIM,
+    FACE_BLUR,
+    FOLD,
+    LOCKS,
+    OWN_STRANDS,
+    PLACES,
+    RIDGES,
+    SHADE,
+    TONE,
+    WHITE,
+    gain_of,
+    lit,
+    too_light,
+)
 from agedit.training.common import grey_of
 
 DEGREE = math.pi / 180
-ALPHA_PER_YEAR = 0.25       # scale of alpha in training; the calibrate stage corrects what is left
-SAME = 0.06                 # share of the pairs that ask for nothing
-OCCLUDED, JPEG = 0.2, 0.25  # shares of the rows with something before the face, and that went through a JPEG file
-SOFT = 0.25, 0.4            # share of the rows whose photo is out of focus: up to 256 px, and above, where small faces are enlarged
-MARGIN = 8                  # pixels that a patch's borders spoil by their padding
+ALPHA_PER_YEAR = 0.25  # scale of alpha in training; the calibrate stage corrects what is left
+SAME = 0.06  # share of the pairs that ask for nothing
+OCCLUDED, JPEG = (
+    0.2,
+    0.25,
+)  # shares of the rows with something before the face, and that went through a JPEG file
+SOFT = (
+    0.25,
+    0.4,
+)  # share of the rows whose photo is out of focus: up to 256 px, and above, where small faces are enlarged
+MARGIN = 8  # pixels that a patch's borders spoil by their padding
 
 
 def shrink(x, r):
@@ -47,7 +69,12 @@ def shown_of(change, photo, mask, hair, r=None, whole=None):
             are then counted from the part's corner, not from the face's.
     """
     r = r or change.shape[-1]
-    return keep_strands(keep_hair(keep_tone(keep_shadows(change, photo, hair, r), photo, mask, hair, whole), hair, r), photo, hair, r)
+    return keep_strands(
+        keep_hair(keep_tone(keep_shadows(change, photo, hair, r), photo, mask, hair, whole), hair, r),
+        photo,
+        hair,
+        r,
+    )
 
 
 def keep_shadows(change, photo, hair, r):
@@ -78,7 +105,9 @@ def keep_strands(change, photo, hair, r):
     grey, light = grey_of(change), grey_of((photo + 1) * 127.5)
     low, locks = F.avg_pool2d(grey, cell), F.avg_pool2d(light, cell)
     gain = gain_of(127.5 * low, locks)
-    strands = lit(hair * (light - grown(locks)), grown(gain)) / 127.5 - OWN_STRANDS * hair * (grey - grown(low))
+    strands = lit(hair * (light - grown(locks)), grown(gain)) / 127.5 - OWN_STRANDS * hair * (
+        grey - grown(low)
+    )
     return change + strands - hair * too_light(grey + strands, (WHITE - light).clamp_min(0) / 127.5)
 
 
@@ -86,7 +115,9 @@ def keep_tone(change, photo, mask, hair, whole=None):
     """`tone.Tone.keep_tone` in PyTorch; arguments as above."""
     kept, light = 1 - hair, (photo + 1) * 127.5 + SHADE
     whole = brightness(change, photo, mask, hair) if whole is None else whole
-    return change * (1 - TONE * kept) + kept * (light / grey_of(light)) * (TONE * grey_of(change) - BRIGHTNESS * whole)
+    return change * (1 - TONE * kept) + kept * (light / grey_of(light)) * (
+        TONE * grey_of(change) - BRIGHTNESS * whole
+    )
 
 
 def brightness(change, photo, mask, hair):
@@ -96,13 +127,15 @@ def brightness(change, photo, mask, hair):
     whole = lambda v: _blur(shrink(v, PLACES), FACE_BLUR)
     grown = lambda v: F.interpolate(v, size=change.shape[2:], mode="bilinear")
     around = grown(whole(grey * face) / (whole(face) + 1e-3))
-    skin = face * kept ** 3 * ((grey / (around + 1) - DIM[0]) / (DIM[1] - DIM[0])).clamp(0, 1)             # as `tone.skin`
+    skin = face * kept**3 * ((grey / (around + 1) - DIM[0]) / (DIM[1] - DIM[0])).clamp(0, 1)  # as `tone.skin`
     return grown(whole(grey_of(change) * skin) / (whole(skin) + 0.01))
 
 
 def _through_jpeg(picture, quality):
     """RGB uint8 (s, s, 3) as a JPEG file gives it back."""
-    return cv2.imdecode(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
+    return cv2.imdecode(
+        cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR
+    )
 
 
 class Batches:
@@ -119,11 +152,13 @@ class Batches:
         self.people = [(s, g) for s in self.sets for g in s.people()]
         self.photos = [(s, i) for s in self.sets for i in s.photos()]
         if not self.people:
-            raise AgeEditError("The generator learns from same-person pairs; prepare a folder with --pairs, or find --people.")
+            raise AgeEditError(
+                "The generator learns from same-person pairs; prepare a folder with --pairs, or find --people."
+            )
         self.photo_rows = photos if self.photos else 0
         smallest = lambda sources: min((s.size for s, _ in sources), default=1 << 16)
         self.edge, self.photo_edge = smallest(self.people), smallest(self.photos)
-        ages = np.array([s.age[i] for s, i in self.photos])      # even over ages: photos are mostly of 25-35
+        ages = np.array([s.age[i] for s, i in self.photos])  # even over ages: photos are mostly of 25-35
         if len(ages):
             weight = 1 / np.sqrt(np.bincount((ages // 10).astype(int))[(ages // 10).astype(int)])
             self.photo_weight = weight / weight.sum()
@@ -131,14 +166,19 @@ class Batches:
     def draw(self, size):
         """A batch of size x size pictures; raises AgeEditError where they were prepared smaller."""
         if size > self.edge:
-            raise AgeEditError(f"The crops have {self.edge} pixels, too few to train {size}; run the prepare stage with --size {size}.")
+            raise AgeEditError(
+                f"The crops have {self.edge} pixels, too few to train {size}; run the prepare stage with --size {size}."
+            )
         rng, photos = self.rng, self.photo_rows if size <= self.photo_edge else 0
         rows_a, rows_b, years, ages = [], [], [], []
         for _ in range(self.batch - photos):
             crops, group = self.people[rng.integers(len(self.people))]
-            a, b = max((rng.choice(group, 2, replace=False) for _ in range(2)), key=lambda v: abs(crops.age[v[0]] - crops.age[v[1]]))
+            a, b = max(
+                (rng.choice(group, 2, replace=False) for _ in range(2)),
+                key=lambda v: abs(crops.age[v[0]] - crops.age[v[1]]),
+            )
             if rng.random() < SAME:
-                b = a                                     # nothing asked, nothing changed
+                b = a  # nothing asked, nothing changed
             rows_a.append((crops, a)), rows_b.append((crops, b))
             years.append(crops.age[b] - crops.age[a]), ages.append(crops.age[a])
         for k in rng.choice(len(self.photos), photos, p=self.photo_weight) if photos else []:
@@ -151,8 +191,16 @@ class Batches:
         hidden = pair & (torch.from_numpy(rng.random(len(x))).to(self.device) < self.strict)
         x, target, mask, hair = self._augment(x, target, mask, hair, pair)
         number = lambda v: torch.tensor(v, dtype=torch.float32, device=self.device)
-        return {"x": x, "target": target, "mask": mask, "hair": hair, "years": number(years), "age": number(ages), "pair": pair,
-                "hidden": hidden}
+        return {
+            "x": x,
+            "target": target,
+            "mask": mask,
+            "hair": hair,
+            "years": number(years),
+            "age": number(ages),
+            "pair": pair,
+            "hidden": hidden,
+        }
 
     def load(self, rows, size):
         """Pictures in -1..1, masks and hair in 0..1 of (set, index) rows, (B, C, size, size), from sets of that size or larger."""
@@ -168,13 +216,24 @@ class Batches:
         """Both pictures of a row alike: mirror, small pose, something in front, light and colour; the tone kept; then blur,
         noise and JPEG of the photo alone, above 256 px blur of the change too."""
         rng, n = self.rng, len(x)
-        draw = lambda lo, hi, k=1: torch.tensor(rng.uniform(lo, hi, (n, k, 1, 1)), dtype=x.dtype, device=x.device)
+        draw = lambda lo, hi, k=1: torch.tensor(
+            rng.uniform(lo, hi, (n, k, 1, 1)), dtype=x.dtype, device=x.device
+        )
         angle, zoom = rng.normal(0, 3, n) * DEGREE, np.exp(rng.normal(0, 0.04, n))
         flip = np.where(rng.random(n) < 0.5, -1, 1)
-        theta = np.stack([np.stack([np.cos(angle) * zoom * flip, -np.sin(angle) * zoom, rng.normal(0, 0.02, n)], 1),
-                          np.stack([np.sin(angle) * zoom * flip, np.cos(angle) * zoom, rng.normal(0, 0.02, n)], 1)], 1)
-        grid = F.affine_grid(torch.tensor(theta, dtype=x.dtype, device=x.device), x.shape, align_corners=False)
-        stack = F.grid_sample(torch.cat([x, target, mask, hair], 1), grid, padding_mode="border", align_corners=False)
+        theta = np.stack(
+            [
+                np.stack([np.cos(angle) * zoom * flip, -np.sin(angle) * zoom, rng.normal(0, 0.02, n)], 1),
+                np.stack([np.sin(angle) * zoom * flip, np.cos(angle) * zoom, rng.normal(0, 0.02, n)], 1),
+            ],
+            1,
+        )
+        grid = F.affine_grid(
+            torch.tensor(theta, dtype=x.dtype, device=x.device), x.shape, align_corners=False
+        )
+        stack = F.grid_sample(
+            torch.cat([x, target, mask, hair], 1), grid, padding_mode="border", align_corners=False
+        )
         x, target, mask, hair = stack[:, :3], stack[:, 3:6], stack[:, 6:7], stack[:, 7:]
         x, target, hair = self._occlude(x, target, hair, draw)
         # light multiplies: in the dark, and on dark skin, a wrinkle is fewer levels deep
@@ -190,14 +249,24 @@ class Batches:
         coded = np.flatnonzero(rng.random(n) < JPEG)
         if len(coded):
             at = torch.as_tensor(coded, device=x.device)
-            pictures = ((degraded[at].clamp(-1, 1) + 1) * 127.5 + 0.5).byte().permute(0, 2, 3, 1).cpu().numpy()
-            pictures = np.stack(list(self.pool.map(_through_jpeg, pictures, rng.integers(40, 90, len(coded)).tolist())))
+            pictures = (
+                ((degraded[at].clamp(-1, 1) + 1) * 127.5 + 0.5).byte().permute(0, 2, 3, 1).cpu().numpy()
+            )
+            pictures = np.stack(
+                list(self.pool.map(_through_jpeg, pictures, rng.integers(40, 90, len(coded)).tolist()))
+            )
             degraded[at] = torch.from_numpy(pictures).to(x.device).permute(0, 3, 1, 2).to(x) / 127.5 - 1
         # the asked change is added to the photo as it is: a noisy photo stays noisy
-        target = degraded + mask * shown_of(change, degraded.clamp(-1, 1), mask, hair) * pair[:, None, None, None]
+        target = (
+            degraded + mask * shown_of(change, degraded.clamp(-1, 1), mask, hair) * pair[:, None, None, None]
+        )
         lasting = dict(memory_format=torch.channels_last)
-        return (degraded.clamp(-1, 1).contiguous(**lasting), target.clamp(-1, 1).contiguous(**lasting),
-                mask.contiguous(**lasting), hair.contiguous(**lasting))
+        return (
+            degraded.clamp(-1, 1).contiguous(**lasting),
+            target.clamp(-1, 1).contiguous(**lasting),
+            mask.contiguous(**lasting),
+            hair.contiguous(**lasting),
+        )
 
     def _marked(self, x, draw):
         """The photo as real skin and real lenses have it, which the teacher's is not: spots, uneven light, sharpened, with more contrast.
@@ -206,28 +275,52 @@ class Batches:
         """
         n, s = len(x), x.shape[-1]
         light = x + 1
-        for cells, most in ((s // 16, 0.04), (s // 6, 0.04), (s // 3, 0.04)):        # patches, freckles, pores
+        for cells, most in ((s // 16, 0.04), (s // 6, 0.04), (s // 3, 0.04)):  # patches, freckles, pores
             noise = torch.randn(n, 1, cells, cells, device=x.device) * draw(-most, most).clamp_min(0)
             light = light * F.interpolate(noise, size=(s, s), mode="bicubic").exp()
         v, u = torch.meshgrid(*(torch.linspace(-1, 1, s, device=x.device),) * 2, indexing="ij")
-        moles = torch.tensor(np.where(self.rng.random(n) < 0.4, self.rng.integers(0, 6, n), 0), device=x.device)[:, None, None, None]
-        for k in range(5):                                                              # moles and blemishes
-            column, row, size, depth = draw(-0.5, 0.5), draw(-0.4, 0.7), draw(0.006, 0.03), draw(-0.4, 0.15) * (k < moles)
-            light = light * (1 + depth * torch.exp(-((u - column) ** 2 + (v - row) ** 2) / size ** 2))
-        light = light + (light - smooth(light, 4)) * draw(-0.5, 0.6).clamp_min(0)                   # sharpened, as phones and studios do
+        moles = torch.tensor(
+            np.where(self.rng.random(n) < 0.4, self.rng.integers(0, 6, n), 0), device=x.device
+        )[:, None, None, None]
+        for k in range(5):  # moles and blemishes
+            column, row, size, depth = (
+                draw(-0.5, 0.5),
+                draw(-0.4, 0.7),
+                draw(0.006, 0.03),
+                draw(-0.4, 0.15) * (k < moles),
+            )
+            light = light * (1 + depth * torch.exp(-((u - column) ** 2 + (v - row) ** 2) / size**2))
+        light = light + (light - smooth(light, 4)) * draw(-0.5, 0.6).clamp_min(
+            0
+        )  # sharpened, as phones and studios do
         return (light.clamp(0, 2) / 2) ** draw(-0.25, 0.25).exp() * 2 - 1
 
     def _occlude(self, x, target, hair, draw):
         """In some rows a hand, a scarf, a phone: an ellipse with a magnified piece of another row's picture, the same at both ages."""
         there = torch.tensor(self.rng.random((len(x), 1, 1, 1)) < OCCLUDED, device=x.device)
-        v, u = torch.meshgrid(*(torch.linspace(-1, 1, s, device=x.device) for s in x.shape[2:]), indexing="ij")
+        v, u = torch.meshgrid(
+            *(torch.linspace(-1, 1, s, device=x.device) for s in x.shape[2:]), indexing="ij"
+        )
         angle, along, across = draw(0, math.pi), draw(0.2, 0.8), draw(0.1, 0.35)
         du, dv = u - draw(-0.9, 0.9), v - draw(-0.5, 1.1)
-        far = ((du * angle.cos() + dv * angle.sin()) / along) ** 2 + ((dv * angle.cos() - du * angle.sin()) / across) ** 2
+        far = ((du * angle.cos() + dv * angle.sin()) / along) ** 2 + (
+            (dv * angle.cos() - du * angle.sin()) / across
+        ) ** 2
         cover = torch.sigmoid((1 - far) * 12) * there
         zoom = torch.cat([draw(0.1, 0.3), draw(-0.6, 0.6), draw(-0.6, 0.6)], 1)[:, :, 0, 0]
-        place = torch.stack([torch.stack([zoom[:, 0], 0 * zoom[:, 0], zoom[:, 1]], 1), torch.stack([0 * zoom[:, 0], zoom[:, 0], zoom[:, 2]], 1)], 1)
-        piece = F.grid_sample(x.roll(1, 0), F.affine_grid(place, x.shape, align_corners=False), padding_mode="reflection", align_corners=False)
+        place = torch.stack(
+            [
+                torch.stack([zoom[:, 0], 0 * zoom[:, 0], zoom[:, 1]], 1),
+                torch.stack([0 * zoom[:, 0], zoom[:, 0], zoom[:, 2]], 1),
+            ],
+            1,
+        )
+        piece = F.grid_sample(
+            x.roll(1, 0),
+            F.affine_grid(place, x.shape, align_corners=False),
+            padding_mode="reflection",
+            align_corners=False,
+        )
         return x + cover * (piece - x), target + cover * (piece - target), hair * (1 - cover)
 
 
@@ -242,7 +335,7 @@ def see(v, r, patch):
     if patch is None:
         return v
     row, column, edge = (2 * p for p in patch)
-    return seen_of(v[:, :, row:row + edge, column:column + edge], patch)
+    return seen_of(v[:, :, row : row + edge, column : column + edge], patch)
 
 
 class Seen:
@@ -252,7 +345,7 @@ class Seen:
         self.x, self.target, self.mask = (see(b[k], r, patch) for k in ("x", "target", "mask"))
         self.pair, self.years = b["pair"], b["years"]
         self.goal = (b["age"] + self.years - 45) / 25
-        self.hidden, self.trunk = b["hidden"], None         # trunk: once `generator.Trainer` has asked for it
+        self.hidden, self.trunk = b["hidden"], None  # trunk: once `generator.Trainer` has asked for it
         weight = shrink(self.mask, self.mask.shape[-1] // 16)[:, 0]
         self.weight = weight / weight.mean().clamp_min(1e-3)
 
@@ -262,7 +355,9 @@ class Seen:
 
     def shown(self, y, full):
         """y at the resolution of `full`, the photo itself under a small network's change, as the app shows it; G(f') of hidden rows as it is."""
-        up = lambda v: v if v.shape == full.x.shape else F.interpolate(v, size=full.x.shape[2:], mode="bicubic")
+        up = lambda v: (
+            v if v.shape == full.x.shape else F.interpolate(v, size=full.x.shape[2:], mode="bicubic")
+        )
         return ((full.x - up(self.x)) * ~self.hidden[:, None, None, None] + up(y)).clamp(-1, 1)
 
     def places(self, losses, rows):

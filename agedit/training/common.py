@@ -1,4 +1,5 @@
 """What every training stage shares: device, data-parallel set-up, checkpoints, EMA, sheets."""
+
 import contextlib
 import ctypes
 import functools
@@ -19,9 +20,9 @@ from agedit.tone import LUMA
 def keep_memory():
     """Let glibc keep freed memory instead of handing every large block back to the kernel: a CPU step then takes less
     than half the time, which else goes into fresh pages."""
-    with contextlib.suppress(OSError, AttributeError):          # no glibc
+    with contextlib.suppress(OSError, AttributeError):  # no glibc
         mallopt = ctypes.CDLL(None).mallopt
-        for option, value in ((-8, 1), (-4, 0), (-1, 2 ** 31 - 1)):       # M_ARENA_MAX, M_MMAP_MAX, M_TRIM_THRESHOLD
+        for option, value in ((-8, 1), (-4, 0), (-1, 2**31 - 1)):  # M_ARENA_MAX, M_MMAP_MAX, M_TRIM_THRESHOLD
             mallopt(option, value)
 
 
@@ -58,7 +59,9 @@ class Device:
 
     def autocast(self):
         """bf16 on CUDA, and on a CPU where it makes convolutions quicker: one kind with AVX-512's own has 0.7 of the fp32 rate, another twice it."""
-        return torch.autocast(self.torch.type, torch.bfloat16, enabled=self.torch.type != "cpu" or quicker_in_bf16())
+        return torch.autocast(
+            self.torch.type, torch.bfloat16, enabled=self.torch.type != "cpu" or quicker_in_bf16()
+        )
 
     def average_gradients(self, module):
         """All-reduce by hand: random (r, c) leaves other parameters without gradients, which DDP would wait for."""

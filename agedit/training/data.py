@@ -2,6 +2,7 @@
 
 Writes `crops.npy`, uint8 (N, S, S, 5): RGB, the blend mask and the hair, and `table.csv`, one row a crop.
 """
+
 import csv
 import hashlib
 from multiprocessing import get_context
@@ -19,7 +20,10 @@ from agedit.readout import SAME_EXPRESSION, Readout, expression
 from agedit.runtime import open_session
 
 COLUMNS = ["kind", "file", "person", "age", "gender", "beta", "judged", "held_out"]
-FLOW, FLOW_BLUR = 256, 4             # pixels at which two ages are brought into register, and the sigma that smooths their moves
+FLOW, FLOW_BLUR = (
+    256,
+    4,
+)  # pixels at which two ages are brought into register, and the sigma that smooths their moves
 _worker = {}
 
 
@@ -49,8 +53,10 @@ def _label(row, path):
     except (TypeError, ValueError):
         age = -1
     if not 0 <= age <= 120 or gender is None:
-        raise AgeEditError(f"{path}: the row of {row['file']} needs an age from 0 to 120 and, if given, a gender "
-                           "0/male or 1/female; mend or remove it.")
+        raise AgeEditError(
+            f"{path}: the row of {row['file']} needs an age from 0 to 120 and, if given, a gender "
+            "0/male or 1/female; mend or remove it."
+        )
     return age, gender
 
 
@@ -61,7 +67,7 @@ def _jobs(photos, labels, pairs):
         people = {}
         for row in read_table(Path(folder) / "pairs.csv", "file", "person", "beta"):
             people.setdefault(row["person"], []).append(row)
-        for person, rows in people.items():       # the base picture's alignment serves all of a person's pictures
+        for person, rows in people.items():  # the base picture's alignment serves all of a person's pictures
             rows.sort(key=lambda r: abs(float(r["beta"])))
             yield [("pair", Path(folder), r["file"], person, "", "", r["beta"]) for r in rows]
 
@@ -76,8 +82,11 @@ def moves(picture, first):
     Args:
         picture, first: RGB uint8 (S, S, 3), aligned by one matrix.
     """
+
     def even(v):
-        grey = cv2.cvtColor(cv2.resize(v, (FLOW, FLOW), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY).astype(np.float32)
+        grey = cv2.cvtColor(
+            cv2.resize(v, (FLOW, FLOW), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY
+        ).astype(np.float32)
         grey = cv2.GaussianBlur(grey, (0, 0), 1)
         detail = grey - cv2.GaussianBlur(grey, (0, 0), 10)
         strength = np.sqrt(cv2.GaussianBlur(detail * detail, (0, 0), 10)) + 6
@@ -101,29 +110,38 @@ def in_register(picture, first):
 
 def _start(size):
     cv2.setNumThreads(1)
-    _worker.update(size=size, finder=FaceFinder(), masker=Masker(),
-                   readout=Readout(lambda name: open_session(Path(__file__).parents[2] / "weights" / name, 1)))
+    _worker.update(
+        size=size,
+        finder=FaceFinder(),
+        masker=Masker(),
+        readout=Readout(lambda name: open_session(Path(__file__).parents[2] / "weights" / name, 1)),
+    )
 
 
 def _prepare(job):
     face = mask = first = None
-    result = []            # rows, crops, edges in pixels
+    result = []  # rows, crops, edges in pixels
     for kind, folder, file, person, age, gender, beta in job:
         for folder_try in (folder, folder / "images"):
             if (folder_try / file).exists():
                 break
         try:
             photo = load_photo(folder_try / file)
-            scale = photo.shape[0] / result[0][2] if result else 1       # pairs of one person share one framing
+            scale = photo.shape[0] / result[0][2] if result else 1  # pairs of one person share one framing
             if face is None:
                 face = _worker["finder"].find(photo)[0]
                 if face.reason_to_refuse():
                     return result
                 neutral = expression(face.points)
             # an age that smiles less would teach to frown
-            elif scale != 1 or (abs(expression(_worker["finder"].find(photo)[0].points) - neutral) > SAME_EXPRESSION).any():
+            elif (
+                scale != 1
+                or (
+                    abs(expression(_worker["finder"].find(photo)[0].points) - neutral) > SAME_EXPRESSION
+                ).any()
+            ):
                 continue
-            if kind == "pair":       # bent at twice the size: so it costs no sharpness
+            if kind == "pair":  # bent at twice the size: so it costs no sharpness
                 crop = align(photo, face, 2 * _worker["size"])
                 first, crop = (crop, crop) if first is None else (first, in_register(crop, first))
                 crop = cv2.resize(crop, (_worker["size"],) * 2, interpolation=cv2.INTER_AREA)
@@ -138,9 +156,16 @@ def _prepare(job):
         gender = gender or ("0" if male > 0.5 else "1")
         if result and gender != result[0][0][4]:
             continue
-        planes = [cv2.resize(to_bytes(v), crop.shape[:2], interpolation=cv2.INTER_LINEAR) for v in (mask, hair)]
-        result.append(([kind, file, person, age, gender, beta, f"{judged:.2f}",
-                        int(is_held_out(person))], np.dstack([crop, *planes]), photo.shape[0]))
+        planes = [
+            cv2.resize(to_bytes(v), crop.shape[:2], interpolation=cv2.INTER_LINEAR) for v in (mask, hair)
+        ]
+        result.append(
+            (
+                [kind, file, person, age, gender, beta, f"{judged:.2f}", int(is_held_out(person))],
+                np.dstack([crop, *planes]),
+                photo.shape[0],
+            )
+        )
     return result
 
 
@@ -168,27 +193,36 @@ def prepare(out, photos=None, labels=None, pairs=(), workers=2, size=256):
         raise AgeEditError("Nothing to prepare; give --photos with --labels, or --pairs.")
     crops = np.lib.format.open_memmap(out / "crops.tmp.npy", "w+", np.uint8, (total, size, size, 5))
     n = 0
-    with open(out / "table.csv", "w", newline="") as f, get_context("spawn").Pool(workers, _start, (size,)) as pool:
+    with (
+        open(out / "table.csv", "w", newline="") as f,
+        get_context("spawn").Pool(workers, _start, (size,)) as pool,
+    ):
         writer = csv.writer(f)
         writer.writerow(COLUMNS)
-        for result in tqdm(pool.imap(_prepare, jobs, chunksize=16), total=len(jobs), desc="prepare", unit="person"):
+        for result in tqdm(
+            pool.imap(_prepare, jobs, chunksize=16), total=len(jobs), desc="prepare", unit="person"
+        ):
             for row, crop, _ in result:
                 writer.writerow(row)
                 crops[n] = crop
                 n += 1
     if not n:
-        raise AgeEditError("No usable face in any of these pictures; check the folder, and that faces are visible.")
+        raise AgeEditError(
+            "No usable face in any of these pictures; check the folder, and that faces are visible."
+        )
     final = np.lib.format.open_memmap(out / "crops.npy", "w+", np.uint8, (n, size, size, 5))
     final[:] = crops[:n]
     (out / "crops.tmp.npy").unlink()
-    print(f"{n} crops, {total - n} pictures skipped (no usable face, or another expression or gender than the person's first)")
+    print(
+        f"{n} crops, {total - n} pictures skipped (no usable face, or another expression or gender than the person's first)"
+    )
     return n
 
 
 def smooth_ages(base, beta, judged):
     """Ages (N,) of pictures from their person's judged age at beta 0 and beta: the judge's noise on one picture averages out."""
     a, b = base / 50, beta / 4
-    terms = np.stack([b, b * b, b ** 3, a * b, a * b * b, a * b ** 3, a * a * b, a * a * b * b], 1)
+    terms = np.stack([b, b * b, b**3, a * b, a * b * b, a * b**3, a * a * b, a * a * b * b], 1)
     weights = np.linalg.solve(terms.T @ terms + 1e-3 * np.eye(8), terms.T @ (judged - base))
     return base + terms @ weights
 
@@ -207,7 +241,9 @@ class Crops:
         rows = read_table(Path(folder) / "table.csv", *COLUMNS)
         self.images = np.load(Path(folder) / "crops.npy", mmap_mode="r")
         if self.images.shape[-1] != 5:
-            raise AgeEditError(f"{folder} was prepared by another version of this program; run the prepare stage again.")
+            raise AgeEditError(
+                f"{folder} was prepared by another version of this program; run the prepare stage again."
+            )
         self.size = self.images.shape[1]
         number = lambda c: np.array([float(r[c]) if r[c] else np.nan for r in rows])
         self.kind = np.array([r["kind"] for r in rows])
@@ -219,16 +255,22 @@ class Crops:
         base = {self.person[i]: self.judged[i] for i in pair if self.beta[i] == 0}
         pair = np.array([i for i in pair if self.person[i] in base], int)
         if len(pair):
-            self.age[pair] = smooth_ages(np.array([base[self.person[i]] for i in pair]), self.beta[pair], self.judged[pair])
+            self.age[pair] = smooth_ages(
+                np.array([base[self.person[i]] for i in pair]), self.beta[pair], self.judged[pair]
+            )
 
     def load(self, indices, device):
         """Pictures (B, 3, S, S) in -1..1, masks and hair (B, 1, S, S) in 0..1, as tensors."""
-        from agedit.training.common import batch_of           # `prepare` and its workers need no PyTorch
+        from agedit.training.common import batch_of  # `prepare` and its workers need no PyTorch
+
         return batch_of(self.images, indices, device)
 
     def people(self, held_out=False):
         """Index arrays, one a person with at least two ages of the pairs."""
-        return groups_of(np.flatnonzero((self.kind == "pair") & (self.held_out == held_out) & ~np.isnan(self.age)), self.person)
+        return groups_of(
+            np.flatnonzero((self.kind == "pair") & (self.held_out == held_out) & ~np.isnan(self.age)),
+            self.person,
+        )
 
     def photos(self, held_out=False):
         """Indices of the labelled photos."""

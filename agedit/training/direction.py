@@ -5,6 +5,7 @@ a network that learns from its pairs makes people stern. Here the teacher draws 
 measure does along W is a regression on these, and what the direction of age does to expression and gender is taken out.
 It also makes dark hair brown and blond instead of grey, so a second direction, for the older half alone, turns hair grey.
 """
+
 import cv2
 import numpy as np
 from tqdm import tqdm
@@ -16,14 +17,20 @@ from agedit.readout import EXPRESSION, Readout, expression
 from agedit.runtime import open_session
 from agedit.training.teacher import Teacher, face_in
 
-HAIR = ("hair_light", "hair_colour")          # means over the hair of CIELAB's lightness, 0..100, and chroma
+HAIR = ("hair_light", "hair_colour")  # means over the hair of CIELAB's lightness, 0..100, and chroma
 MEASURES = ("years", "male", *EXPRESSION, *HAIR)
-SHARE, PSI, SPREAD = 0.6, 0.7, 3000      # how far late styles move to another person's; truncation; people whose W is looked at
-OLDER, YOUNGER = 4.0, -3.0        # steps of the direction at which its effect is taken
-UNIT = np.array([10, 0.25, *[0.02] * len(EXPRESSION), 10, 5])      # of the measures: years, probability, distances between the eyes
-FREED = slice(1, 2 + len(EXPRESSION))         # the measures that age leaves alone
-GREY = np.array([1.8, -1.2])                  # UNITs of HAIR that people gain up to OLDER
-LEAST_HAIR = 1000                             # pixels of 256 x 256: of less nothing is said
+SHARE, PSI, SPREAD = (
+    0.6,
+    0.7,
+    3000,
+)  # how far late styles move to another person's; truncation; people whose W is looked at
+OLDER, YOUNGER = 4.0, -3.0  # steps of the direction at which its effect is taken
+UNIT = np.array(
+    [10, 0.25, *[0.02] * len(EXPRESSION), 10, 5]
+)  # of the measures: years, probability, distances between the eyes
+FREED = slice(1, 2 + len(EXPRESSION))  # the measures that age leaves alone
+GREY = np.array([1.8, -1.2])  # UNITs of HAIR that people gain up to OLDER
+LEAST_HAIR = 1000  # pixels of 256 x 256: of less nothing is said
 
 
 class Observer:
@@ -43,7 +50,9 @@ class Observer:
             return None
         light, a, b = cv2.split(cv2.cvtColor(crop.astype(np.float32) / 255, cv2.COLOR_RGB2LAB))
         mean = lambda v: (v * hair).sum() / hair.sum()
-        return np.array([*self.readout.age(crop), *expression(face.points), mean(light), mean(np.hypot(a, b))])
+        return np.array(
+            [*self.readout.age(crop), *expression(face.points), mean(light), mean(np.hypot(a, b))]
+        )
 
 
 def gradients(observe, people, styles, rng):
@@ -55,7 +64,7 @@ def gradients(observe, people, styles, rng):
         w = observe.teacher.person(rng, PSI)
         offsets = [SHARE * (observe.teacher.person(rng, PSI) - w)[0] for _ in range(styles)]
         seen = [(o, m) for o in offsets if (m := observe(w, o)) is not None]
-        if len(seen) > 1:            # only differences within one person count
+        if len(seen) > 1:  # only differences within one person count
             x.append(np.array([o for o, _ in seen]) - np.mean([o for o, _ in seen], 0))
             y.append((np.array([m for _, m in seen]) - np.mean([m for _, m in seen], 0)) / UNIT)
     x, y = np.linalg.solve(root, np.concatenate(x).T).T, np.concatenate(y)
@@ -75,8 +84,16 @@ def write_direction(wheel, weights, out, start=None, people=160):
 
     wheel: the random-face wheel. weights: folder with the shipped judges; both it and `out` are pathlib paths.
     """
-    direction, grey, before, after = fit_direction(Observer(Teacher(wheel, out.parent / "teacher"), weights), start, people)
-    np.savez(out, age_nogender=direction.astype(np.float32), grey=grey.astype(np.float32), before=before, after=after)
+    direction, grey, before, after = fit_direction(
+        Observer(Teacher(wheel, out.parent / "teacher"), weights), start, people
+    )
+    np.savez(
+        out,
+        age_nogender=direction.astype(np.float32),
+        grey=grey.astype(np.float32),
+        before=before,
+        after=after,
+    )
 
 
 def fit_direction(observe, start=None, people=160, styles=5, seed=7):

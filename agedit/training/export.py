@@ -1,4 +1,5 @@
 """Stage `export`: E, the generator's EMA weights and n into one fp16 file, and the manifest with hashes."""
+
 import json
 import re
 import subprocess
@@ -17,8 +18,13 @@ from agedit.training.batches import ALPHA_PER_YEAR
 from agedit.training.common import load_checkpoint, save_checkpoint
 from agedit.weights import NETWORKS, SCHEMA, sha256
 
-THIRD_PARTY = ("age_gender_faceapi.onnx", "expression_faceapi.onnx", "face_detection_yunet.onnx", "hair_segmentation_mobile.tflite",
-               "identity_dlib.onnx")
+THIRD_PARTY = (
+    "age_gender_faceapi.onnx",
+    "expression_faceapi.onnx",
+    "face_detection_yunet.onnx",
+    "hair_segmentation_mobile.tflite",
+    "identity_dlib.onnx",
+)
 
 
 def folded_encoder(encoder):
@@ -43,16 +49,32 @@ def unpack(weights, run):
     model, generator = Autoencoder(), Generator(weights.resolutions[-1])
     for i, (conv, norm) in enumerate(model.encoder.layers):
         conv.weight.data, norm.bias.data = arrays[f"encoder.conv{i}.weight"], arrays[f"encoder.conv{i}.bias"]
-        norm.weight.data.fill_((1 + norm.eps) ** 0.5)           # the norms are folded into the convolutions already
-    model.encoder.fc.weight.data, model.encoder.fc.bias.data = arrays["encoder.fc.weight"], arrays["encoder.fc.bias"]
+        norm.weight.data.fill_((1 + norm.eps) ** 0.5)  # the norms are folded into the convolutions already
+    model.encoder.fc.weight.data, model.encoder.fc.bias.data = (
+        arrays["encoder.fc.weight"],
+        arrays["encoder.fc.bias"],
+    )
     model.sketch.weight.data, model.sketch.bias.data = arrays["sketch.weight"], arrays["sketch.bias"]
-    save_checkpoint(run / "autoencoder.pt", model=model.state_dict(), step=0, mse=manifest["provenance"]["autoencoder_mse"],
-                    finished=True)
+    save_checkpoint(
+        run / "autoencoder.pt",
+        model=model.state_dict(),
+        step=0,
+        mse=manifest["provenance"]["autoencoder_mse"],
+        finished=True,
+    )
     np.savez(run / "age_vector.npz", n=weights.age_vector)
     (run / "age_vector.json").write_text(json.dumps(manifest["provenance"]["age_svm"], indent=1))
     state = generator.state_dict() | {k[10:]: v for k, v in arrays.items() if k.startswith("generator.")}
-    save_checkpoint(run / "generator.pt", generator=state, ema=state, steps=0, seconds=0.0, started_from=weights.hash,
-                    largest=weights.resolutions[-1], width=0.0)
+    save_checkpoint(
+        run / "generator.pt",
+        generator=state,
+        ema=state,
+        steps=0,
+        seconds=0.0,
+        started_from=weights.hash,
+        largest=weights.resolutions[-1],
+        width=0.0,
+    )
 
 
 def block_of(name):
@@ -70,11 +92,16 @@ def average(run, other, share, blocks=None):
     """
     states = [load_checkpoint(Path(folder) / "generator.pt") for folder in (run, other)]
     if not all(states) or states[0]["ema"].keys() != states[1]["ema"].keys():
-        raise AgeEditError(f"{run} and {other} need a generator of the same blocks each; train both from one start.")
+        raise AgeEditError(
+            f"{run} and {other} need a generator of the same blocks each; train both from one start."
+        )
     unknown = set(blocks or {}) - {block_of(k) for k in states[0]["ema"]}
     if unknown:
         raise AgeEditError(f"{run} has no block of {', '.join(map(str, sorted(unknown)))} px.")
-    mean = {k: v.lerp(states[1]["ema"][k], 1 - (blocks or {}).get(block_of(k), share)) for k, v in states[0]["ema"].items()}
+    mean = {
+        k: v.lerp(states[1]["ema"][k], 1 - (blocks or {}).get(block_of(k), share))
+        for k, v in states[0]["ema"].items()
+    }
     kept = {k: states[0][k] for k in ("steps", "seconds", "started_from", "largest", "width")}
     save_checkpoint(Path(run) / "generator.pt", generator=mean, ema=mean, **kept)
 
@@ -90,7 +117,9 @@ def export(run, out, largest):
     if not state:
         raise AgeEditError(f"There is no generator in {run}; run the generator stage first.")
     if largest > state["largest"]:
-        raise AgeEditError(f"The generator in {run} was trained up to {state['largest']} px; export that, or train on.")
+        raise AgeEditError(
+            f"The generator in {run} was trained up to {state['largest']} px; export that, or train on."
+        )
     missing = [name for name in THIRD_PARTY if not (out / name).exists()]
     if missing:
         raise AgeEditError(f"{out} lacks {', '.join(missing)}; copy them from the released weights folder.")
@@ -105,24 +134,46 @@ def export(run, out, largest):
     half["age_vector"] = arrays["age_vector"].astype(np.float32)
     save_file(half, out / NETWORKS)
     resolutions = [r for r in (SMALLEST, 128, 256, 512, 1024) if r <= largest]
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=out).stdout.strip()
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=out
+    ).stdout.strip()
     years = list(range(-40, 51, 10))
     manifest = {
-        "schema": SCHEMA, "resolutions": resolutions,
+        "schema": SCHEMA,
+        "resolutions": resolutions,
         "files": {name: sha256(out / name) for name in (NETWORKS, *THIRD_PARTY)},
         "encoder": {"input": INPUT, "convolutions": [list(c) for c in CONVOLUTIONS]},
-        "calibration": {"years": years, "ages": [0], "blurs": [0], "youngest": 0, "oldest": 100, "children": {"ages": [0], "years": [100]}, "submodels": [
-            {"r": r, "c": c, "alpha": [[[round(y * ALPHA_PER_YEAR, 4) for y in years]]]} for r, c in candidates(resolutions)]},
+        "calibration": {
+            "years": years,
+            "ages": [0],
+            "blurs": [0],
+            "youngest": 0,
+            "oldest": 100,
+            "children": {"ages": [0], "years": [100]},
+            "submodels": [
+                {"r": r, "c": c, "alpha": [[[round(y * ALPHA_PER_YEAR, 4) for y in years]]]}
+                for r, c in candidates(resolutions)
+            ],
+        },
         "quality_order": [list(rc) for rc in reversed(candidates(resolutions))],
-        "provenance": {"commit": commit, "autoencoder_mse": round(load_checkpoint(run / "autoencoder.pt")["mse"], 4),
-                       "age_svm": json.loads((run / "age_vector.json").read_text()),
-                       "started_from": state["started_from"],
-                       "generator_steps": state["steps"], "generator_minutes": round(state["seconds"] / 60, 1)}}
+        "provenance": {
+            "commit": commit,
+            "autoencoder_mse": round(load_checkpoint(run / "autoencoder.pt")["mse"], 4),
+            "age_svm": json.loads((run / "age_vector.json").read_text()),
+            "started_from": state["started_from"],
+            "generator_steps": state["steps"],
+            "generator_minutes": round(state["seconds"] / 60, 1),
+        },
+    }
     write_manifest(out, manifest)
     print(f"exported {sum(v.nbytes for v in half.values()) / 1e6:.1f} MB to {out / NETWORKS}")
 
 
 def write_manifest(out, manifest):
     """The innermost lists on a line each: a table is read by its rows."""
-    text = re.sub(r"\[\s*([^][{}]*?)\s*\]", lambda row: "[" + " ".join(row[1].split()) + "]", json.dumps(manifest, indent=1))
+    text = re.sub(
+        r"\[\s*([^][{}]*?)\s*\]",
+        lambda row: "[" + " ".join(row[1].split()) + "]",
+        json.dumps(manifest, indent=1),
+    )
     (Path(out) / "manifest.json").write_text(text + "\n")

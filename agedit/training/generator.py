@@ -3,6 +3,7 @@
 Each step runs the full network at the stage's resolution and one random sub-model, G_{r,c}. Rows of a batch are
 same-person pairs (supervised) and labelled photos (judged only); in a few rows the photo is hidden (strict form).
 """
+
 import math
 import time
 from dataclasses import dataclass
@@ -26,37 +27,48 @@ from agedit.training.look import sheet, validate
 from agedit.training.losses import Bounded, Judges, Perceptual, style, texture
 from agedit.training.optimizer import Optimizer
 
-PATCHED = {256: 72, 512: 128, 1024: 128}        # edges of patches at half the resolution, where only the top block is trained on them
+PATCHED = {
+    256: 72,
+    512: 128,
+    1024: 128,
+}  # edges of patches at half the resolution, where only the top block is trained on them
 
 
 @dataclass
 class Settings:
     """Weights of the losses and the shape of a step."""
+
     batch: int = 16
-    photos: int = 6            # rows of the batch that are labelled photos without a second age
-    whole: int = 128           # the highest resolution whose pictures are seen whole, and train all blocks; a GPU has time for 256 (see PATCHED)
-    strict: float = 0.15       # share of pair rows whose photo is hidden
+    photos: int = 6  # rows of the batch that are labelled photos without a second age
+    whole: int = 128  # the highest resolution whose pictures are seen whole, and train all blocks; a GPU has time for 256 (see PATCHED)
+    strict: float = 0.15  # share of pair rows whose photo is hidden
     # of these, one each for up to 128 px, for over 128 px, and for patches of the top block, which only sharpens what is drawn below it (`level`)
-    rate: tuple = (3e-3, 3e-3, 3e-4)          # of the optimiser, at first
-    texture: tuple = (10.0, 7.0, 2.0)         # strength of the change, by octaves and places; with more, over 128 px, ridges got oily
+    rate: tuple = (3e-3, 3e-3, 3e-4)  # of the optimiser, at first
+    texture: tuple = (
+        10.0,
+        7.0,
+        2.0,
+    )  # strength of the change, by octaves and places; with more, over 128 px, ridges got oily
     perceptual: tuple = (5.0, 5.0, 10.0)
-    adversarial: tuple = (0.3, 0.15, 0.1)      # at 0.3 its gradient is three times that of LPIPS at 256 px
-    style: float = 1.0         # marks like the target's, wherever they lie
-    pixel: float = 2.5         # L1 at three scales
-    fine: float = 0.3          # share of the finest: a guess at where a wrinkle lies costs twice, so L1 there erases wrinkles
-    raw: float = 0.2           # G(f') itself against the target, so that the strict form is a face
-    look: float = 0.3          # the age network's features of an edit against those of its target, and its years
-    features: float = 0.6      # D's features of an edit against those of its target
+    adversarial: tuple = (0.3, 0.15, 0.1)  # at 0.3 its gradient is three times that of LPIPS at 256 px
+    style: float = 1.0  # marks like the target's, wherever they lie
+    pixel: float = 2.5  # L1 at three scales
+    fine: float = (
+        0.3  # share of the finest: a guess at where a wrinkle lies costs twice, so L1 there erases wrinkles
+    )
+    raw: float = 0.2  # G(f') itself against the target, so that the strict form is a face
+    look: float = 0.3  # the age network's features of an edit against those of its target, and its years
+    features: float = 0.6  # D's features of an edit against those of its target
     consistency: float = 20.0  # S29
-    same_age: float = 1.0      # a sub-model's edit is judged as old as the full network's
+    same_age: float = 1.0  # a sub-model's edit is judged as old as the full network's
     age: float = 0.15
-    gender: float = 0.4        # the age network still sees a man as a man, a woman as a woman
-    expression: float = 0.5    # the expression network still sees what it saw in the photo
-    bound: float = 0.8         # longest gradient of each in a picture, and of a photo's age and identity, times the batch: four times LPIPS's, but
-                               # little of a judge's reaches the weights; with 0.4 men and women drifted together
+    gender: float = 0.4  # the age network still sees a man as a man, a woman as a woman
+    expression: float = 0.5  # the expression network still sees what it saw in the photo
+    bound: float = 0.8  # longest gradient of each in a picture, and of a photo's age and identity, times the batch: four times LPIPS's, but
+    # little of a judge's reaches the weights; with 0.4 men and women drifted together
     identity: float = 1.0
-    likeness: float = 0.3      # identity distance of G(f) and G(f') to the photo that was hidden
-    alone: int = 60            # batches that a new D has to itself before the generator hears of it: weights that draw well fool it for long
+    likeness: float = 0.3  # identity distance of G(f) and G(f') to the photo that was hidden
+    alone: int = 60  # batches that a new D has to itself before the generator hears of it: weights that draw well fool it for long
 
 
 def widen(state, old):
@@ -67,7 +79,7 @@ def widen(state, old):
         p, half = f"blocks.{size}.", kept(width, old)
         if p + "conv1.weight" not in state:
             break
-        state[p + "conv1.weight"][:half, 3 + channels:] = 0
+        state[p + "conv1.weight"][:half, 3 + channels :] = 0
         state[p + "conv2.weight"][:half, half:] = 0
         state[p + "to_rgb.weight"][:, half:] = 0
         channels = half
@@ -86,36 +98,58 @@ class Trainer:
             raise AgeEditError(f"There is no age vector in {run}; run the age-vector stage first.")
         self.n = torch.from_numpy(np.load(vector)["n"]).to(self.device.torch)
         state = load_checkpoint(self.run / "generator.pt") or {}
-        self.top = max([largest, *(int(k.split(".")[1]) for k in state.get("generator", ()) if k.startswith("blocks."))])
+        self.top = max(
+            [largest, *(int(k.split(".")[1]) for k in state.get("generator", ()) if k.startswith("blocks."))]
+        )
         self.generator, self.adversary = Generator(self.top).to(**to), Adversary(self.device)
         self.perceptual, self.judges = Perceptual(wheel).to(**to), Judges(weights, second).to(**to)
         self.opt_g = Optimizer(self.generator)
         self.ema, self.steps, self.seconds, self.norm, self.skipped = Ema(self.generator), 0, 0.0, None, 0
-        self.largest, self.width = 0, 0.0           # what was trained so far: resolution and channel ratio
-        self.started_from = ""                      # hash of the weights that were unpacked, if any
+        self.largest, self.width = 0, 0.0  # what was trained so far: resolution and channel ratio
+        self.started_from = ""  # hash of the weights that were unpacked, if any
         if state:
             # a new block on top starts as it is, and so do all momenta, which are kept by number
             grown = self.generator.state_dict().keys() - state["generator"].keys()
             self.generator.load_state_dict(self.generator.state_dict() | state["generator"])
             for name, part in self._parts().items():
-                if name in state and not (grown and name == "opt_g"):           # unpacked weights bring no optimiser and no D
+                if name in state and not (
+                    grown and name == "opt_g"
+                ):  # unpacked weights bring no optimiser and no D
                     part.load_state_dict(state[name])
             self.ema.state |= {k: v.to(self.device.torch) for k, v in state["ema"].items()}
             self.ema.steps = 0 if grown else state["steps"]
-            self.steps, self.seconds, self.started_from = state["steps"], state["seconds"], state["started_from"]
+            self.steps, self.seconds, self.started_from = (
+                state["steps"],
+                state["seconds"],
+                state["started_from"],
+            )
             self.largest, self.width = state["largest"], state["width"]
         self.alone = settings.alone if state and "discriminator" not in state else 0
         self.rng = np.random.default_rng([seed, self.device.rank, self.steps])
-        self.batches = Batches(sets, settings.batch, settings.photos, settings.strict, self.rng, self.device.torch)
+        self.batches = Batches(
+            sets, settings.batch, settings.photos, settings.strict, self.rng, self.device.torch
+        )
 
     def save(self):
         if self.device.main:
-            save_checkpoint(self.run / "generator.pt", largest=self.largest, width=self.width, steps=self.steps,
-                            seconds=self.seconds, started_from=self.started_from, ema=self.ema.state,
-                            generator=self.generator.state_dict(), **{k: v.state_dict() for k, v in self._parts().items()})
+            save_checkpoint(
+                self.run / "generator.pt",
+                largest=self.largest,
+                width=self.width,
+                steps=self.steps,
+                seconds=self.seconds,
+                started_from=self.started_from,
+                ema=self.ema.state,
+                generator=self.generator.state_dict(),
+                **{k: v.state_dict() for k, v in self._parts().items()},
+            )
 
     def _parts(self):
-        return {"discriminator": self.adversary.network, "opt_d": self.adversary.optimizer, "opt_g": self.opt_g}
+        return {
+            "discriminator": self.adversary.network,
+            "opt_d": self.adversary.optimizer,
+            "opt_g": self.opt_g,
+        }
 
     def edit(self, network, b, f, shifted, r, c, patch=None):
         """The shown picture y = x + m (G(f') - G(f)), the tone kept, and both raw outputs; a hidden row shows G(f'),
@@ -134,7 +168,7 @@ class Trainer:
         x, mask, hair = (see(b[k], r, patch) for k in ("x", "mask", "hair"))
         if patch is None:
             (new, base), whole = out.chunk(2), None
-        else:       # a patch does not know the whole face: the picture below the top block does
+        else:  # a patch does not know the whole face: the picture below the top block does
             (new, base), below = seen_of(out[0], patch).chunk(2), torch.sub(*out[1].chunk(2))
             whole = brightness(below, *(shrink(b[k], r // 2) for k in ("x", "mask", "hair")))
             whole = see(F.interpolate(whole, scale_factor=2, mode="bilinear"), r, patch)
@@ -156,7 +190,7 @@ class Trainer:
         whole = None if patch else full
         if whole:
             with torch.no_grad(), self.device.autocast():
-                whole.look = self.judges.look(whole.target)      # a photo is its own target
+                whole.look = self.judges.look(whole.target)  # a photo is its own target
                 whole.mood = self.judges.mood(whole.x)
         loss, log, age = self._losses(full, y, new, base, whole, trunk, judged=patch is None and r >= 128)
         self.opt_g.zero_grad()
@@ -166,9 +200,14 @@ class Trainer:
         if (q, c) != (r, width):
             y2, new2, base2 = self.edit(self.generator, b, f, shifted, q, c, patch)
             part = full if q == r else Seen(b, q, patch)
-            loss, _, age2 = self._losses(part, y2, new2, base2, whole, self._trunk(part, y2) if c == RATIOS[0] or q < r else None)
-            same = F.mse_loss(new2, shrink(new, new2.shape[-1]).detach()) + \
-                F.mse_loss(base2, shrink(base, new2.shape[-1]).detach()) + 4 * F.mse_loss(y2, shrink(y, y2.shape[-1]).detach())
+            loss, _, age2 = self._losses(
+                part, y2, new2, base2, whole, self._trunk(part, y2) if c == RATIOS[0] or q < r else None
+            )
+            same = (
+                F.mse_loss(new2, shrink(new, new2.shape[-1]).detach())
+                + F.mse_loss(base2, shrink(base, new2.shape[-1]).detach())
+                + 4 * F.mse_loss(y2, shrink(y, y2.shape[-1]).detach())
+            )
             log["same"] = same.detach()
             same = s.consistency * same
             if whole and r >= 128:
@@ -180,7 +219,7 @@ class Trainer:
         norm = torch.nn.utils.clip_grad_norm_(self.generator.parameters(), 1.0).item()
         self.norm = norm if self.norm is None else self.norm + 0.05 * (min(norm, 4 * self.norm) - self.norm)
         if norm > 10 * self.norm or not math.isfinite(norm):
-            self.skipped += 1                 # one bad batch must not undo an hour
+            self.skipped += 1  # one bad batch must not undo an hour
             log["skipped"] = self.skipped
         else:
             self.opt_g.step()
@@ -201,7 +240,7 @@ class Trainer:
         """The perceptual trunk's features of the pairs' targets and of their drawn pictures, and what D sees of both."""
         edited = ~seen.hidden[seen.pair]
         with self.device.autocast():
-            if seen.trunk is None:              # a sub-model of the same resolution has the same photos and targets
+            if seen.trunk is None:  # a sub-model of the same resolution has the same photos and targets
                 with torch.no_grad():
                     photo, meant = (self.perceptual.features(v[seen.pair]) for v in (seen.x, seen.target))
                     seen.trunk = photo, meant, marks_of(meant, photo, edited)
@@ -212,7 +251,7 @@ class Trainer:
     def _draw(self, r):
         """A batch, its f and f', and the patch of it that is trained, None for the whole."""
         b = self.batches.draw(max(r, INPUT))
-        with torch.no_grad():                # not in bf16: a shift of f is small beside its steps
+        with torch.no_grad():  # not in bf16: a shift of f is small beside its steps
             f = self.encoder(shrink(b["x"], INPUT))
         edge = PATCHED[r] if r > self.settings.whole else None
         patch = (*(int(v) for v in self.rng.integers(0, r // 2 - edge + 1, 2)), edge) if edge else None
@@ -220,12 +259,14 @@ class Trainer:
 
     def _draw_submodel(self, r, width):
         narrower = [c for c in RATIOS if c <= width]
-        if r > self.settings.whole:          # the blocks below are done
+        if r > self.settings.whole:  # the blocks below are done
             return r, RATIOS[0] if self.steps % 2 else float(self.rng.choice(narrower))
         if self.steps % 2:
             return SMALLEST, RATIOS[0]
         # half of them at full width, which is what the plan's earlier stages trained at the lower resolutions, and would drift
-        return int(self.rng.choice([q for q in WIDTHS if SMALLEST <= q <= r])), width if self.rng.random() < 0.5 else float(self.rng.choice(narrower))
+        return int(
+            self.rng.choice([q for q in WIDTHS if SMALLEST <= q <= r])
+        ), width if self.rng.random() < 0.5 else float(self.rng.choice(narrower))
 
     @staticmethod
     def level(r, patched):
@@ -239,12 +280,27 @@ class Trainer:
         judged: age and identity of photos too.
         """
         s, log, pair, mask = self.settings, {}, seen.pair, seen.mask
-        target, x, r, years, level = seen.target, seen.x, y.shape[-1], None, self.level(y.shape[-1], full is None)
-        terms = {"pixel": s.pixel * sum(k * (shrink(y, q) - shrink(target, q))[pair].abs().mean()
-                                        for k, q in ((s.fine, r), (1, r // 4), (1, 8))),
-                 "texture": s.texture[level] * sum((a - b)[pair].abs().mean()
-                                            for a, b in zip(texture(seen.change(y)), texture(seen.change(target)))),
-                 "raw": s.raw * ((new - target)[pair].abs().mean() + ((base - x) * mask.clamp_min(0.1)).abs().mean())}
+        target, x, r, years, level = (
+            seen.target,
+            seen.x,
+            y.shape[-1],
+            None,
+            self.level(y.shape[-1], full is None),
+        )
+        terms = {
+            "pixel": s.pixel
+            * sum(
+                k * (shrink(y, q) - shrink(target, q))[pair].abs().mean()
+                for k, q in ((s.fine, r), (1, r // 4), (1, 8))
+            ),
+            "texture": s.texture[level]
+            * sum(
+                (a - b)[pair].abs().mean()
+                for a, b in zip(texture(seen.change(y)), texture(seen.change(target)))
+            ),
+            "raw": s.raw
+            * ((new - target)[pair].abs().mean() + ((base - x) * mask.clamp_min(0.1)).abs().mean()),
+        }
         with self.device.autocast():
             if trunk:
                 (meant, drawn), (fooled, marks) = trunk[0], self.adversary.hear(seen, y, trunk[1])
@@ -255,27 +311,35 @@ class Trainer:
                 (wanted_age, wanted_male, wanted_look), picture = full.look, seen.shown(y, full)
                 years, _, look = self.judges.look(picture)
                 if trunk:
-                    terms["look"] = s.look * (sum((a - b)[pair].square().sum(1).mean() for a, b in zip(look, wanted_look))
-                                              + 0.2 * F.smooth_l1_loss(years[pair] / 20, wanted_age[pair] / 20, beta=0.3))
-                sure = wanted_male.clamp(-2, 2)          # as sure as of the target, but not more than it need be
-                bounded = lambda: Bounded.apply(picture, s.bound / len(y))          # each of the two for itself
+                    terms["look"] = s.look * (
+                        sum((a - b)[pair].square().sum(1).mean() for a, b in zip(look, wanted_look))
+                        + 0.2 * F.smooth_l1_loss(years[pair] / 20, wanted_age[pair] / 20, beta=0.3)
+                    )
+                sure = wanted_male.clamp(-2, 2)  # as sure as of the target, but not more than it need be
+                bounded = lambda: Bounded.apply(picture, s.bound / len(y))  # each of the two for itself
                 male = self.judges.sex(bounded())
                 terms["gender"] = s.gender * F.relu(sure.abs() - sure.sign() * male)[~seen.hidden].mean()
-                apart = (full.mood.exp() * (full.mood - self.judges.mood(bounded()))).sum(1)             # Kullback-Leibler
+                apart = (full.mood.exp() * (full.mood - self.judges.mood(bounded()))).sum(
+                    1
+                )  # Kullback-Leibler
                 terms["mood"] = s.expression * apart[~seen.hidden].log1p().mean()
             if judged and (~pair).any():
                 shown = lambda: Bounded.apply(y[~pair].clamp(-1, 1), s.bound / len(y))
                 with torch.no_grad():
                     before_id = self.judges.embed(x[~pair])
                 asked = wanted_age[~pair] + seen.years[~pair][:, None]
-                terms["age"] = s.age * F.smooth_l1_loss(self.judges.look(shown())[0] / 20, asked / 20, beta=0.3)
+                terms["age"] = s.age * F.smooth_l1_loss(
+                    self.judges.look(shown())[0] / 20, asked / 20, beta=0.3
+                )
                 # the same person, with some room: a face many years away may look less alike
                 distance = (self.judges.embed(shown()).float() - before_id.float()).norm(dim=1)
                 terms["id"] = s.identity * F.relu(distance - 0.25 - 0.005 * seen.years[~pair].abs()).mean()
             if judged and seen.hidden.any():
                 with torch.no_grad():
                     wanted_id = self.judges.embed(x[seen.hidden]).float()
-                drawn = self.judges.embed(torch.cat([base[seen.hidden], new[seen.hidden]]).clamp(-1, 1)).float()
+                drawn = self.judges.embed(
+                    torch.cat([base[seen.hidden], new[seen.hidden]]).clamp(-1, 1)
+                ).float()
                 terms["likeness"] = s.likeness * (drawn - wanted_id.repeat(2, 1)).norm(dim=1).mean()
         log.update({k: v.detach().float() for k, v in terms.items()})
         return sum(terms.values()), log, years
@@ -291,8 +355,18 @@ def spent(plan, bounds, stage, progress, whole):
     return min(1.0, float((progress - first) / (last - first)))
 
 
-def train_generator(sets, run, wheel, weights, plan=((64, 0.5, 0.25), (128, 0.5, 0.6), (128, 1.0, 0.15)), steps=100000, minutes=None,
-                    sheet_every=200, settings=Settings(), second=None):
+def train_generator(
+    sets,
+    run,
+    wheel,
+    weights,
+    plan=((64, 0.5, 0.25), (128, 0.5, 0.6), (128, 1.0, 0.15)),
+    steps=100000,
+    minutes=None,
+    sheet_every=200,
+    settings=Settings(),
+    second=None,
+):
     """Train or resume `generator.pt` in `run`; stops after `steps` or `minutes` of training in all (S210).
 
     Args:
@@ -304,8 +378,10 @@ def train_generator(sets, run, wheel, weights, plan=((64, 0.5, 0.25), (128, 0.5,
     trainer = Trainer(sets, run, wheel, weights, settings, second=second, largest=max(r for r, *_ in plan))
     bounds = np.cumsum([share for *_, share in plan]) / sum(share for *_, share in plan)
     log_mean, last, told, entered, (r, width, _) = {}, time.time(), 0.0, {}, plan[-1]
-    with stop_on_signal() as stopped, tqdm(total=steps, initial=trainer.steps, desc="generator",
-                                           disable=not trainer.device.main) as bar:
+    with (
+        stop_on_signal() as stopped,
+        tqdm(total=steps, initial=trainer.steps, desc="generator", disable=not trainer.device.main) as bar,
+    ):
         while trainer.steps < steps and not trainer.device.agree(stopped()):
             progress = trainer.steps / steps
             if minutes:
@@ -314,20 +390,28 @@ def train_generator(sets, run, wheel, weights, plan=((64, 0.5, 0.25), (128, 0.5,
                 break
             stage = min(int(np.searchsorted(bounds, progress, "right")), len(plan) - 1)
             r, width, _ = plan[stage]
-            since = trainer.steps - entered.setdefault((r, width), trainer.steps)      # a stage's new block starts gently
+            since = trainer.steps - entered.setdefault(
+                (r, width), trainer.steps
+            )  # a stage's new block starts gently
             rate = settings.rate[trainer.level(r, r > settings.whole)] * min(1, (since + 1) / 40)
-            trainer.opt_g.rate(rate * max(0.03, (1 - spent(plan, bounds, stage, progress, settings.whole)) ** 0.8))
+            trainer.opt_g.rate(
+                rate * max(0.03, (1 - spent(plan, bounds, stage, progress, settings.whole)) ** 0.8)
+            )
             while trainer.alone and not trainer.device.agree(stopped()):
-                bar.set_postfix_str(f"D alone, {trainer.alone} batches: {float(trainer.teach_discriminator(r, width)):.3f}")
+                bar.set_postfix_str(
+                    f"D alone, {trainer.alone} batches: {float(trainer.teach_discriminator(r, width)):.3f}"
+                )
                 trainer.alone -= 1
             log = trainer.step(r, width)
             trainer.seconds, last = trainer.seconds + time.time() - last, time.time()
             for k, v in log.items():
                 log_mean[k] = v if k not in log_mean or k == "skipped" else 0.97 * log_mean[k] + 0.03 * v
             bar.update()
-            if last - told > 1:                  # a GPU waits while numbers are fetched
+            if last - told > 1:  # a GPU waits while numbers are fetched
                 told = last
-                bar.set_postfix_str(f"{r}:{width:g} " + " ".join(f"{k} {float(v):.3f}" for k, v in log_mean.items()))
+                bar.set_postfix_str(
+                    f"{r}:{width:g} " + " ".join(f"{k} {float(v):.3f}" for k, v in log_mean.items())
+                )
             if trainer.steps % sheet_every == 0 and trainer.device.main:
                 trainer.save()
                 sheet(trainer, Path(run) / f"sheet_{trainer.steps:06d}.png", r, width)

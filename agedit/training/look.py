@@ -1,4 +1,5 @@
 """How a generator in training is doing: figures and a sheet of people held out, by its averaged weights."""
+
 import torch
 import torch.nn.functional as F
 
@@ -16,10 +17,14 @@ def validate(trainer, r, width, rows=48):
     "enlarged" is the LPIPS of what the blocks below the top one draw, enlarged to r: a top block that does not beat it had better be left out.
     """
     network, crops = _averaged(trainer), trainer.batches.sets[0]
-    people = [g[[0, -1]] for g in crops.people(True)][:rows]         # the first picture, and the age furthest from it
+    people = [g[[0, -1]] for g in crops.people(True)][
+        :rows
+    ]  # the first picture, and the age furthest from it
     total = {"lpips": 0.0, "pixel": 0.0, "enlarged": 0.0}
-    for part in [people[i:i + 16] for i in range(0, len(people), 16)]:
-        (x, mask, hair), (other, *_) = (crops.load([g[k] for g in part], trainer.device.torch) for k in (0, 1))
+    for part in [people[i : i + 16] for i in range(0, len(people), 16)]:
+        (x, mask, hair), (other, *_) = (
+            crops.load([g[k] for g in part], trainer.device.torch) for k in (0, 1)
+        )
         years = torch.tensor([crops.age[b] - crops.age[a] for a, b in part]).to(x)
         x, mask, hair, other = (shrink(v, max(r, INPUT)) for v in (x, mask, hair, other))
         b = {"x": x, "mask": mask, "hair": hair, "hidden": torch.zeros_like(years) > 0}
@@ -49,16 +54,24 @@ def _averaged(trainer):
 def sheet(trainer, path, r, width=1.0, years=(-20, 0, 20, 40)):
     """Held-out people by years: the full network, then the smallest sub-model, then the strict form."""
     network, columns, sets, size = _averaged(trainer), [], trainer.batches.sets, max(256, r)
-    rows = [*((sets[0], g[0]) for g in sets[0].people(True)[:5]), *[(s, i) for s in sets if s.size >= size for i in s.photos(True)[::131]][:5]]
+    rows = [
+        *((sets[0], g[0]) for g in sets[0].people(True)[:5]),
+        *[(s, i) for s in sets if s.size >= size for i in s.photos(True)[::131]][:5],
+    ]
     if not rows:
         return
     x, mask, hair = trainer.batches.load(rows, size)
     f = trainer.encoder(shrink(x, INPUT))
     for form, (q, c) in (("full", (r, width)), ("small", (SMALLEST, RATIOS[0])), ("strict", (r, width))):
-        b = {"x": x, "mask": mask, "hair": hair, "hidden": torch.full((len(x),), form == "strict", device=x.device)}
+        b = {
+            "x": x,
+            "mask": mask,
+            "hair": hair,
+            "hidden": torch.full((len(x),), form == "strict", device=x.device),
+        }
         if form == "full":
             columns.append(shrink(x, r))
-        for t in (years if form == "full" else (-20, 40) if form == "small" else (0, 40)):
+        for t in years if form == "full" else (-20, 40) if form == "small" else (0, 40):
             shifted = f + t * ALPHA_PER_YEAR * trainer.n
             y, _, _ = trainer.edit(network, b, f, shifted, q, c)
             columns.append(_enlarged(y, x, r))

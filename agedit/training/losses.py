@@ -1,4 +1,5 @@
 """What the generator is judged by in training: a perceptual trunk, and the shipped age and identity networks in PyTorch."""
+
 import zipfile
 from pathlib import Path
 
@@ -23,7 +24,10 @@ class Perceptual(nn.Module):
 
     def __init__(self, wheel):
         super().__init__()
-        with zipfile.ZipFile(wheel) as z, z.open("stlpips_pytorch/weights/vST0.0/alex_shift_tolerant.pth") as f:
+        with (
+            zipfile.ZipFile(wheel) as z,
+            z.open("stlpips_pytorch/weights/vST0.0/alex_shift_tolerant.pth") as f,
+        ):
             state = torch.load(f, map_location="cpu", weights_only=True)
         self.convs = nn.ModuleList()
         for name, padding in ALEX:
@@ -76,7 +80,14 @@ def style(a, b, layers=3, windows=4):
     total = 0
     for x, y in zip(a[:layers], b[:layers]):
         edge = x.shape[-1] // windows * windows
-        parts = lambda v: v[..., :edge, :edge].float().unflatten(3, (windows, -1)).unflatten(2, (windows, -1)).permute(0, 2, 4, 1, 3, 5).flatten(4)
+        parts = lambda v: (
+            v[..., :edge, :edge]
+            .float()
+            .unflatten(3, (windows, -1))
+            .unflatten(2, (windows, -1))
+            .permute(0, 2, 4, 1, 3, 5)
+            .flatten(4)
+        )
         x, y = parts(x), parts(y)
         mean = y.mean(-1, keepdim=True)
         grams = [(v - mean) @ (v - mean).mT / v.shape[-1] for v in (x, y)]
@@ -86,7 +97,13 @@ def style(a, b, layers=3, windows=4):
     return total
 
 
-AGE_TAPS = ("relu", "relu_2", "relu_4", "relu_7", "relu_12")       # of the age network: 56, 28, 14, 14 and 7 pixels
+AGE_TAPS = (
+    "relu",
+    "relu_2",
+    "relu_4",
+    "relu_7",
+    "relu_12",
+)  # of the age network: 56, 28, 14, 14 and 7 pixels
 
 
 def texture(change, octaves=3):
@@ -111,17 +128,28 @@ class OnnxModule(nn.Module):
         super().__init__()
         import onnx
         from onnx import numpy_helper
+
         graph = (onnx.load_from_string(model) if isinstance(model, bytes) else onnx.load(str(model))).graph
-        self.nodes = [(n.op_type, list(n.input), list(n.output),
-                       {a.name: onnx.helper.get_attribute_value(a) for a in n.attribute}) for n in graph.node]
+        self.nodes = [
+            (
+                n.op_type,
+                list(n.input),
+                list(n.output),
+                {a.name: onnx.helper.get_attribute_value(a) for a in n.attribute},
+            )
+            for n in graph.node
+        ]
         self.input = next(i.name for i in graph.input if i.name not in {t.name for t in graph.initializer})
         self.outputs = [o.name for o in graph.output]
         self.names = {}
         for k, tensor in enumerate(graph.initializer):
-            value, self.names[tensor.name] = torch.from_numpy(np.array(numpy_helper.to_array(tensor))), f"t{k}"
+            value, self.names[tensor.name] = (
+                torch.from_numpy(np.array(numpy_helper.to_array(tensor))),
+                f"t{k}",
+            )
             if value.ndim and value.is_floating_point():
                 self.register_buffer(f"t{k}", value)
-            else:                       # shapes, axes and single numbers are read by Python: from a GPU each would be waited for
+            else:  # shapes, axes and single numbers are read by Python: from a GPU each would be waited for
                 setattr(self, f"t{k}", value)
 
     def forward(self, x, taps=None):
@@ -141,12 +169,23 @@ class OnnxModule(nn.Module):
             if any((top, left, bottom, right)):
                 x = F.pad(x, (left, right, top, bottom))
             if op == "Conv":
-                return F.conv2d(x, args[1], args[2] if len(args) > 2 else None, a["strides"], 0, a.get("dilations", 1), a.get("group", 1))
+                return F.conv2d(
+                    x,
+                    args[1],
+                    args[2] if len(args) > 2 else None,
+                    a["strides"],
+                    0,
+                    a.get("dilations", 1),
+                    a.get("group", 1),
+                )
             return (F.max_pool2d if op == "MaxPool" else F.avg_pool2d)(x, a["kernel_shape"], a["strides"])
         if op == "Pad":
             pads, n = args[1].tolist(), x.ndim
-            return F.pad(x, [p for d in reversed(range(n)) for p in (pads[d], pads[n + d])],
-                         value=float(args[2]) if len(args) > 2 else 0.0)
+            return F.pad(
+                x,
+                [p for d in reversed(range(n)) for p in (pads[d], pads[n + d])],
+                value=float(args[2]) if len(args) > 2 else 0.0,
+            )
         if op == "Reshape":
             return x.reshape([x.shape[i] if s == 0 else s for i, s in enumerate(args[1].tolist())])
         if op == "GlobalAveragePool":
@@ -156,11 +195,22 @@ class OnnxModule(nn.Module):
         if op == "ReduceMean":
             return x.mean(args[1].tolist(), keepdim=bool(a.get("keepdims", 1)))
         if op == "Gather":
-            return x.select(a.get("axis", 0), int(args[1])) if args[1].ndim == 0 else x.index_select(a.get("axis", 0), args[1].to(x.device))
+            return (
+                x.select(a.get("axis", 0), int(args[1]))
+                if args[1].ndim == 0
+                else x.index_select(a.get("axis", 0), args[1].to(x.device))
+            )
         if op == "Softmax":
             return x.softmax(a.get("axis", -1))
-        return {"Relu": F.relu, "Flatten": lambda v: v.flatten(1), "Add": torch.add, "Sub": torch.sub, "Mul": torch.mul, "Div": torch.div,
-                "MatMul": torch.matmul}[op](*args)
+        return {
+            "Relu": F.relu,
+            "Flatten": lambda v: v.flatten(1),
+            "Add": torch.add,
+            "Sub": torch.sub,
+            "Mul": torch.mul,
+            "Div": torch.div,
+            "MatMul": torch.matmul,
+        }[op](*args)
 
 
 class Bounded(torch.autograd.Function):
@@ -204,7 +254,7 @@ class Judges(nn.Module):
                 self.register_buffer(name, torch.as_tensor(number))
         for name, crop in (("age_crop", AGE_CROP), ("identity_crop", IDENTITY_CROP), ("second_crop", CHIP)):
             inverse = np.linalg.inv(np.vstack([crop, [0, 0, 1]]))[:2]
-            theta = inverse.copy()                       # unit -> unit into grid_sample's -1..1 -> -1..1
+            theta = inverse.copy()  # unit -> unit into grid_sample's -1..1 -> -1..1
             theta[:, 2] = 2 * inverse[:, 2] + inverse[:, :2].sum(1) - 1
             self.register_buffer(name, torch.tensor(theta, dtype=torch.float32))
         self.requires_grad_(False)

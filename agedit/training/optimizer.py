@@ -1,11 +1,16 @@
 """The generator's optimiser: Muon for the 3x3 convolutions, Adam with equalised rates for everything else."""
+
 import math
 
 import torch
 
-BETAS = (0.9, 0.99)         # Adam's
-SMALLER = {"mapping.": 0.6, "to_rgb.weight": 0.2, "style_weight": 0.3}       # layers that start smaller than 1 / root of fan-in
-SHARE = 0.1                 # Muon's rate over Adam's: its updates then have the size of Adam's
+BETAS = (0.9, 0.99)  # Adam's
+SMALLER = {
+    "mapping.": 0.6,
+    "to_rgb.weight": 0.2,
+    "style_weight": 0.3,
+}  # layers that start smaller than 1 / root of fan-in
+SHARE = 0.1  # Muon's rate over Adam's: its updates then have the size of Adam's
 
 
 def equalised(parameters):

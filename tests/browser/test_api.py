@@ -1,4 +1,5 @@
 """The named HTTP endpoints by gradio_client, and a hostile client."""
+
 import json
 import urllib.error
 import urllib.request
@@ -16,11 +17,13 @@ from conftest import PORTRAITS, ROOT
 @pytest.fixture(scope="module")
 def client(url):
     from gradio_client import Client
+
     return Client(url, verbose=False, analytics_enabled=False)
 
 
 def photo():
     from gradio_client import handle_file
+
     return handle_file(str(PORTRAITS[0]))
 
 
@@ -32,7 +35,7 @@ def test_edit(client):
     with Image.open(path) as file:
         assert "DigitalSourceType" in file.info["XML:com.adobe.xmp"]
     marked, _ = client.predict(photo(), 20, 5000, "0", True, api_name="/edit")
-    assert (load_photo(marked) != after).any(2).mean() < 0.02             # only the words in the corner
+    assert (load_photo(marked) != after).any(2).mean() < 0.02  # only the words in the corner
     same, _ = client.predict(photo(), 0, 5000, "all", True, api_name="/edit")
     assert np.array_equal(load_photo(same), before)
 
@@ -41,22 +44,35 @@ def test_tune_compare_and_journey(client):
     tuned = client.predict(5000, False, api_name="/tune")
     assert tuned["fits"] and tuned["tried"] and tuned["threads"] >= 1
     rows = client.predict(photo(), 20, 5000, "0", api_name="/compare")["submodels"]
-    assert len(rows) == len(Weights().candidates) and rows[0]["difference"] == 0 and sum(r["chosen"] for r in rows) == 1
+    assert (
+        len(rows) == len(Weights().candidates)
+        and rows[0]["difference"] == 0
+        and sum(r["chosen"] for r in rows) == 1
+    )
     strip, gif, mp4 = client.predict(photo(), 5000, "0", api_name="/journey")
     assert load_photo(strip).shape[1] > 5 * 384 and Image.open(gif).n_frames > 40
     assert open(mp4, "rb").read(8)[4:] == b"ftyp"
 
 
 def test_only_the_documented_endpoints_are_named(client):
-    assert set(client.view_api(return_format="dict")["named_endpoints"]) == {"/edit", "/tune", "/compare", "/journey"}
+    assert set(client.view_api(return_format="dict")["named_endpoints"]) == {
+        "/edit",
+        "/tune",
+        "/compare",
+        "/journey",
+    }
 
 
 def test_bad_input_is_one_plain_sentence(client, tmp_path):
     from gradio_client import handle_file
+
     Image.new("RGB", (300, 300), "grey").save(tmp_path / "grey.png")
-    for arguments, words in (((handle_file(str(tmp_path / "grey.png")), 20, 100, "0", True), "No face"),
-                             ((photo(), 400, 100, "0", True), "out of range"), ((photo(), 20, -5, "0", True), "positive"),
-                             ((photo(), 20, 100, "9", True), "no face 9")):
+    for arguments, words in (
+        ((handle_file(str(tmp_path / "grey.png")), 20, 100, "0", True), "No face"),
+        ((photo(), 400, 100, "0", True), "out of range"),
+        ((photo(), 20, -5, "0", True), "positive"),
+        ((photo(), 20, 100, "9", True), "no face 9"),
+    ):
         with pytest.raises(Exception, match=words) as caught:
             client.predict(*arguments, api_name="/edit")
         assert "Traceback" not in str(caught.value)
@@ -74,10 +90,17 @@ def call(url, path, data=None, headers=None):
 def test_pictures_that_were_not_uploaded_are_not_read(url, tmp_path):
     """Neither the server's own files, with or without Gradio's marks on them, nor anything from the network."""
     private = ROOT / "docs" / "before_after.png"
-    for named in ({"path": str(private)}, {"path": str(private), "meta": {"_type": "gradio.FileData"}},
-                  {"path": "http://127.0.0.1:1/a.png", "meta": {"_type": "gradio.FileData"}}):
-        status, answer = call(url, "/gradio_api/call/edit", json.dumps({"data": [named, 0, 150, "0", False]}).encode(),
-                              {"Content-Type": "application/json"})
+    for named in (
+        {"path": str(private)},
+        {"path": str(private), "meta": {"_type": "gradio.FileData"}},
+        {"path": "http://127.0.0.1:1/a.png", "meta": {"_type": "gradio.FileData"}},
+    ):
+        status, answer = call(
+            url,
+            "/gradio_api/call/edit",
+            json.dumps({"data": [named, 0, 150, "0", False]}).encode(),
+            {"Content-Type": "application/json"},
+        )
         if status == 200:
             status, answer = call(url, f"/gradio_api/call/edit/{json.loads(answer)['event_id']}")
             assert b"event: error" in answer and b"edit.png" not in answer
@@ -94,15 +117,27 @@ def test_other_sites_may_not_read_answers(url):
 
 def test_a_hostile_client_gets_clean_errors_and_the_next_visitor_is_served(client, url):
     secret = (ROOT / "requirements.txt").read_bytes()
-    for path in ("/gradio_api/file=/etc/passwd", f"/gradio_api/file={ROOT}/requirements.txt", "/gradio_api/file=../requirements.txt",
-                 "/gradio_api/file=%2e%2e/%2e%2e/etc/passwd", "/file=/etc/passwd", f"/gradio_api/file={ROOT}/weights/../requirements.txt"):
+    for path in (
+        "/gradio_api/file=/etc/passwd",
+        f"/gradio_api/file={ROOT}/requirements.txt",
+        "/gradio_api/file=../requirements.txt",
+        "/gradio_api/file=%2e%2e/%2e%2e/etc/passwd",
+        "/file=/etc/passwd",
+        f"/gradio_api/file={ROOT}/weights/../requirements.txt",
+    ):
         status, body = call(url, path)
         assert status >= 400 and b"root:" not in body and secret not in body, path
     as_json = {"Content-Type": "application/json"}
-    for body in (b"{", b"[]", json.dumps({"data": [{"path": "/etc/passwd"}, 20, 100, "0", True]}).encode(), b"\x00" * 5000,
-                 json.dumps({"data": [None] * 400}).encode(), json.dumps({"data": [{"path": "https://example.com/a.jpg"}, 1, 1, "0", True]}).encode()):
+    for body in (
+        b"{",
+        b"[]",
+        json.dumps({"data": [{"path": "/etc/passwd"}, 20, 100, "0", True]}).encode(),
+        b"\x00" * 5000,
+        json.dumps({"data": [None] * 400}).encode(),
+        json.dumps({"data": [{"path": "https://example.com/a.jpg"}, 1, 1, "0", True]}).encode(),
+    ):
         status, answer = call(url, "/gradio_api/call/edit", body, as_json)
-        if status == 200:                    # accepted into the queue: the error comes with the result
+        if status == 200:  # accepted into the queue: the error comes with the result
             event = json.loads(answer)["event_id"]
             status, answer = call(url, f"/gradio_api/call/edit/{event}")
             assert b"error" in answer
@@ -112,11 +147,16 @@ def test_a_hostile_client_gets_clean_errors_and_the_next_visitor_is_served(clien
 
 
 def test_uploads_over_the_limit_are_refused(client, url):
-    body = b"--x\r\nContent-Disposition: form-data; name=\"files\"; filename=\"a.jpg\"\r\nContent-Type: image/jpeg\r\n\r\n" + \
-        b"\xff" * (61 << 20) + b"\r\n--x--\r\n"
+    body = (
+        b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.jpg"\r\nContent-Type: image/jpeg\r\n\r\n'
+        + b"\xff" * (61 << 20)
+        + b"\r\n--x--\r\n"
+    )
     try:
-        status, answer = call(url, "/gradio_api/upload", body, {"Content-Type": "multipart/form-data; boundary=x"})
-    except urllib.error.URLError:           # hung up on before all of it was sent
+        status, answer = call(
+            url, "/gradio_api/upload", body, {"Content-Type": "multipart/form-data; boundary=x"}
+        )
+    except urllib.error.URLError:  # hung up on before all of it was sent
         status, answer = 413, b""
     assert status == 413 and b"Traceback" not in answer
     assert client.predict(photo(), 10, 5000, "0", True, api_name="/edit")[1]["fits"]
@@ -124,10 +164,20 @@ def test_uploads_over_the_limit_are_refused(client, url):
 
 def test_many_at_once_good_and_bad_and_nobody_is_lost(client, tmp_path):
     from gradio_client import handle_file
+
     Image.new("RGB", (300, 300), "grey").save(tmp_path / "grey.png")
     (tmp_path / "broken.jpg").write_bytes(PORTRAITS[0].read_bytes()[:5000])
-    jobs = [client.submit(photo() if k % 3 == 0 else handle_file(str(tmp_path / ("grey.png", "broken.jpg")[k % 3 - 1])), 5 + k, 5000, "0", True,
-                          api_name="/edit") for k in range(12)]
+    jobs = [
+        client.submit(
+            photo() if k % 3 == 0 else handle_file(str(tmp_path / ("grey.png", "broken.jpg")[k % 3 - 1])),
+            5 + k,
+            5000,
+            "0",
+            True,
+            api_name="/edit",
+        )
+        for k in range(12)
+    ]
     for k, job in enumerate(jobs):
         if k % 3 == 0:
             assert job.result(timeout=120)[1]["years"] == 5 + k

@@ -1,4 +1,5 @@
 """The page as a visitor meets it, in headless Chromium; the network is cut off all the while."""
+
 import subprocess
 import sys
 from pathlib import Path
@@ -26,7 +27,9 @@ def visit(browser, url, width, height):
     """The open page, as a generator; nothing but the app may have been asked for when it ends."""
     context = browser.new_context(viewport={"width": width, "height": height}, accept_downloads=True)
     outside = []
-    context.on("request", lambda r: outside.append(r.url) if not r.url.startswith((url, "data:", "blob:")) else None)
+    context.on(
+        "request", lambda r: outside.append(r.url) if not r.url.startswith((url, "data:", "blob:")) else None
+    )
     page = context.new_page()
     page.goto(url)
     page.wait_for_selector("#photo input[type=file]", state="attached", timeout=60_000)
@@ -41,7 +44,9 @@ def line(page):
 
 def wait_for_result(page):
     page.wait_for_selector("#result img", timeout=60_000)
-    page.wait_for_function("document.querySelector('#line').innerText.includes('Identity kept')", timeout=60_000)
+    page.wait_for_function(
+        "document.querySelector('#line').innerText.includes('Identity kept')", timeout=60_000
+    )
 
 
 def ages(page):
@@ -52,13 +57,16 @@ def ages(page):
 def set_years(page, value):
     """Drag the slider's thumb there, as a visitor does."""
     slider = page.locator("#years input[type=range]")
-    page.wait_for_timeout(1200)                 # on a phone the page first scrolls to the result
+    page.wait_for_timeout(1200)  # on a phone the page first scrolls to the result
     slider.scroll_into_view_if_needed()
     page.wait_for_timeout(300)
     box = slider.bounding_box()
     low, high = float(slider.get_attribute("min")), float(slider.get_attribute("max"))
     now = float(slider.input_value())
-    at = lambda v: (box["x"] + 8 + (box["width"] - 16) * (v - low) / (high - low), box["y"] + box["height"] / 2)
+    at = lambda v: (
+        box["x"] + 8 + (box["width"] - 16) * (v - low) / (high - low),
+        box["y"] + box["height"] / 2,
+    )
     page.mouse.move(*at(now))
     page.mouse.down()
     for v in np.linspace(now, value, 8):
@@ -77,7 +85,9 @@ def test_from_upload_to_download(page, tmp_path):
     sources = lambda: page.eval_on_selector_all("#result img", "v => v.map(i => i.src)")
     before = sources()
     set_years(page, 40)
-    page.wait_for_function("t => document.querySelector('#years .info-text').innerText !== t", arg=first, timeout=60_000)
+    page.wait_for_function(
+        "t => document.querySelector('#years .info-text').innerText !== t", arg=first, timeout=60_000
+    )
     assert sources() != before
     page.wait_for_selector("#download:not([disabled])", timeout=60_000)
     page.wait_for_timeout(1500)
@@ -87,7 +97,9 @@ def test_from_upload_to_download(page, tmp_path):
     out, photo = load_photo(tmp_path / "out.png"), load_photo(PORTRAIT)
     assert out.shape == photo.shape and not np.array_equal(out, photo)
     with Image.open(tmp_path / "out.png") as file:
-        assert "trainedAlgorithmicMedia".lower() in file.info["XML:com.adobe.xmp"].lower() and not file.getexif()
+        assert (
+            "trainedAlgorithmicMedia".lower() in file.info["XML:com.adobe.xmp"].lower() and not file.getexif()
+        )
     assert "px" in line(page) and "ms" in line(page)
 
 
@@ -127,7 +139,9 @@ def test_every_tab_and_nothing_wider_than_the_page(page):
     open_tab(page, 2, "#runs img")
     assert "cores" in page.locator("#device-line").inner_text() and fits(page)
     open_tab(page, 3, "#method svg")
-    assert all(w in page.locator("#about-text").inner_text() for w in ("Fair use", "Privacy", "parents", "identify")) and fits(page)
+    assert all(
+        w in page.locator("#about-text").inner_text() for w in ("Fair use", "Privacy", "parents", "identify")
+    ) and fits(page)
     page.get_by_text("Model card").first.click()
     page.wait_for_selector("text=Files and licences", timeout=60_000)
     assert "CC BY 4.0" in page.content() and fits(page)
@@ -168,14 +182,18 @@ def test_tapping_a_face_picks_it_and_each_keeps_its_own_age(page, tmp_path):
     page.wait_for_timeout(2500)
     photo = page.locator("#photo img").first
     picked = lambda: page.eval_on_selector_all("#who input", "v => v.findIndex(i => i.checked)")
-    assert page.locator("#who input").count() == 3 and picked() == 0            # everyone
+    assert page.locator("#who input").count() == 3 and picked() == 0  # everyone
     seen = []
     for share in (0.25, 0.75):
         photo.scroll_into_view_if_needed()
         box = photo.bounding_box()
         page.mouse.click(box["x"] + share * box["width"], box["y"] + 0.5 * box["height"])
-        page.wait_for_function("s => { const k = [...document.querySelectorAll('#who input')].findIndex(i => i.checked);"
-                               " return k > 0 && !s.includes(k); }", arg=seen, timeout=60_000)
+        page.wait_for_function(
+            "s => { const k = [...document.querySelectorAll('#who input')].findIndex(i => i.checked);"
+            " return k > 0 && !s.includes(k); }",
+            arg=seen,
+            timeout=60_000,
+        )
         seen.append(picked())
     set_years(page, -20)
     page.wait_for_function("document.querySelector('#years input[type=range]').value < 0", timeout=60_000)
@@ -208,15 +226,19 @@ def test_chinese_browsers_get_chinese(browser, url, tmp_path):
     page.wait_for_selector("#photo input[type=file]", state="attached", timeout=60_000)
     page.wait_for_selector("text=照片不会离开这台设备", timeout=60_000)
     page.set_input_files("#photo input[type=file]", str(PORTRAIT))
-    page.wait_for_function("document.querySelector('#years').innerText.includes('现在看起来')", timeout=60_000)
+    page.wait_for_function(
+        "document.querySelector('#years').innerText.includes('现在看起来')", timeout=60_000
+    )
     Image.new("RGB", (300, 300), "grey").save(tmp_path / "grey.png")
-    page.locator("#photo button[aria-label]").first.click()                   # clears the photo
+    page.locator("#photo button[aria-label]").first.click()  # clears the photo
     page.wait_for_selector("#photo input[type=file]", state="attached", timeout=60_000)
     page.set_input_files("#photo input[type=file]", str(tmp_path / "grey.png"))
     page.wait_for_selector("text=没有找到人脸", timeout=60_000)
     open_tab(page, 2, "#runs img")
     assert "线程" in page.locator("#device-line").inner_text()
-    page.wait_for_function("/符合|选中|档案/.test(document.querySelector('#tried').innerText)", timeout=60_000)
+    page.wait_for_function(
+        "/符合|选中|档案/.test(document.querySelector('#tried').innerText)", timeout=60_000
+    )
     open_tab(page, 3, "text=按等待预算")
     context.close()
 

@@ -1,4 +1,5 @@
 """More of what visitors and product managers do on the page: keyboard, strict form, cancelling, profiles, tables, leaving."""
+
 import json
 import time
 from pathlib import Path
@@ -39,24 +40,36 @@ def test_by_keyboard_alone(opened):
     page.locator("#years input[type=range]").focus()
     for _ in range(12):
         page.keyboard.press("ArrowLeft")
-    page.wait_for_function("t => document.querySelector('#years .info-text').innerText !== t", arg=first, timeout=60_000)
+    page.wait_for_function(
+        "t => document.querySelector('#years .info-text').innerText !== t", arg=first, timeout=60_000
+    )
     page.wait_for_selector("#download:not([disabled])", timeout=60_000)
     assert page.locator("#years input[type=range]").input_value() == "8"
     seen = set()
-    for _ in range(180):                                 # everything can be reached with the Tab key
+    for _ in range(180):  # everything can be reached with the Tab key
         if {"hold", "budget", "download"} <= seen:
             break
-        page.wait_for_selector("#download:not([disabled])", timeout=60_000)         # each key's picture makes it wait again
+        page.wait_for_selector(
+            "#download:not([disabled])", timeout=60_000
+        )  # each key's picture makes it wait again
         page.keyboard.press("Tab")
         seen.add(page.evaluate("(document.activeElement.closest('[id]') || {}).id || ''"))
-        seen |= set(page.evaluate("(() => { const ids = []; for (let e = document.activeElement; e; e = e.parentElement) if (e.id) ids.push(e.id);"
-                                  " return ids; })()"))
+        seen |= set(
+            page.evaluate(
+                "(() => { const ids = []; for (let e = document.activeElement; e; e = e.parentElement) if (e.id) ids.push(e.id);"
+                " return ids; })()"
+            )
+        )
     assert {"hold", "budget", "download"} <= seen
     page.locator("#hold").focus()
     page.keyboard.down(" ")
-    assert page.evaluate("getComputedStyle(document.querySelector('#result img.fixed')).visibility") == "hidden"
+    assert (
+        page.evaluate("getComputedStyle(document.querySelector('#result img.fixed')).visibility") == "hidden"
+    )
     page.keyboard.up(" ")
-    assert page.evaluate("getComputedStyle(document.querySelector('#result img.fixed')).visibility") == "visible"
+    assert (
+        page.evaluate("getComputedStyle(document.querySelector('#result img.fixed')).visibility") == "visible"
+    )
 
 
 def test_a_screen_reader_hears_what_everything_is(opened):
@@ -73,7 +86,9 @@ def test_a_screen_reader_hears_what_everything_is(opened):
 def test_at_rest_the_best_picture_whatever_the_budget(opened):
     page = opened
     slide(page, "budget", 10)
-    page.wait_for_function("document.querySelector('#line').innerText.includes('then at rest')", timeout=60_000)
+    page.wait_for_function(
+        "document.querySelector('#line').innerText.includes('then at rest')", timeout=60_000
+    )
     r, c = Weights().order[0]
     assert line(page).count("px") == 2 and f"{r} px, c = {c:g}" in line(page).split("at rest")[1]
 
@@ -86,9 +101,13 @@ def test_fast_moves_end_on_the_last_one(opened):
         slider.evaluate("(e, v) => { e.value = v; e.dispatchEvent(new Event('input', {bubbles: true})); }", v)
         page.wait_for_timeout(40)
     slider.evaluate("e => e.dispatchEvent(new PointerEvent('pointerup', {bubbles: true}))")
-    shown = lambda: (page.locator("#result img").last.get_attribute("src"), ages(page), page.locator("#download").is_enabled())
+    shown = lambda: (
+        page.locator("#result img").last.get_attribute("src"),
+        ages(page),
+        page.locator("#download").is_enabled(),
+    )
     last = shown()
-    for _ in range(30):                         # until nothing moves any more
+    for _ in range(30):  # until nothing moves any more
         page.wait_for_timeout(2000)
         if shown() == last and last[2]:
             break
@@ -108,7 +127,11 @@ def test_the_divider_can_be_dragged(opened):
     page.mouse.down()
     page.mouse.move(box["x"] + box["width"] * 0.25, middle, steps=6)
     page.mouse.up()
-    page.wait_for_function("v => getComputedStyle(document.querySelector('#result img.fixed')).clipPath !== v", arg=before, timeout=10_000)
+    page.wait_for_function(
+        "v => getComputedStyle(document.querySelector('#result img.fixed')).clipPath !== v",
+        arg=before,
+        timeout=10_000,
+    )
 
 
 def test_the_strict_form_is_under_advanced(opened):
@@ -129,7 +152,9 @@ def test_a_journey_can_be_cancelled_and_the_page_goes_on(opened):
     assert page.locator("#save-mp4").is_disabled() and not page.locator("#film").is_visible()
     first = ages(page)
     slide(page, "years", -15)
-    page.wait_for_function("t => document.querySelector('#years .info-text').innerText !== t", arg=first, timeout=60_000)
+    page.wait_for_function(
+        "t => document.querySelector('#years .info-text').innerText !== t", arg=first, timeout=60_000
+    )
 
 
 def download(page, selector, to):
@@ -143,7 +168,10 @@ def phone(profile, name="A phone of 2024"):
     """A made-up slow device's profile in the format that the Device tab exports, with this program's sub-models."""
     data = json.loads(profile)
     data["device"] |= {"processor": name, "cores": 8}
-    data["times"] = [t | {"runs_ms": [v * 3 for v in t["runs_ms"]], "p50_ms": t["p50_ms"] * 3, "p90_ms": t["p90_ms"] * 3} for t in data["times"]]
+    data["times"] = [
+        t | {"runs_ms": [v * 3 for v in t["runs_ms"]], "p50_ms": t["p50_ms"] * 3, "p90_ms": t["p90_ms"] * 3}
+        for t in data["times"]
+    ]
     return json.dumps(data)
 
 
@@ -170,7 +198,9 @@ def test_another_devices_profile_answers_what_if(opened, tmp_path, app_folder):
         page.wait_for_selector("#compare-device input", timeout=60_000)
         page.locator("#compare-device input").click()
         page.get_by_role("option").nth(1).click()
-        page.wait_for_function("document.querySelector('#whatif').innerText.includes('A phone of 2024')", timeout=60_000)
+        page.wait_for_function(
+            "document.querySelector('#whatif').innerText.includes('A phone of 2024')", timeout=60_000
+        )
     finally:
         for kept in (app_folder / "profiles").glob("*phone*"):
             kept.unlink()
@@ -185,7 +215,10 @@ def test_the_budget_repaints_and_everything_can_be_saved(opened, tmp_path):
     grid, plot = (page.locator(f"{k} img").first.get_attribute("src") for k in ("#grid", "#plot"))
     slide(page, "compare-budget", 12)
     page.wait_for_function(f"v => {starred} !== v", arg=best, timeout=60_000)
-    assert page.locator("#grid img").first.get_attribute("src") != grid and page.locator("#plot img").first.get_attribute("src") != plot
+    assert (
+        page.locator("#grid img").first.get_attribute("src") != grid
+        and page.locator("#plot img").first.get_attribute("src") != plot
+    )
     assert download(page, "#save-csv", tmp_path / "a.csv").startswith(b"r,c,macs")
     table = json.loads(download(page, "#save-json", tmp_path / "a.json"))
     assert table["budget_ms"] == 12 and sum(row["chosen"] for row in table["submodels"]) == 1
@@ -198,7 +231,11 @@ def test_timing_again_shows_its_progress(opened):
     open_tab(page, 2, "#runs img")
     before = page.locator("#runs img").get_attribute("src")
     page.locator("#tune").click()
-    page.wait_for_selector("#tried .progress-level, #tried .progress-text, #tried .eta-bar, #tried .progress-bar", timeout=60_000, state="attached")
+    page.wait_for_selector(
+        "#tried .progress-level, #tried .progress-text, #tried .eta-bar, #tried .progress-bar",
+        timeout=60_000,
+        state="attached",
+    )
     page.wait_for_function("v => document.querySelector('#runs img').src !== v", arg=before, timeout=300_000)
     assert "chosen" in page.locator("#tried").inner_text()
 
@@ -221,7 +258,7 @@ def test_too_many_pixels_get_a_plain_message(page, tmp_path):
 
 
 def test_closing_the_page_deletes_the_photo_and_its_edits(browser, url, app_folder, tmp_path):
-    rng = np.random.default_rng(0)                      # a photo of its own, so that no other test's visit holds it
+    rng = np.random.default_rng(0)  # a photo of its own, so that no other test's visit holds it
     photo = np.array(Image.open(PORTRAIT))
     photo[:4, :4] = rng.integers(0, 255, (4, 4, 3))
     Image.fromarray(photo).save(tmp_path / "private-photo.jpg")
@@ -233,7 +270,9 @@ def test_closing_the_page_deletes_the_photo_and_its_edits(browser, url, app_fold
     wait_for_result(page)
     page.wait_for_selector("#download:not([disabled])", timeout=60_000)
     folder = Path(page.locator("#result img").first.get_attribute("src").split("file=")[1]).parents[1]
-    left = lambda: list((app_folder / "cache").rglob("private-photo*")) + [p for p in folder.rglob("*") if p.is_file()]
+    left = lambda: (
+        list((app_folder / "cache").rglob("private-photo*")) + [p for p in folder.rglob("*") if p.is_file()]
+    )
     assert len(left()) >= 3
     page.close(run_before_unload=True)
     context.close()
