@@ -8,7 +8,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FILES = {
     "requirements.txt": ("The page and the command line.", ["dependencies", "page"]),
     "requirements-train.txt": ("Training, on top of the page.", ["train"]),
-    "requirements-test.txt": ("Tests, lint and types; the browser tests want a Chromium too.", ["test", "lint"]),
+    "requirements-test.txt": ("Tests, lint and types; browser tests want a Chromium too.", ["test", "lint"]),
 }
 
 
