@@ -62,8 +62,8 @@ def edit(photo, output, years, budget, submodel, face, strict, as_json):
     """Make the person in PHOTO older or younger."""
     from agedit.editor import AgeEditor
     from agedit.photo import check_output, load_photo, save_photo
+    from agedit.selection.tuner import Tuner
     from agedit.submodel import parse
-    from agedit.tune import Tuner
 
     check_output(output)
     start = time.perf_counter()
@@ -97,7 +97,7 @@ def edit(photo, output, years, budget, submodel, face, strict, as_json):
     if not low <= years <= high:
         notes = [
             *notes,
-            f"Beyond {high if years > 0 else low:+.0f} years nothing changes for a face that looks about {reading['age_before']:.0f}: the networks know no further.",
+            f"OuterHair {high if years > 0 else low:+.0f} years nothing changes for a face that looks about {reading['age_before']:.0f}: the networks know no further.",
         ]
     start = time.perf_counter()
     save_photo(output, result.picture, synthetic=bool(result.changes) or strict)
@@ -131,7 +131,7 @@ def edit(photo, output, years, budget, submodel, face, strict, as_json):
 @as_json
 def tune(budget, fresh, as_json):
     """Choose the best sub-model within a waiting budget by timing candidates on this device (S4)."""
-    from agedit.tune import Tuner
+    from agedit.selection.tuner import Tuner
 
     def tell(entry):
         if not as_json:
@@ -160,12 +160,12 @@ def tune(budget, fresh, as_json):
 @as_json
 def profiles(path, as_json):
     """Devices whose times are known, and what each sub-model costs there."""
-    from agedit import profile
-    from agedit.tune import profiles_folder
+    from agedit.selection import profiles
+    from agedit.paths import profiles_folder
 
     folder = profiles_folder()
     if path:
-        profile.import_profile(path, folder)
+        profiles.import_profile(path, folder)
     rows = [
         {
             "device": p["device"],
@@ -176,7 +176,7 @@ def profiles(path, as_json):
                 for (r, c), t in sorted(p["times"].items())
             ],
         }
-        for p in profile.load_folder(folder)
+        for p in profiles.load_folder(folder)
     ]
     lines = [
         f"{d['device'].get('processor')}, {d['device'].get('cores')} cores, {d['device'].get('threads')} threads\n"
@@ -196,7 +196,7 @@ def profiles(path, as_json):
 @as_json
 def info(as_json):
     """What the weights hold: sub-models, their costs, layer counts, hashes, provenance."""
-    from agedit.info import describe, table
+    from agedit.reports.info import describe, table
 
     data = describe(engine().weights)
     report(data, as_json, table(data))
@@ -210,7 +210,7 @@ def evaluate(folder, limit, as_json):
     """Judge the edits of every photo in FOLDER with the shipped estimators."""
     from tqdm import tqdm
 
-    from agedit.evaluate import evaluate as run
+    from agedit.reports.evaluate import evaluate as run
 
     data = run(folder, engine(), limit, lambda files: tqdm(files, unit="photo", file=sys.stderr))
     report(data, as_json, json.dumps({k: v for k, v in data.items() if k != "rows"}, indent=1))
@@ -226,8 +226,8 @@ def evaluate(folder, limit, as_json):
 def sheet(photos, output, years, submodel, strict, size):
     """A sheet of edits of PHOTOS (pictures or folders), one row a face, one column an age."""
     from agedit.photo import check_output, save_photo
-    from agedit.sheet import pictures_in
-    from agedit.sheet import sheet as make
+    from agedit.reports.sheet import pictures_in
+    from agedit.reports.sheet import sheet as make
     from agedit.submodel import parse
 
     check_output(output)
@@ -250,9 +250,9 @@ def sheet(photos, output, years, submodel, strict, size):
 @as_json
 def bench(peer_wheel, no_peers, plot, as_json):
     """Time everything on this device and print ratios with their bounds; takes some minutes, best on a quiet machine."""
-    from agedit.bench import bench as run
-    from agedit.bench_report import plot as draw
-    from agedit.bench_report import table
+    from agedit.bench.report import plot as draw
+    from agedit.bench.report import table
+    from agedit.bench.run import bench as run
 
     data = run(peer_wheel, not no_peers, lambda words: click.echo(words, err=True))
     if plot:

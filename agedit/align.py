@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 
 from agedit.errors import AgeEditError
+from agedit.paths import weights_folder
 
-MODELS = Path(__file__).resolve().parent.parent / "weights"
 # Reference position in a unit square: both eye centres and both mouth corners of an average FFHQ-framed face.
 TEMPLATE = np.array([[0.3799, 0.4767], [0.6201, 0.4767], [0.3877, 0.7278], [0.6123, 0.7278]])
 EYE_MOUTH = ((33, 133), (362, 263), (61,), (291,))  # face-mesh points behind the four
@@ -173,8 +173,8 @@ class FaceFinder:
     Not thread-safe: MediaPipe graphs keep state between calls.
     """
 
-    def __init__(self, models=MODELS):
-        path = Path(models) / "face_detection_yunet.onnx"
+    def __init__(self, models: Path | None = None) -> None:
+        path = (models or weights_folder()) / "face_detection_yunet.onnx"
         if not path.exists():
             raise AgeEditError(f"The face detector is missing at {path}; fetch the weights folder again.")
         self.detector_model = str(path)

@@ -5,8 +5,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from agedit.align import EYES, IRISES, LIPS, MODELS, NOSE, OVAL, region
+from agedit.align import EYES, IRISES, LIPS, NOSE, OVAL, region
 from agedit.errors import AgeEditError
+from agedit.paths import weights_folder
 
 MASK_SIZE, HAIR_SIZE = 256, 160
 OWN_LIPS, OWN_IRISES, OWN_NOSE = 0.8, 0.95, 0.7  # share of the photo's own that stays
@@ -16,10 +17,10 @@ RIM = 0.16  # widest gap between forehead and hair that is still skin, in crops
 class Masker:
     """Soft masks in the reference position. Not thread-safe."""
 
-    def __init__(self, models=MODELS):
+    def __init__(self, models: Path | None = None) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
-        path = Path(models) / "hair_segmentation_mobile.tflite"
+        path = (models or weights_folder()) / "hair_segmentation_mobile.tflite"
         if not path.exists():
             raise AgeEditError(f"The hair network is missing at {path}; fetch the weights folder again.")
         self.network = Interpreter(str(path), num_threads=1)

@@ -9,7 +9,7 @@ import numpy as np
 from agedit.align import align
 from agedit.blend import add_change, add_change_to_crop
 from agedit.errors import AgeEditError
-from agedit.readout import SAME_PERSON, identity
+from agedit.estimators import SAME_PERSON, identity
 from agedit.runtime import Engine
 from agedit.tone import Tone, photo_blur
 

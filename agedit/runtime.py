@@ -16,12 +16,12 @@ import numpy as np
 import onnxruntime as ort
 
 from agedit.align import FaceFinder
-from agedit.beyond import Beyond
 from agedit.blend import Masker
 from agedit.errors import AgeEditError
+from agedit.estimators import Estimators
 from agedit.graph import convolutions_graph, encoder_graph, generator_graph, map_features, photo_inputs
+from agedit.hair import OuterHair
 from agedit.quantize import widest
-from agedit.readout import Readout
 from agedit.submodel import layers
 from agedit.weights import Weights
 
@@ -363,17 +363,17 @@ class Engine:
                 give_back_memory()
 
     def masks(self, crop, face, rgb, others=()):
-        """What may change in an aligned crop of `rgb`, and its hair, two float32 (256, 256) in 0..1 (see `blend.Masker`), and the hair `Beyond` it."""
+        """What may change in an aligned crop of `rgb`, and its hair, two float32 (256, 256) in 0..1 (see `blend.Masker`), and the hair `OuterHair` it."""
         masker = self._get("masker", lambda: Masker(self.weights.folder))
         with self._faces:
             hair = masker.hair(crop)
             mask = masker.mask(hair, face, rgb.shape[:2])
-            return mask, hair, Beyond(rgb, face, mask, hair, masker.hair, others)
+            return mask, hair, OuterHair(rgb, face, mask, hair, masker.hair, others)
 
     @property
     def readout(self):
         return self._get(
-            "readout", lambda: Readout(lambda name: open_session(self.weights.folder / name, self.cores))
+            "readout", lambda: Estimators(lambda name: open_session(self.weights.folder / name, self.cores))
         )
 
 

@@ -9,9 +9,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from agedit.errors import AgeEditError
+from agedit.paths import weights_folder
 from agedit.submodel import candidates
 
-FOLDER = Path(__file__).resolve().parent.parent / "weights"
 NETWORKS = "agedit.safetensors"
 RANGES = "ranges.safetensors"  # for int8; absent until `calibrate` measured them
 SCHEMA = 4
@@ -27,8 +27,8 @@ class Weights:
     Raises AgeEditError when a file is missing, altered or of another schema.
     """
 
-    def __init__(self, folder=FOLDER):
-        self.folder = Path(folder)
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = Path(folder or weights_folder())
         try:
             self.manifest = json.loads((self.folder / "manifest.json").read_text())
             files = dict(self.manifest["files"])

@@ -3,12 +3,11 @@
 import cv2
 import numpy as np
 import pytest
+from conftest import PORTRAITS
 from PIL import Image
 
 from agedit import AgeEditError, load_photo
 from agedit.align import EYE_MOUTH, MOST_FACES, TEMPLATE, Face, align, similarity, unalign
-
-from conftest import PORTRAITS
 
 
 def smooth_photo(size=600):

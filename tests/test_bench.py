@@ -2,17 +2,17 @@
 
 import numpy as np
 import pytest
+from conftest import small_engine
 
-from agedit import bench_choice, selector
-from agedit.bench import convolutions, growth, interleaved, random_generator, unet
-from agedit.bench_choice import by_faces, by_visitors, choosing, judge, promise
-from agedit.bench_report import plot, table
+from agedit.bench import choice as bench_choice
+from agedit.bench.choice import by_faces, by_visitors, choosing, judge, promise
+from agedit.bench.report import plot, table
+from agedit.bench.run import convolutions, growth, interleaved, random_generator, unet
 from agedit.graph import generator_graph, photo_inputs
 from agedit.runtime import open_session
-from agedit.selector import Times
+from agedit.selection import selector
+from agedit.selection.selector import Times
 from agedit.submodel import slice_weights, work
-
-from conftest import small_engine
 
 
 def test_the_yardstick_and_the_peer_run_and_count_their_work():

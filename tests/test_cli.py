@@ -8,12 +8,11 @@ import sys
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from conftest import PORTRAITS, ROOT
 from PIL import Image
 
 from agedit import load_photo
 from agedit.__main__ import main
-
-from conftest import PORTRAITS, ROOT
 
 
 def agedit(*args, **env):
@@ -160,14 +159,14 @@ def test_evaluate_judges_a_folder(tmp_path):
 
 def test_the_apps_path_imports_neither_torch_nor_training():
     code = (
-        "import sys, app, agedit.editor, agedit.tune, agedit.info, agedit.evaluate; "
+        "import sys, app, agedit.editor, agedit.selection.tuner, agedit.reports.info, agedit.reports.evaluate; "
         "bad = [m for m in sys.modules if m.split('.')[0] in ('torch', 'sklearn') or m.startswith(('agedit.training', 'agedit.network'))]; "
         "assert not bad, bad; assert 'gradio' in sys.modules"
     )
     assert (
         subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).returncode == 0
     )
-    code = "import sys, agedit.editor, agedit.tune, agedit.evaluate; assert 'gradio' not in sys.modules"
+    code = "import sys, agedit.editor, agedit.selection.tuner, agedit.reports.evaluate; assert 'gradio' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
@@ -183,7 +182,7 @@ def test_train_explains_itself():
 
 
 def test_rank_correlation_shares_ranks_of_equal_values():
-    from agedit.evaluate import rank_correlation
+    from agedit.reports.evaluate import rank_correlation
 
     assert rank_correlation([1, 2, 3], [5.0, 6.0, 9.0]) == pytest.approx(1)
     assert rank_correlation([1, 2, 3], [9.0, 6.0, 5.0]) == pytest.approx(-1)

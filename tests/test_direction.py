@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from agedit import AgeEditError
-from agedit.readout import EXPRESSION, expression
+from agedit.estimators import EXPRESSION, expression
 from agedit.training.direction import FREED, GREY, MEASURES, OLDER, UNIT, fit_direction
 
 

@@ -7,15 +7,15 @@ import shutil
 import cv2
 import numpy as np
 import pytest
+from conftest import PORTRAITS
 
 from agedit import AgeEditError, AgeEditor, load_photo
 from agedit.align import align
 from agedit.blend import own_features
+from agedit.paths import weights_folder
 from agedit.runtime import Engine
 from agedit.tone import LUMA, STRONG, WHITE, Tone, change_blur, photo_blur
-from agedit.weights import FOLDER, Weights
-
-from conftest import PORTRAITS
+from agedit.weights import Weights
 
 
 def test_zero_years_is_the_photo_bit_for_bit(engine, editor, portrait):
@@ -319,14 +319,14 @@ def test_weights_missing_altered_or_damaged(tmp_path):
     with pytest.raises(AgeEditError, match="missing"):
         Weights(tmp_path)
     copy = tmp_path / "weights"
-    shutil.copytree(FOLDER, copy)
+    shutil.copytree(weights_folder(), copy)
     data = bytearray((copy / "agedit.safetensors").read_bytes())
     data[-1] ^= 1
     (copy / "agedit.safetensors").write_bytes(data)
     with pytest.raises(AgeEditError, match="altered"):
         Weights(copy)
     for name in ("agedit.safetensors", "ranges.safetensors"):
-        shutil.copytree(FOLDER, copy, dirs_exist_ok=True)
+        shutil.copytree(weights_folder(), copy, dirs_exist_ok=True)
         weights = Weights(copy)
         (copy / name).unlink()
         with pytest.raises(AgeEditError, match="replaced"):
@@ -339,9 +339,9 @@ def test_weights_missing_altered_or_damaged(tmp_path):
 
 
 def test_the_manifest_names_the_shipped_files():
-    manifest = json.loads((FOLDER / "manifest.json").read_text())
+    manifest = json.loads((weights_folder() / "manifest.json").read_text())
     for name, expected in manifest["files"].items():
-        assert hashlib.sha256((FOLDER / name).read_bytes()).hexdigest() == expected
+        assert hashlib.sha256((weights_folder() / name).read_bytes()).hexdigest() == expected
     svm = manifest["provenance"]["age_svm"]
     assert 0.5 < svm["balanced_accuracy"] < 1 and svm["held_out"] > 100
     assert sorted(map(tuple, manifest["quality_order"])) == sorted(Weights().candidates)

@@ -7,9 +7,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from conftest import PORTRAITS
 
 from agedit import AgeEditor, load_photo
 from agedit.network.generator import Generator
+from agedit.paths import weights_folder
 from agedit.tone import LUMA, MOST_BLUR, Tone
 from agedit.training.batches import brightness, keep_shadows, keep_strands, keep_tone, shown_of, shrink
 from agedit.training.calibrate import FURTHER, STRONGEST, YEARS, invert, surface
@@ -17,9 +19,6 @@ from agedit.training.common import quicker_in_bf16
 from agedit.training.generator import spent, widen
 from agedit.training.losses import Bounded, Judges, style, texture
 from agedit.training.optimizer import orthogonal
-from agedit.weights import FOLDER
-
-from conftest import PORTRAITS
 
 
 def test_a_widened_network_starts_with_the_same_pictures():
@@ -234,7 +233,7 @@ def test_judges_in_torch_equal_the_shipped_ones(engine, portrait):
     crop = cv2.resize(
         editor.prepare(0).crop, (256, 256), interpolation=cv2.INTER_AREA
     )  # as large as they see in training, or larger
-    judges = Judges(FOLDER)
+    judges = Judges(weights_folder())
     x = torch.from_numpy(crop.transpose(2, 0, 1)[None].copy()).float() / 127.5 - 1
     years, mood = judges.look(x)[0], judges.mood(x)
     assert years.shape == (1, 1) and years.item() == pytest.approx(engine.readout.age(crop)[0], abs=1.5)
@@ -256,7 +255,7 @@ def test_texture_is_strength_not_place():
 
 
 def test_the_look_of_an_age_is_the_age_networks_own(portrait):
-    judges = Judges(FOLDER)
+    judges = Judges(weights_folder())
     x = torch.from_numpy(cv2.resize(portrait[:1024], (128, 128))).permute(2, 0, 1)[None].float() / 127.5 - 1
     with torch.no_grad():
         (years, male, features), mood = judges.look(x), judges.mood(x)
@@ -267,6 +266,7 @@ def test_the_look_of_an_age_is_the_age_networks_own(portrait):
 def test_a_second_judge_sees_the_edits(engine, tmp_path):
     """With a network of known answers: it gets aligned faces, brighter ones are older to it, and the report is about edits."""
     from onnx import TensorProto, helper, numpy_helper
+
     from agedit.training.second_judge import SecondJudge, second_opinion
 
     weight = np.zeros((3 * 64 * 64, 81), np.float32)
@@ -299,9 +299,9 @@ def test_a_second_judge_sees_the_edits(engine, tmp_path):
         and judge.age(level(230)) > 55 > judge.age(level(160)) > 40
     )
     crop = cv2.resize(load_photo(PORTRAITS[0]), (256, 256))
-    in_torch = Judges(FOLDER, wheel).look(torch.from_numpy(crop).permute(2, 0, 1)[None].float() / 127.5 - 1)[
-        0
-    ]
+    in_torch = Judges(weights_folder(), wheel).look(
+        torch.from_numpy(crop).permute(2, 0, 1)[None].float() / 127.5 - 1
+    )[0]
     assert in_torch.shape == (1, 2) and in_torch[0, 1].item() == pytest.approx(judge.age(crop), abs=1)
     seen = second_opinion(PORTRAITS[:2], engine, wheel)
     assert (

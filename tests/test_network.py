@@ -7,18 +7,18 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from conftest import PORTRAITS
 from torch import nn
 
 from agedit import AgeEditor, load_photo, runtime
+from agedit.errors import AgeEditError
 from agedit.graph import encoder_graph, generator_graph, photo_inputs
 from agedit.network.autoencoder import CONVOLUTIONS, Autoencoder, Encoder
 from agedit.network.discriminator import TRUNK, Discriminator, marks_of
-from agedit.errors import AgeEditError
 from agedit.network.generator import Generator, Twice
-from agedit.runtime import open_session, open_submodel, runtime_name, uses_openvino
 from agedit.packing import ways
+from agedit.runtime import open_session, open_submodel, runtime_name, uses_openvino
 from agedit.submodel import RATIOS, WIDTHS, blocks, cost, slice_weights
-from conftest import PORTRAITS
 
 
 def count(model, kind):

@@ -7,8 +7,8 @@ import pytest
 
 from agedit import AgeEditError, Engine, profile
 from agedit.runtime import quotas, usable_cores
-from agedit.selector import Times
-from agedit.tune import Tuner, thread_counts
+from agedit.selection.selector import Times
+from agedit.selection.tuner import Tuner, thread_counts
 
 DEVICE = {
     "processor": "Test",

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from conftest import PORTRAITS
 
 from agedit import AgeEditor, load_photo, runtime
 from agedit.graph import Builder, convolutions_graph, generator_graph, photo_inputs
@@ -11,7 +12,6 @@ from agedit.quantize import evened, whole_numbers, widest
 from agedit.runtime import measure_ranges, open_session, open_submodel, quickest_precision, uses_openvino
 from agedit.submodel import layers
 from agedit.weights import RANGES, Weights
-from conftest import PORTRAITS
 
 
 def test_kernels_are_within_half_a_step():

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from agedit.selector import (
+from agedit.selection.selector import (
     BORNE,
     ENOUGH,
     LEAST,

@@ -16,12 +16,13 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from conftest import PORTRAITS
 
 from agedit import AgeEditError, AgeEditor, Engine, load_photo, save_photo
 from agedit.align import FaceFinder, align
-from agedit.training.adopt import adopt
-from agedit.training.autoencoder import train_autoencoder
+from agedit.paths import weights_folder
 from agedit.training.age_vector import load_encoder, train_age_vector
+from agedit.training.autoencoder import train_autoencoder
 from agedit.training.batches import Seen
 from agedit.training.cli import stages
 from agedit.training.common import batch_of
@@ -29,9 +30,8 @@ from agedit.training.data import Crops, in_register, is_held_out, prepare
 from agedit.training.export import THIRD_PARTY, average, export, unpack
 from agedit.training.generator import ALPHA_PER_YEAR, Settings, Trainer, train_generator
 from agedit.training.losses import Perceptual
-from agedit.weights import FOLDER, Weights
-
-from conftest import PORTRAITS
+from agedit.training.swap_encoder import adopt
+from agedit.weights import Weights
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,14 @@ def test_all_stages_then_an_edit(data, wheel, tmp_path):
     settings = Settings(batch=4, photos=2, strict=0.5)
     assert (
         train_generator(
-            [Crops(ready)], run, wheel, FOLDER, ((64, 0.5, 1),), steps=2, sheet_every=1, settings=settings
+            [Crops(ready)],
+            run,
+            wheel,
+            weights_folder(),
+            ((64, 0.5, 1),),
+            steps=2,
+            sheet_every=1,
+            settings=settings,
         )
         == 2
     )
@@ -134,7 +141,10 @@ def test_all_stages_then_an_edit(data, wheel, tmp_path):
     first = torch.load(run / "generator.pt", weights_only=True)
     # resumed, and widened on the way
     assert (
-        train_generator([Crops(ready)], run, wheel, FOLDER, ((64, 1.0, 1),), steps=3, settings=settings) == 3
+        train_generator(
+            [Crops(ready)], run, wheel, weights_folder(), ((64, 1.0, 1),), steps=3, settings=settings
+        )
+        == 3
     )
     second = torch.load(run / "generator.pt", weights_only=True)
     assert second["steps"] == 3 and any(
@@ -143,7 +153,7 @@ def test_all_stages_then_an_edit(data, wheel, tmp_path):
     assert_a_generator_can_change_its_encoder(ready, run, tmp_path / "other")
     out.mkdir()
     for name in THIRD_PARTY:
-        shutil.copy(FOLDER / name, out)
+        shutil.copy(weights_folder() / name, out)
     with pytest.raises(AgeEditError, match="trained up to 64"):
         export(run, out, 256)
     export(run, out, 64)
@@ -203,7 +213,7 @@ def test_released_weights_unpack_to_where_they_came_from(tmp_path):
     unpack(weights, run)
     out.mkdir()
     for name in THIRD_PARTY:
-        shutil.copy(FOLDER / name, out)
+        shutil.copy(weights_folder() / name, out)
     export(run, out, weights.resolutions[-1])
     again = Weights(out)
     assert (
@@ -227,7 +237,7 @@ def encoded(data, tmp_path_factory):
 
 def test_what_is_trained_is_what_is_shown(data, encoded, wheel):
     """edit() gives photo + m (G(f') - G(f)): the photo itself at no shift, G(f') itself where the photo is hidden."""
-    trainer = Trainer([Crops(data / "ready")], encoded, wheel, FOLDER, Settings(batch=4, photos=1))
+    trainer = Trainer([Crops(data / "ready")], encoded, wheel, weights_folder(), Settings(batch=4, photos=1))
     b = trainer.batches.draw(128)
     f = torch.randn(4, 512, device=trainer.device.torch)
     hidden = torch.tensor([False, False, True, True], device=trainer.device.torch)
@@ -248,7 +258,7 @@ def test_what_is_trained_is_what_is_shown(data, encoded, wheel):
 def test_a_step_at_every_size(data, encoded, wheel):
     """At 128 px the judges look at the full network, its sub-model and the hidden rows; at 256 px a patch is trained."""
     trainer = Trainer(
-        [Crops(data / "ready")], encoded, wheel, FOLDER, Settings(batch=4, photos=2, strict=1.0)
+        [Crops(data / "ready")], encoded, wheel, weights_folder(), Settings(batch=4, photos=2, strict=1.0)
     )
     trainer.opt_g.rate(1e-4)
     trainer.steps = 1  # at odd steps the sub-model is the smallest, never the whole network by chance
@@ -268,7 +278,7 @@ def test_a_step_at_every_size(data, encoded, wheel):
 
 def test_d_learns_which_picture_is_drawn_and_the_generator_hears_it(data, encoded, wheel):
     trainer = Trainer(
-        [Crops(data / "ready")], encoded, wheel, FOLDER, Settings(batch=4, photos=0, strict=0.0)
+        [Crops(data / "ready")], encoded, wheel, weights_folder(), Settings(batch=4, photos=0, strict=0.0)
     )
     b = trainer.batches.draw(128)
     stripes = torch.linspace(0, 60, 128, device=trainer.device.torch).sin()[:, None]
@@ -289,7 +299,7 @@ def test_d_learns_which_picture_is_drawn_and_the_generator_hears_it(data, encode
 
 def test_two_runs_become_their_mean(tmp_path):
     for name in "ab":
-        unpack(Weights(FOLDER), tmp_path / name)
+        unpack(Weights(weights_folder()), tmp_path / name)
     a, b = (torch.load(tmp_path / name / "generator.pt", weights_only=True) for name in "ab")
     b["ema"] = {k: v + 1 for k, v in b["ema"].items()}
     torch.save(b, tmp_path / "b" / "generator.pt")
@@ -318,16 +328,18 @@ def test_two_runs_become_their_mean(tmp_path):
 def test_a_block_grows_on_a_trained_network(data, encoded, wheel, tmp_path):
     """512 px on top of 256: needs crops as large, trains the new block alone, and what was trained gives the same pictures."""
     fine, run = tmp_path / "fine", tmp_path / "run"
-    unpack(Weights(FOLDER), run)
+    unpack(Weights(weights_folder()), run)
     with pytest.raises(AgeEditError, match="prepare stage with --size 512"):
-        Trainer([Crops(data / "ready")], run, wheel, FOLDER, Settings(batch=2), largest=512).step(512)
+        Trainer([Crops(data / "ready")], run, wheel, weights_folder(), Settings(batch=2), largest=512).step(
+            512
+        )
     assert prepare(fine, pairs=[data / "pairs"], size=512) == 16
     crops = Crops(fine).images
     assert (
         crops.shape == (16, 512, 512, 5)
         and np.abs(crops[0, ::2, ::2] - np.int16(Crops(data / "ready").images[160])).mean() < 4
     )
-    trainer = Trainer([Crops(fine)], run, wheel, FOLDER, Settings(batch=2, photos=0), largest=512)
+    trainer = Trainer([Crops(fine)], run, wheel, weights_folder(), Settings(batch=2, photos=0), largest=512)
     before = {k: v.clone() for k, v in trainer.generator.state_dict().items()}
     trainer.opt_g.rate(1e-3)
     assert all(math.isfinite(v) for v in trainer.step(512).values()) and trainer.skipped == 0
@@ -336,7 +348,7 @@ def test_a_block_grows_on_a_trained_network(data, encoded, wheel, tmp_path):
         k.startswith("blocks.512.") for k in changed
     )
     trainer.save()
-    again = Trainer([Crops(fine)], run, wheel, FOLDER, Settings(batch=2, photos=0))
+    again = Trainer([Crops(fine)], run, wheel, weights_folder(), Settings(batch=2, photos=0))
     assert again.top == 512 and again.steps == trainer.steps
 
 
@@ -390,7 +402,7 @@ def test_one_command_does_all_stages(data, wheel, tmp_path):
     refused = CliRunner().invoke(stages, [str(v) for v in arguments])
     assert refused.exit_code == 2 and "copy them from the released weights folder" in refused.output
     for name in THIRD_PARTY:
-        shutil.copy(FOLDER / name, out)
+        shutil.copy(weights_folder() / name, out)
     result = CliRunner().invoke(stages, [str(v) for v in arguments])
     assert result.exit_code == 0, result.output
     weights = Weights(out)

@@ -7,19 +7,18 @@ import time
 
 import numpy as np
 import pytest
+from conftest import PORTRAITS, small_engine
 from PIL import Image
 
 from agedit import load_photo
-from agedit.compare import compare, to_csv, with_times
-from agedit.journey import journey, strip, write_gif, write_mp4
 from agedit.mark import stamp
 from agedit.photo import encode_photo
-from agedit.selector import Times
-from agedit.turns import Turns
+from agedit.reports.compare import compare, to_csv, with_times
+from agedit.reports.journey import journey, strip, write_gif, write_mp4
+from agedit.selection.fair_lock import FairLock
+from agedit.selection.selector import Times
 from ui.plots import quality_against_latency, runs
 from ui.words import WORDS
-
-from conftest import PORTRAITS, small_engine
 
 
 def test_both_languages_have_every_word_with_the_same_blanks():
@@ -79,6 +78,7 @@ def test_rows_of_the_comparison(editor):
 @pytest.fixture(scope="module")
 def service(tmp_path_factory):
     import os
+
     from ui.service import Service
 
     os.environ["AGEDIT_PROFILES"] = str(tmp_path_factory.mktemp("profiles"))
@@ -144,7 +144,7 @@ def test_a_closed_page_leaves_nothing_and_may_come_back(service):
 
 @pytest.mark.parametrize("holds", [True, False])
 def test_drift_is_the_photos_own_cost_or_a_reason_to_time_again(service, monkeypatch, holds):
-    from agedit.selector import Watch
+    from agedit.selection.selector import Watch
 
     watch, timed = Watch(), []
     monkeypatch.setattr(service.tuner, "verify", lambda budget: holds)
@@ -227,7 +227,7 @@ def test_a_lying_profile_is_found_out_at_the_start(service, monkeypatch):
 def test_turns_are_first_come_first_served_and_reentrant():
     import threading
 
-    turns, order = Turns(), []
+    turns, order = FairLock(), []
 
     def take(k):
         with turns, turns:
@@ -246,7 +246,7 @@ def test_turns_are_first_come_first_served_and_reentrant():
 
 
 def test_a_photo_that_costs_more_gets_a_smaller_sub_model():
-    from agedit.selector import Watch
+    from agedit.selection.selector import Watch
 
     watch = Watch()
     assert watch.pace == 1.0

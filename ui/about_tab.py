@@ -2,7 +2,7 @@
 
 import gradio as gr
 
-from agedit.weights import FOLDER
+from agedit.paths import weights_folder
 from ui.edit_tab import credits
 from ui.words import t
 
@@ -12,6 +12,6 @@ def build():
     gr.Markdown(t("about_text"), elem_id="about-text")
     people = "; ".join(sorted({f"{row['credit']} ({row['licence']})" for row in credits()}))
     gr.Markdown(f"Portraits: {people}.")
-    card = FOLDER / "MODEL_CARD.md"
+    card = weights_folder() / "MODEL_CARD.md"
     with gr.Accordion(t("model_card"), open=False):
         gr.Markdown(card.read_text() if card.exists() else "", elem_id="card")

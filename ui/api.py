@@ -6,11 +6,11 @@ from pathlib import Path
 import gradio as gr
 from gradio.processing_utils import save_bytes_to_cache
 
-from agedit.compare import compare, with_times
-from agedit.journey import journey as every_age
-from agedit.journey import strip, write_gif, write_mp4
 from agedit.mark import stamp
 from agedit.photo import encode_photo
+from agedit.reports.compare import compare, with_times
+from agedit.reports.journey import journey as every_age
+from agedit.reports.journey import strip, write_gif, write_mp4
 from ui.common import BUDGETS, ONE, said, untouched
 from ui.service import Visit
 

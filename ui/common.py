@@ -1,7 +1,6 @@
 """What the tabs share: errors in plain words, one queue for everything that computes."""
 
 import functools
-
 from pathlib import Path
 
 import gradio as gr

@@ -6,10 +6,10 @@ import cv2
 import gradio as gr
 import numpy as np
 
-from agedit.compare import compare, to_csv, with_times
 from agedit.photo import encode_photo
-from agedit.profile import load_folder
-from agedit.selector import MARGIN, answer
+from agedit.reports.compare import compare, to_csv, with_times
+from agedit.selection.profiles import load_folder
+from agedit.selection.selector import MARGIN, answer
 from agedit.submodel import RATIOS, work
 from ui.common import ONE, QUIET, budget_slider, said
 from ui.plots import quality_against_latency

@@ -6,7 +6,7 @@ import gradio as gr
 from gradio.processing_utils import save_bytes_to_cache
 from PIL import Image
 
-from agedit.profile import import_profile, load, power_state
+from agedit.selection.profiles import import_profile, load, power_state
 from ui.common import QUIET, budget_slider, said
 from ui.plots import runs
 from ui.words import plainly, say, t

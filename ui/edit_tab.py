@@ -1,18 +1,18 @@
 """The first tab: photo in, slider, picture out."""
 
 import csv
-from pathlib import Path
 
 import gradio as gr
 
 from agedit import AgeEditError
-from agedit.journey import journey, strip, write_gif, write_mp4
+from agedit.paths import portraits_folder
 from agedit.photo import encode_photo
+from agedit.reports.journey import journey, strip, write_gif, write_mp4
 from ui.common import ONE, QUIET, Slider, budget_slider, said, said_in_turns, untouched
 from ui.service import PATIENCE, Visit
 from ui.words import plainly, say, t
 
-PORTRAITS = Path(__file__).resolve().parent.parent / "assets" / "portraits"
+PORTRAITS = portraits_folder()
 FIRST_YEARS = 20  # a new photo shows an edit at once
 CHILD = 12  # apparent age below which a face would grow in other ways than the networks draw
 # on a phone the result lies below the fold: bring it into view when a photo was opened

@@ -3,8 +3,8 @@
 import io
 import math
 
+from agedit.selection.selector import frontier
 from agedit.submodel import work
-from agedit.selector import frontier
 
 INK, QUIET, CHOSEN, OTHERS = "#27272a", "#a1a1aa", "#4f46e5", ("#0891b2", "#d97706", "#be185d", "#15803d")
 

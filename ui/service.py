@@ -9,9 +9,9 @@ import numpy as np
 from agedit import AgeEditError, AgeEditor, Engine, load_photo
 from agedit.mark import stamp
 from agedit.photo import encode_photo
-from agedit.selector import Watch
-from agedit.tune import SHOWN, Tuner
-from agedit.turns import Turns
+from agedit.selection.fair_lock import FairLock
+from agedit.selection.selector import Watch
+from agedit.selection.tuner import SHOWN, Tuner
 from ui.files import Files, Sessions
 
 GAP = 8  # pixels between two pictures side by side
@@ -27,7 +27,7 @@ class Service:
     """
 
     def __init__(self, engine=None):
-        self.lock = Turns()
+        self.lock = FairLock()
         self.engine = engine or Engine()
         self.tuner = Tuner(self.engine, lock=self.lock)
         self._tuning, self.generation = threading.Lock(), 0  # how often this device was timed

@@ -4,7 +4,7 @@ import re
 
 import gradio as gr
 
-from agedit.selector import REASONS
+from agedit.selection.selector import REASONS
 from ui.diagram import diagram
 
 WORDS = {

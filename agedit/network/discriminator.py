@@ -4,7 +4,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-
 CHANGE = 4.0  # changes are small beside pictures
 TRUNK = (64, 192, 384)  # channels of the trunk's features that the second, third and fourth convolution see
 

@@ -26,7 +26,6 @@ from agedit.training.common import (
 )
 from agedit.training.data import Crops
 
-
 LINEAR = 3.0  # standard deviations that the carried channels are lifted by: above 0 a ReLU is linear
 SOLVED = 4000  # pictures, and as many mirrored, that the start is solved for
 GENTLY = 0.1  # E's rate over Dec's: E starts solved, Dec from noise

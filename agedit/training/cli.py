@@ -7,8 +7,8 @@ import click
 
 from agedit.commands import PlainErrors
 from agedit.errors import AgeEditError
+from agedit.paths import weights_folder
 from agedit.submodel import RATIOS
-from agedit.weights import FOLDER
 
 EXISTING = click.Path(exists=True, dir_okay=False)
 SIZES = (64, 128, 256, 512)
@@ -22,7 +22,7 @@ wheel = click.option(
     "--perceptual", required=True, metavar="WHEEL", type=EXISTING, help="The stlpips_pytorch==0.0.2 wheel."
 )
 weights = click.option(
-    "--weights", default=str(FOLDER), show_default=True, help="Folder with the shipped networks."
+    "--weights", default=str(weights_folder()), show_default=True, help="Folder with the shipped networks."
 )
 largest = click.option(
     "--largest", default=128, show_default=True, type=click.Choice(SIZES), help="Highest resolution to train."
@@ -137,7 +137,7 @@ def teacher(wheel, direction, out, people, ages, seed, size, neutral, weights):
 @weights
 def people(wheel, out, people, seed, workers, weights):
     """Look at invented people once, for a GPU that draws them at other ages itself (`generator --people`)."""
-    from agedit.training.people import find_people
+    from agedit.training.identities import find_people
 
     find_people(wheel, out, people, seed, weights, workers)
 
@@ -210,7 +210,7 @@ def unpack(run, weights):
 )
 def adopt(data, run, old):
     """Go on with a trained generator on an E that was trained anew in --run."""
-    from agedit.training.adopt import adopt as go
+    from agedit.training.swap_encoder import adopt as go
 
     go(data, run, old)
 
@@ -284,7 +284,7 @@ def generator(
     plan = plan_for(largest, plan)
     if people:
         from agedit.training.age_vector import load_encoder
-        from agedit.training.drawn import draw
+        from agedit.training.rendered_pairs import draw
 
         load_encoder(run)  # before minutes of drawing: is there one?
         sets.insert(
@@ -322,7 +322,7 @@ def average(run, other, share, blocks):
 @stages.command()
 @run
 @largest
-@click.option("--out", default=str(FOLDER), show_default=True)
+@click.option("--out", default=str(weights_folder()), show_default=True)
 def export(run, largest, out):
     """Write the weight file and the manifest that the app reads."""
     from agedit.training.export import export as go
@@ -333,7 +333,7 @@ def export(run, largest, out):
 @stages.command()
 @click.option("--data", required=True, metavar="DIR", help="A prepared folder with labelled photos.")
 @wheel
-@click.option("--out", default=str(FOLDER), show_default=True)
+@click.option("--out", default=str(weights_folder()), show_default=True)
 @second
 def calibrate(data, perceptual, out, second_judge):
     """Measure years by alpha and the quality of each sub-model; needs `export` first."""
@@ -349,7 +349,7 @@ def calibrate(data, perceptual, out, second_judge):
 @run
 @wheel
 @click.option(
-    "--weights", "out", default=str(FOLDER), show_default=True, help="Where the trained weights go."
+    "--weights", "out", default=str(weights_folder()), show_default=True, help="Where the trained weights go."
 )
 @largest
 @click.option("--autoencoder-minutes", default=10.0, show_default=True)
@@ -421,7 +421,7 @@ def held_out(data, photos, weights, out, limit, second_judge):
 
     from tqdm import tqdm
 
-    from agedit.evaluate import evaluate_files
+    from agedit.reports.evaluate import evaluate_files
     from agedit.runtime import Engine
     from agedit.training.data import Crops
     from agedit.weights import Weights

@@ -15,8 +15,9 @@ from tqdm import tqdm
 from agedit.align import FaceFinder, align
 from agedit.blend import Masker
 from agedit.errors import AgeEditError
+from agedit.estimators import SAME_EXPRESSION, Estimators, expression
+from agedit.paths import weights_folder
 from agedit.photo import load_photo
-from agedit.readout import SAME_EXPRESSION, Readout, expression
 from agedit.runtime import open_session
 
 COLUMNS = ["kind", "file", "person", "age", "gender", "beta", "judged", "held_out"]
@@ -114,7 +115,7 @@ def _start(size):
         size=size,
         finder=FaceFinder(),
         masker=Masker(),
-        readout=Readout(lambda name: open_session(Path(__file__).parents[2] / "weights" / name, 1)),
+        readout=Estimators(lambda name: open_session(weights_folder() / name, 1)),
     )
 
 

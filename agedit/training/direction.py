@@ -13,7 +13,7 @@ from tqdm import tqdm
 from agedit.align import FaceFinder
 from agedit.blend import Masker
 from agedit.errors import AgeEditError
-from agedit.readout import EXPRESSION, Readout, expression
+from agedit.estimators import EXPRESSION, Estimators, expression
 from agedit.runtime import open_session
 from agedit.training.teacher import Teacher, face_in
 
@@ -38,7 +38,7 @@ class Observer:
 
     def __init__(self, teacher, weights):
         self.teacher, self.finder, self.masker = teacher, FaceFinder(weights), Masker(weights)
-        self.readout = Readout(lambda name: open_session(weights / name, 2))
+        self.readout = Estimators(lambda name: open_session(weights / name, 2))
 
     def __call__(self, w, offset):
         """MEASURES, float (9,), of `w` drawn with `offset` (512,) in the late layers; None where no face or no hair is found."""

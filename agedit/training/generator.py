@@ -23,9 +23,9 @@ from agedit.training.adversary import Adversary
 from agedit.training.age_vector import load_encoder
 from agedit.training.batches import ALPHA_PER_YEAR, Batches, Seen, brightness, see, seen_of, shown_of, shrink
 from agedit.training.common import Device, Ema, load_checkpoint, save_checkpoint, stop_on_signal
-from agedit.training.look import sheet, validate
 from agedit.training.losses import Bounded, Judges, Perceptual, style, texture
 from agedit.training.optimizer import Optimizer
+from agedit.training.validation import sheet, validate
 
 PATCHED = {
     256: 72,

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from agedit.readout import AGE_CROP, IDENTITY_CROP
+from agedit.estimators import AGE_CROP, IDENTITY_CROP
 from agedit.training.common import grey_of
 from agedit.training.second_judge import CHIP, read_wheel
 

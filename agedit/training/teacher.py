@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from agedit.align import FaceFinder, align
 from agedit.errors import AgeEditError
-from agedit.readout import EXPRESSIONS, Readout
+from agedit.estimators import EXPRESSIONS, Estimators
 from agedit.runtime import floating, open_session, openvino_core
 
 FIRST_AGED_LAYER = 6  # of 23 modulated layers; earlier ones move pose, head shape and glasses
@@ -114,7 +114,7 @@ class Calm:
     def __init__(self, weights):
         self.finder, self.readout = (
             FaceFinder(weights),
-            Readout(lambda name: open_session(Path(weights) / name, 1)),
+            Estimators(lambda name: open_session(Path(weights) / name, 1)),
         )
 
     def __call__(self, picture):

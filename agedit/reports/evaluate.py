@@ -6,9 +6,9 @@ import numpy as np
 from agedit.align import unalign
 from agedit.editor import AGES, AgeEditor
 from agedit.errors import AgeEditError
+from agedit.estimators import SAME_EXPRESSION, expression
 from agedit.photo import load_photo
-from agedit.readout import SAME_EXPRESSION, expression
-from agedit.sheet import pictures_in
+from agedit.reports.sheet import pictures_in
 
 JOURNEY = range(-30, 41, 10)
 

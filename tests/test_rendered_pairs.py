@@ -4,18 +4,17 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from conftest import PORTRAITS
 
 from agedit import AgeEditError, load_photo
 from agedit.align import FaceFinder, align
 from agedit.blend import MASK_SIZE, Masker
+from agedit.paths import weights_folder
 from agedit.training import drawn, people
 from agedit.training.batches import Batches
 from agedit.training.data import is_held_out
 from agedit.training.losses import Judges
-from agedit.training.teacher_torch import unfold_haar
-from agedit.weights import FOLDER
-
-from conftest import PORTRAITS
+from agedit.training.mobile_stylegan import unfold_haar
 
 SIZE = drawn.DRAWING
 
@@ -55,7 +54,7 @@ def looked_at(tmp_path, monkeypatch):
     monkeypatch.setattr(people, "get_context", lambda _: Here)
     monkeypatch.setattr(drawn, "Synthesis", Album)
     for count in (1, 4):  # it goes on where it was
-        people.find_people("wheel", tmp_path / "people", count, 3, FOLDER)
+        people.find_people("wheel", tmp_path / "people", count, 3, weights_folder())
     np.savez(tmp_path / "direction.npz", age_nogender=np.ones(512), grey=np.zeros(512))
     return people.People(tmp_path / "people"), tmp_path / "direction.npz"
 
@@ -80,19 +79,23 @@ class Here:
 
 def test_what_is_drawn_lies_where_the_first_picture_does(looked_at):
     found, direction = looked_at
-    result = drawn.Drawn(found, "wheel", direction, Judges(FOLDER), "cpu", size=256, ages=3, together=3)
+    result = drawn.Drawn(
+        found, "wheel", direction, Judges(weights_folder()), "cpu", size=256, ages=3, together=3
+    )
     assert len(found) == 4 and len(result.images) == len(result.age) == len(result.person) > 8
     first = {result.owner[k]: k for k in np.flatnonzero(result.beta == 0)}
     assert sorted(first) == [0, 1, 2, 3]
     x, mask, hair = result.load(np.arange(len(result.images)), "cpu")
     for k, owner in enumerate(result.owner):
         picture = portrait(int(found.w[owner, 0]))
-        face = FaceFinder(FOLDER).find(picture)[0]
+        face = FaceFinder(weights_folder()).find(picture)[0]
         wanted = torch.tensor(align(picture, face, 256)).permute(2, 0, 1) / 127.5 - 1
         inside = mask[k] > 0.5
         assert ((x[k] - wanted) * inside).abs().mean() < 0.05  # though drawn up to 7 pixels lower
         if result.beta[k] == 0:
-            own = Masker.mask(Masker(FOLDER).hair(align(picture, face, 256)), face, picture.shape[:2])
+            own = Masker.mask(
+                Masker(weights_folder()).hair(align(picture, face, 256)), face, picture.shape[:2]
+            )
             assert mask.shape[2:] == (MASK_SIZE, MASK_SIZE) and np.abs(mask[k, 0].numpy() - own).mean() < 0.02
             assert result.age[k] == pytest.approx(result.judged[k]) and 10 < result.age[k] < 80
     assert list(result.held_out) == [is_held_out(name) for name in result.person]
@@ -112,7 +115,7 @@ def test_a_changed_expression_is_left_out(looked_at, monkeypatch):
     ]  # one corner of the mouth up, the other down, and its middle stays ...
     smile[170:230, 110:146, 1] = -14  # ... or not
     monkeypatch.setattr(drawn, "moves", lambda picture, first: smile)
-    result = drawn.Drawn(found, "wheel", direction, Judges(FOLDER), "cpu", size=256, ages=2)
+    result = drawn.Drawn(found, "wheel", direction, Judges(weights_folder()), "cpu", size=256, ages=2)
     assert set(result.beta) == {0} and not result.people()
 
 

@@ -1,25 +1,20 @@
 """S4 on this device: times real edits of a reference photo, and keeps what it learns in the device's profile."""
 
 import math
-import os
 import time
-from pathlib import Path
 
-from agedit import profile
 from agedit.editor import AgeEditor
 from agedit.errors import AgeEditError
+from agedit.paths import portraits_folder, profiles_folder
 from agedit.photo import encode_photo, load_photo
 from agedit.runtime import give_back_memory
-from agedit.selector import MARGIN, Selector, Times, Watch, answer
+from agedit.selection import profiles
+from agedit.selection.fair_lock import FairLock
+from agedit.selection.selector import MARGIN, Selector, Times, Watch, answer
 from agedit.submodel import work
-from agedit.turns import Turns
 
-REFERENCE = Path(__file__).resolve().parent.parent / "assets/portraits/london_001.jpg"
+REFERENCE = portraits_folder() / "london_001.jpg"
 SHOWN = 1024  # longer side, in pixels, of what a visitor waits for; the download may take longer
-
-
-def profiles_folder():
-    return Path(os.environ.get("AGEDIT_PROFILES", profile.FOLDER))
 
 
 def thread_counts(cores):
@@ -38,15 +33,15 @@ class Tuner:
     """
 
     def __init__(self, engine, folder=None, lock=None):
-        self.engine, self.lock = engine, lock or Turns()
+        self.engine, self.lock = engine, lock or FairLock()
         self.times, self.tried, self.notes = {}, [], []
         self._editor, self._last, self._turn = None, None, 0
-        self.device = profile.identity(engine.threads, engine.weights.hash)
-        self.path = profile.path_for(self.device, folder or profiles_folder())
+        self.device = profiles.identity(engine.threads, engine.weights.hash)
+        self.path = profiles.path_for(self.device, folder or profiles_folder())
         try:
             if self.path.exists():
-                self.device = profile.adopt_threads(self.path, self.device, engine.threads_fixed)
-                known = profile.read(self.path, self.device)
+                self.device = profiles.adopt_threads(self.path, self.device, engine.threads_fixed)
+                known = profiles.read(self.path, self.device)
                 engine.use_threads(self.device["threads"])
                 self.times = {k: v for k, v in known.items() if k in engine.weights.candidates}
         except AgeEditError as error:
@@ -118,7 +113,7 @@ class Tuner:
         """Write the profile if the times differ from `before`; returns what went wrong as sentences."""
         if self._state() != before:
             try:
-                profile.write(self.path, self.device, self.times)
+                profiles.write(self.path, self.device, self.times)
             except AgeEditError as error:
                 return [str(error)]
         return []

@@ -32,7 +32,7 @@ def _centred(v, times):
     return np.pad(cv2.resize(v, (edge, edge), interpolation=cv2.INTER_AREA), (pad, MASK_SIZE - edge - pad))
 
 
-class Beyond:
+class OuterHair:
     """One face's hair beyond its square.
 
     Args:

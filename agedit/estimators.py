@@ -26,7 +26,7 @@ def judge_crop(crop, matrix, size):
     return warp(crop, m, size).astype(np.float32).transpose(2, 0, 1)
 
 
-class Readout:
+class Estimators:
     """The judges. `open_session(name)` returns an ONNX Runtime session for a file in the weights folder."""
 
     def __init__(self, open_session):

@@ -8,8 +8,8 @@ import time
 
 import numpy as np
 
-from agedit.bench_choice import by_faces, by_visitors, choosing, promise
-from agedit.bench_page import light
+from agedit.bench.choice import by_faces, by_visitors, choosing, promise
+from agedit.bench.page import light
 from agedit.editor import AgeEditor
 from agedit.graph import Builder, convolutions_graph, generator_graph, photo_inputs
 from agedit.photo import encode_photo, load_photo
@@ -23,12 +23,12 @@ from agedit.runtime import (
     openvino_core,
     quickest_precision,
     runtime_name,
-    uses_openvino,
     usable_cores,
+    uses_openvino,
 )
-from agedit.selector import Times
+from agedit.selection.selector import Times
+from agedit.selection.tuner import REFERENCE, SHOWN, Tuner
 from agedit.submodel import FEATURES, START, STYLE, blocks, cost
-from agedit.tune import REFERENCE, SHOWN, Tuner
 
 YARDSTICK = (128, 64, 8)  # channels, edge in pixels, convolutions in a row
 SHAPES = (

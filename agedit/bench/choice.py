@@ -10,9 +10,9 @@ import numpy as np
 
 from agedit.editor import AgeEditor
 from agedit.photo import encode_photo, load_photo
-from agedit.selector import LAST, MARGIN, MOST, Times, Watch, needed
-from agedit.tune import REFERENCE, SHOWN, Tuner, thread_counts
-from agedit.turns import Turns
+from agedit.selection.fair_lock import FairLock
+from agedit.selection.selector import LAST, MARGIN, MOST, Times, Watch, needed
+from agedit.selection.tuner import REFERENCE, SHOWN, Tuner, thread_counts
 
 STEADY, ATTEMPTS = 1.04, 3
 
@@ -219,7 +219,7 @@ def by_visitors(engine, counts=(1, 2, 4, 8), edits=12):
 
     "uneven" is the last visitor's time to finish over the first one's: near 1 when the order is fair.
     """
-    lock, submodel, photo, rows = Turns(), engine.weights.candidates[-1], load_photo(REFERENCE), []
+    lock, submodel, photo, rows = FairLock(), engine.weights.candidates[-1], load_photo(REFERENCE), []
     for n in counts:
         waits, ends = [], []
 

@@ -10,10 +10,9 @@ from pathlib import Path
 
 from agedit.errors import AgeEditError
 from agedit.runtime import runtime_name, usable_cores
-from agedit.selector import Times, fit
+from agedit.selection.selector import Times, fit
 from agedit.submodel import RATIOS, WIDTHS, work
 
-FOLDER = Path(__file__).resolve().parent.parent / "profiles"
 SCHEMA = 1
 MOST_BYTES = 1_000_000
 
@@ -63,7 +62,7 @@ def identity(threads, weights_hash):
     }
 
 
-def path_for(device, folder=FOLDER):
+def path_for(device, folder: Path):
     name = re.sub(r"[^a-z0-9]+", "-", f"{device['processor']} {device['cores']} cores".lower()).strip("-")
     return Path(folder) / f"{name}.json"
 
@@ -168,7 +167,7 @@ def adopt_threads(path, device, fixed):
     return device | {"threads": threads}
 
 
-def load_folder(folder=FOLDER):
+def load_folder(folder: Path):
     """Every readable profile of a folder, by name; damaged ones are left out."""
     result = []
     for path in sorted(Path(folder).glob("*.json")):
@@ -179,7 +178,7 @@ def load_folder(folder=FOLDER):
     return result
 
 
-def import_profile(path, folder=FOLDER):
+def import_profile(path, folder: Path):
     """Copy another device's profile into `folder` after checking it; returns where it lies now.
 
     A profile of the same name is replaced only by one of the same device. Raises AgeEditError.

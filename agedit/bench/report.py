@@ -1,6 +1,6 @@
 """What `bench` measured, as text with the bounds that are wanted, and as a plot."""
 
-from agedit.bench import NARROW, SHARES
+from agedit.bench.run import NARROW, SHARES
 
 
 def _line(name, value, wanted="", good=None):

@@ -10,14 +10,14 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from agedit.blend import MASK_SIZE, Masker
-from agedit.readout import SAME_EXPRESSION, expression
+from agedit.estimators import SAME_EXPRESSION, expression
 from agedit.runtime import usable_cores
 from agedit.training.common import Device
 from agedit.training.data import FLOW, groups_of, is_held_out, moves, smooth_ages, to_bytes
+from agedit.training.identities import People
 from agedit.training.losses import Judges
-from agedit.training.people import People
+from agedit.training.mobile_stylegan import Synthesis
 from agedit.training.teacher import FIRST_AGED_LAYER, draw_steps, read_directions
-from agedit.training.teacher_torch import Synthesis
 
 DRAWING = 1024
 NEUTRAL, MOST_OFTEN = (

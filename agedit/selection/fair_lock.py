@@ -4,7 +4,7 @@ import threading
 from collections import deque
 
 
-class Turns:
+class FairLock:
     """Reentrant, first come first served; use as a context manager."""
 
     def __init__(self):

@@ -11,11 +11,11 @@ import time
 import urllib.request
 from pathlib import Path
 
-from agedit import profile
 from agedit.errors import AgeEditError
-from agedit.selector import QUIET, frontier
+from agedit.selection import profiles
+from agedit.selection.selector import QUIET, frontier
+from agedit.selection.tuner import REFERENCE
 from agedit.submodel import work
-from agedit.tune import REFERENCE
 from agedit.weights import Weights
 
 ROOT = REFERENCE.parents[2]
@@ -29,7 +29,7 @@ def light():
         {"load_s", "first_edit_s", "torch"} and what `page` returns.
     """
     code = (
-        "import sys, time; start = time.perf_counter(); from agedit import AgeEditor, load_photo; from agedit.tune import Tuner; e = AgeEditor(); "
+        "import sys, time; start = time.perf_counter(); from agedit import AgeEditor, load_photo; from agedit.selection.tuner import Tuner; e = AgeEditor(); "
         "exec('import app' if sys.argv[2] else ''); t = Tuner(e.engine); t.time_once(e.submodel); t.rest(150); loaded = time.perf_counter(); "
         "e.set_photo(load_photo(sys.argv[1])); e.edit(20); print(loaded - start, time.perf_counter() - loaded, 'torch' in sys.modules)"
     )
@@ -103,7 +103,7 @@ def _wait_for_profile(folder, timeout=300):
     while time.perf_counter() < end:
         for path in Path(folder).glob("*.json"):
             with contextlib.suppress(AgeEditError):
-                times = profile.load(path)["times"]
+                times = profiles.load(path)["times"]
                 if all(k in times and len(times[k].runs) >= QUIET for k in due):
                     time.sleep(5)
                     return

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from agedit.align import align
-from agedit.selector import MARGIN, answer, estimates, frontier
+from agedit.selection.selector import MARGIN, answer, estimates, frontier
 from agedit.submodel import cost, work
 
 

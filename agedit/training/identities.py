@@ -14,7 +14,7 @@ from tqdm import tqdm
 from agedit.align import EYE_MOUTH, EYES, IRISES, LIPS, NOSE, OVAL, Face, FaceFinder, align
 from agedit.blend import Masker
 from agedit.errors import AgeEditError
-from agedit.readout import Readout
+from agedit.estimators import Estimators
 from agedit.runtime import open_session
 from agedit.training.data import to_bytes
 from agedit.training.teacher import Teacher
@@ -35,7 +35,7 @@ def _start(wheel, cache, weights):
         teacher=Teacher(wheel, cache, threads=1),
         finder=FaceFinder(weights),
         masker=Masker(weights),
-        readout=Readout(lambda name: open_session(Path(weights) / name, 1)),
+        readout=Estimators(lambda name: open_session(Path(weights) / name, 1)),
     )
 
 

@@ -3,13 +3,12 @@
 import cv2
 import numpy as np
 import pytest
+from conftest import PORTRAITS
 
 from agedit import AgeEditor, load_photo
 from agedit.align import Face, unalign
-from agedit.beyond import Beyond
-from agedit.evaluate import outside
-
-from conftest import PORTRAITS
+from agedit.hair import OuterHair
+from agedit.reports.evaluate import outside
 
 PHOTO, BROWN, LUMA = (400, 400), (120, 80, 50), np.float32((0.299, 0.587, 0.114))
 FACE = Face(
@@ -23,7 +22,7 @@ def beyond(hair, others=(), within=1.0):
     rgb = np.full((*PHOTO, 3), 230, np.uint8)
     rgb[hair > 0] = BROWN
     see = lambda crop: np.clip((200 - crop[:, :, 2].astype(np.float32)) / 100, 0, 1)
-    return rgb, Beyond(
+    return rgb, OuterHair(
         rgb, FACE, np.zeros((256, 256), np.float32), np.full((256, 256), within, np.float32), see, others
     )
 
