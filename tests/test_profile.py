@@ -5,7 +5,8 @@ import os
 
 import pytest
 
-from agedit import AgeEditError, Engine, profile
+from agedit import AgeEditError, Engine
+from agedit.selection import profiles as profile
 from agedit.runtime import quotas, usable_cores
 from agedit.selection.selector import Times
 from agedit.selection.tuner import Tuner, thread_counts
