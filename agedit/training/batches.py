@@ -1,6 +1,7 @@
 """Batches for the generator: same-person pairs and labelled photos, drawn, brought to one tone and augmented."""
 
 import math
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
@@ -30,6 +31,8 @@ from agedit.training.common import grey_of
 DEGREE = math.pi / 180
 ALPHA_PER_YEAR = 0.25  # scale of alpha in training; the calibrate stage corrects what is left
 SAME = 0.06  # share of the pairs that ask for nothing
+REAL = 0.7  # share of the pairs whose target is a real photo, where there are others
+BACK = 0.2  # share of the old real photos that are the input for once, so that going younger stays what it is
 OCCLUDED, JPEG = (
     0.2,
     0.25,
@@ -138,6 +141,14 @@ def _through_jpeg(picture, quality):
     )
 
 
+def evenly(groups, kinds):
+    """Weights (N,) that give each group as much as any other, and within it kinds the more the rarer they are."""
+    count = Counter(zip(groups, kinds))
+    weight = np.array([count[both] ** -0.5 for both in zip(groups, kinds)])
+    total = {g: sum(w for w, other in zip(weight, groups) if other == g) for g in set(groups)}
+    return np.array([w / total[g] for w, g in zip(weight, groups)])
+
+
 class Batches:
     """Draws batches from prepared sets: dict of x, target, mask, hair, years, age, pair (bool), hidden (bool).
 
@@ -150,39 +161,65 @@ class Batches:
         self.sets, self.batch, self.strict, self.rng, self.device = sets, batch, strict, rng, device
         self.pool = ThreadPoolExecutor(4)
         self.people = [(s, g) for s in self.sets for g in s.people()]
+        self.targets = [(s, g) for s in self.sets for g in s.targets()]
         self.photos = [(s, i) for s in self.sets for i in s.photos()]
-        if not self.people:
+        if not self.people and not self.targets:
             raise AgeEditError(
-                "The generator learns from same-person pairs; prepare a folder with --pairs, or find --people."
+                "The generator learns from same-person pairs; prepare a folder with --pairs, find --people, or use back-translate."
             )
         self.photo_rows = photos if self.photos else 0
-        smallest = lambda sources: min((s.size for s, _ in sources), default=1 << 16)
-        self.edge, self.photo_edge = smallest(self.people), smallest(self.photos)
-        ages = np.array([s.age[i] for s, i in self.photos])  # even over ages: photos are mostly of 25-35
-        if len(ages):
-            weight = 1 / np.sqrt(np.bincount((ages // 10).astype(int))[(ages // 10).astype(int)])
-            self.photo_weight = weight / weight.sum()
+        self.weights = {}
 
-    def draw(self, size):
-        """A batch of size x size pictures; raises AgeEditError where they were prepared smaller."""
-        if size > self.edge:
+    def _sources(self, name, size):
+        """Of `people`, `targets` or `photos` those of at least so many pixels, and how often each is drawn."""
+        if (name, size) not in self.weights:
+            found = [v for v in getattr(self, name) if v[0].size >= size]
+            if name == "people":
+                weight = np.ones(len(found))
+            else:  # photos are mostly of 25-35, and public people mostly men of 60
+                first = [(s, np.ravel(rows)[0]) for s, rows in found]
+                genders = [s.gender[i] if name == "targets" else 0 for s, i in first]
+                weight = evenly(genders, [s.age[i] // 10 for s, i in first])
+            self.weights[name, size] = found, weight / weight.sum()
+        return self.weights[name, size]
+
+    def _choose(self, name, size):
+        found, weight = self._sources(name, size)
+        return found[self.rng.choice(len(found), p=weight)]
+
+    def _pair(self, size):
+        """(set, input, target) of one row: two ages of an invented person, or a real photo and what was made of it."""
+        rng = self.rng
+        people, targets = (self._sources(name, size)[0] for name in ("people", "targets"))
+        if targets and (not people or rng.random() < REAL):
+            crops, group = self._choose("targets", size)
+            a, b = rng.choice(group[1:]), group[0]
+            if crops.age[a] < crops.age[b] and rng.random() < BACK:
+                a, b = b, a
+            return crops, a, b
+        crops, group = self._choose("people", size)
+        a, b = max(
+            (rng.choice(group, 2, replace=False) for _ in range(2)),
+            key=lambda v: abs(crops.age[v[0]] - crops.age[v[1]]),
+        )
+        return crops, a, b
+
+    def draw(self, size, judged=True):
+        """A batch of size x size pictures; raises AgeEditError where they were prepared smaller. judged: with photos that have no second age."""
+        if not any(self._sources(name, size)[0] for name in ("people", "targets")):
             raise AgeEditError(
-                f"The crops have {self.edge} pixels, too few to train {size}; run the prepare stage with --size {size}."
+                f"The crops have too few pixels to train {size}; run the prepare stage with --size {size}."
             )
-        rng, photos = self.rng, self.photo_rows if size <= self.photo_edge else 0
+        rng, photos = self.rng, self.photo_rows if judged and self._sources("photos", size)[0] else 0
         rows_a, rows_b, years, ages = [], [], [], []
         for _ in range(self.batch - photos):
-            crops, group = self.people[rng.integers(len(self.people))]
-            a, b = max(
-                (rng.choice(group, 2, replace=False) for _ in range(2)),
-                key=lambda v: abs(crops.age[v[0]] - crops.age[v[1]]),
-            )
+            crops, a, b = self._pair(size)
             if rng.random() < SAME:
                 b = a  # nothing asked, nothing changed
             rows_a.append((crops, a)), rows_b.append((crops, b))
             years.append(crops.age[b] - crops.age[a]), ages.append(crops.age[a])
-        for k in rng.choice(len(self.photos), photos, p=self.photo_weight) if photos else []:
-            crops, i = self.photos[k]
+        for _ in range(photos):
+            crops, i = self._choose("photos", size)
             goal = rng.uniform(max(8, crops.age[i] - 35), min(85, crops.age[i] + 50))
             rows_a.append((crops, i)), rows_b.append((crops, i))
             years.append(goal - crops.age[i]), ages.append(crops.age[i])

@@ -272,6 +272,14 @@ class Crops:
             self.person,
         )
 
+    def targets(self, held_out=False):
+        """Index arrays, one a real photo that inputs were made of (see `back_translation`): the photo, then what was made of it."""
+        rows = np.flatnonzero(
+            np.isin(self.kind, ("photo", "made")) & np.isin(self.file, self.file[self.kind == "made"])
+        )
+        groups = groups_of(rows[self.held_out[rows] == held_out], self.file)
+        return [g[np.argsort(self.kind[g] == "made", kind="stable")] for g in groups]
+
     def photos(self, held_out=False):
         """Indices of the labelled photos."""
         return np.flatnonzero((self.kind == "photo") & (self.held_out == held_out))

@@ -206,6 +206,10 @@ class Drawn:
             else [g for g, neutral in zip(groups, calm) for _ in range(often if neutral else 1)]
         )
 
+    def targets(self, held_out=False):
+        """None: all are invented."""
+        return []
+
     def photos(self, held_out=False):
         """None: all are invented."""
         return np.zeros(0, int)

@@ -32,6 +32,7 @@ PATCHED = {
     512: 128,
     1024: 128,
 }  # edges of patches at half the resolution, where only the top block is trained on them
+SAVE_EVERY = 300  # seconds
 
 
 @dataclass
@@ -68,7 +69,12 @@ class Settings:
     # little of a judge's reaches the weights; with 0.4 men and women drifted together
     identity: float = 1.0
     likeness: float = 0.3  # identity distance of G(f) and G(f') to the photo that was hidden
+    warm: int = 40  # steps in which a stage's rate grows to what it is to be
     alone: int = 60  # batches that a new D has to itself before the generator hears of it: weights that draw well fool it for long
+
+    def hears_d(self, level):
+        """Whether D counts for anything; a run of some hundred small batches is too short to teach a new one."""
+        return self.features > 0 or self.adversarial[level] > 0
 
 
 def widen(state, old):
@@ -124,7 +130,8 @@ class Trainer:
                 state["started_from"],
             )
             self.largest, self.width = state["largest"], state["width"]
-        self.alone = settings.alone if state and "discriminator" not in state else 0
+        new = state and "discriminator" not in state and any(map(settings.hears_d, range(3)))
+        self.alone = settings.alone if new else 0
         self.rng = np.random.default_rng([seed, self.device.rank, self.steps])
         self.batches = Batches(
             sets, settings.batch, settings.photos, settings.strict, self.rng, self.device.torch
@@ -185,7 +192,8 @@ class Trainer:
         y, new, base = self.edit(self.generator, b, f, shifted, r, width, patch)
         full = Seen(b, r, patch)
         trunk = self._trunk(full, y)
-        loss_d = self.adversary.train(full, y, trunk[1], self.steps)
+        hears = s.hears_d(self.level(r, patch is not None))
+        loss_d = self.adversary.train(full, y, trunk[1], self.steps) if hears else torch.zeros(())
         self.adversary.network.requires_grad_(False)
         whole = None if patch else full
         if whole:
@@ -250,10 +258,11 @@ class Trainer:
 
     def _draw(self, r):
         """A batch, its f and f', and the patch of it that is trained, None for the whole."""
-        b = self.batches.draw(max(r, INPUT))
+        patched = r > self.settings.whole
+        b = self.batches.draw(max(r, INPUT), judged=not patched)
         with torch.no_grad():  # not in bf16: a shift of f is small beside its steps
             f = self.encoder(shrink(b["x"], INPUT))
-        edge = PATCHED[r] if r > self.settings.whole else None
+        edge = PATCHED[r] if patched else None
         patch = (*(int(v) for v in self.rng.integers(0, r // 2 - edge + 1, 2)), edge) if edge else None
         return b, f, f + (b["years"] * ALPHA_PER_YEAR)[:, None] * self.n, patch
 
@@ -303,8 +312,10 @@ class Trainer:
         }
         with self.device.autocast():
             if trunk:
-                (meant, drawn), (fooled, marks) = trunk[0], self.adversary.hear(seen, y, trunk[1])
-                terms["adv"], terms["features"] = s.adversarial[level] * fooled, s.features * marks
+                meant, drawn = trunk[0]
+                if s.hears_d(level):
+                    fooled, marks = self.adversary.hear(seen, y, trunk[1])
+                    terms["adv"], terms["features"] = s.adversarial[level] * fooled, s.features * marks
                 terms["lpips"] = s.perceptual[level] * self.perceptual.distance(drawn, meant).mean()
                 terms["style"] = s.style * style(drawn, meant).mean()
             if full:
@@ -378,6 +389,7 @@ def train_generator(
     trainer = Trainer(sets, run, wheel, weights, settings, second=second, largest=max(r for r, *_ in plan))
     bounds = np.cumsum([share for *_, share in plan]) / sum(share for *_, share in plan)
     log_mean, last, told, entered, (r, width, _) = {}, time.time(), 0.0, {}, plan[-1]
+    saved = last
     with (
         stop_on_signal() as stopped,
         tqdm(total=steps, initial=trainer.steps, desc="generator", disable=not trainer.device.main) as bar,
@@ -393,7 +405,7 @@ def train_generator(
             since = trainer.steps - entered.setdefault(
                 (r, width), trainer.steps
             )  # a stage's new block starts gently
-            rate = settings.rate[trainer.level(r, r > settings.whole)] * min(1, (since + 1) / 40)
+            rate = settings.rate[trainer.level(r, r > settings.whole)] * min(1, (since + 1) / settings.warm)
             trainer.opt_g.rate(
                 rate * max(0.03, (1 - spent(plan, bounds, stage, progress, settings.whole)) ** 0.8)
             )
@@ -412,6 +424,9 @@ def train_generator(
                 bar.set_postfix_str(
                     f"{r}:{width:g} " + " ".join(f"{k} {float(v):.3f}" for k, v in log_mean.items())
                 )
+            if last - saved > SAVE_EVERY:
+                saved = last
+                trainer.save()
             if trainer.steps % sheet_every == 0 and trainer.device.main:
                 trainer.save()
                 sheet(trainer, Path(run) / f"sheet_{trainer.steps:06d}.png", r, width)

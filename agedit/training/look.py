@@ -10,6 +10,11 @@ from agedit.training.batches import ALPHA_PER_YEAR, shown_of, shrink
 from agedit.training.common import save_sheet
 
 
+def shown_people(crops):
+    """[(input, target), ...] of the people held out: a person's first picture and the age furthest from it, or what was made of a real photo, and that."""
+    return [g[[0, -1]] for g in crops.people(True)] + [g[[-1, 0]] for g in crops.targets(True)]
+
+
 @torch.no_grad()
 def validate(trainer, r, width, rows=48):
     """{"lpips", "pixel", "enlarged"} of held-out people's pictures against their targets, by the EMA weights, without augmentation.
@@ -17,9 +22,7 @@ def validate(trainer, r, width, rows=48):
     "enlarged" is the LPIPS of what the blocks below the top one draw, enlarged to r: a top block that does not beat it had better be left out.
     """
     network, crops = _averaged(trainer), trainer.batches.sets[0]
-    people = [g[[0, -1]] for g in crops.people(True)][
-        :rows
-    ]  # the first picture, and the age furthest from it
+    people = shown_people(crops)[:rows]
     total = {"lpips": 0.0, "pixel": 0.0, "enlarged": 0.0}
     for part in [people[i : i + 16] for i in range(0, len(people), 16)]:
         (x, mask, hair), (other, *_) = (
@@ -55,7 +58,7 @@ def sheet(trainer, path, r, width=1.0, years=(-20, 0, 20, 40)):
     """Held-out people by years: the full network, then the smallest sub-model, then the strict form."""
     network, columns, sets, size = _averaged(trainer), [], trainer.batches.sets, max(256, r)
     rows = [
-        *((sets[0], g[0]) for g in sets[0].people(True)[:5]),
+        *((sets[0], g[0]) for g in shown_people(sets[0])[:5]),
         *[(s, i) for s in sets if s.size >= size for i in s.photos(True)[::131]][:5],
     ]
     if not rows:

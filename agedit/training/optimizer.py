@@ -4,6 +4,8 @@ import math
 
 import torch
 
+from agedit.training.common import quicker_in_bf16
+
 BETAS = (0.9, 0.99)  # Adam's
 SMALLER = {
     "mapping.": 0.6,
@@ -52,8 +54,9 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(x):
-    """The nearest (semi-)orthogonal matrix, roughly: five quintic Newton-Schulz steps in bf16."""
-    y = x.bfloat16() / (x.norm() + 1e-7)
+    """The nearest (semi-)orthogonal matrix, roughly: five quintic Newton-Schulz steps, in bf16 where that is quicker."""
+    bf16 = x.is_cuda or quicker_in_bf16()
+    y = x.to(torch.bfloat16 if bf16 else torch.float32) / (x.norm() + 1e-7)
     tall = y.shape[0] > y.shape[1]
     y = y.T if tall else y
     for _ in range(5):
