@@ -200,6 +200,42 @@ def prepare(
     go(out, photos, labels, pairs, workers, size)
 
 
+@stages.command("back-translate")
+@click.option(
+    "--photos", required=True, metavar="DIR", help="A folder of photos (subfolder images/ allowed)."
+)
+@click.option(
+    "--labels",
+    required=True,
+    metavar="CSV",
+    help="file[,person]: people are held out by `person`, else by file.",
+)
+@click.option("--out", required=True, help="Folder for the aligned crops.")
+@click.option("--inputs", default=3, show_default=True, help="Made of each photo.")
+@click.option("--workers", default=2, show_default=True)
+@click.option("--seed", default=1, show_default=True)
+@click.option(
+    "--size", default=512, show_default=True, type=click.Choice([256, 512]), help="Pixels of a crop."
+)
+@weights
+@second
+def back_translate(
+    photos: str,
+    labels: str,
+    out: str,
+    inputs: int,
+    workers: int,
+    seed: int,
+    size: int,
+    weights: str,
+    second_judge: str | None,
+) -> None:
+    """Make pairs whose target is a real photo, out of what the released network makes of it."""
+    from agedit.training.back_translation import back_translate as go
+
+    go(photos, labels, out, weights, second_judge, inputs, size, workers, seed)
+
+
 @stages.command()
 @data
 @run
@@ -276,8 +312,8 @@ def adopt(data: tuple[str, ...], run: str, old: str) -> None:
     default=128,
     show_default=True,
     type=click.Choice(SIZES[1:]),
-    help="Highest resolution at which pictures are seen whole and all blocks learn; above it patches train the "
-    "top block. A GPU has time for 256.",
+    help="Highest resolution at which pictures are seen whole and all blocks learn; above it patches train "
+    "the top block. A GPU has time for 256.",
 )
 @run
 @wheel

@@ -19,7 +19,7 @@ from agedit.errors import AgeEditError
 if TYPE_CHECKING:
     import torch
 
-# Columns of the table; `kind` is "photo" or "pair".
+# Columns of the table; `kind` is "photo", "pair", or "made" of a photo (see `back_translation`).
 COLUMNS = ["kind", "file", "person", "age", "gender", "beta", "judged", "held_out"]
 # Pixels at which two ages are brought into register.
 FLOW = 256
@@ -170,6 +170,16 @@ class Crops:
         """Index arrays, one for each person with at least two ages of the pairs."""
         is_wanted = (self.kind == "pair") & (self.held_out == held_out) & ~np.isnan(self.age)
         return groups_of(np.flatnonzero(is_wanted), self.person)
+
+    def targets(self, held_out: bool = False) -> list[npt.NDArray[Any]]:
+        """Index arrays, one for each real photo that inputs were made of (see `back_translation`).
+
+        It, then they.
+        """
+        made = self.file[self.kind == "made"]
+        is_wanted = np.isin(self.kind, ("photo", "made")) & np.isin(self.file, made)
+        groups = groups_of(np.flatnonzero(is_wanted & (self.held_out == held_out)), self.file)
+        return [group[np.argsort(self.kind[group] == "made", kind="stable")] for group in groups]
 
     def photos(self, held_out: bool = False) -> npt.NDArray[np.intp]:
         """Indices of the labelled photos."""

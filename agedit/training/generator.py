@@ -20,13 +20,13 @@ from agedit.training.signals import STOPPED, stop_on_signal
 from agedit.training.trainer import Trainer
 from agedit.training.validation import sheet, validate
 
-# Steps in which a new stage reaches its rate.
-WARM_UP = 40
 # Lowest share of the rate, and the power by which it falls towards it.
 LOWEST_RATE = 0.03
 RATE_POWER = 0.8
 # Share of a step in the running means that are shown.
 FOLLOW = 0.03
+# Seconds between two checkpoints.
+SAVE_EVERY = 300.0
 # Seconds between two looks at the losses: a GPU waits while numbers are fetched.
 TELL_EVERY = 1.0
 
@@ -86,7 +86,7 @@ class Schedule:
         stage = self.plan[index]
         since = step - self.entered.setdefault((stage.resolution, stage.ratio), step)
         highest = self.settings.rate.at(stage.resolution, stage.resolution > self.settings.whole)
-        rate = highest * min(1, (since + 1) / WARM_UP)
+        rate = highest * min(1, (since + 1) / self.settings.warm)
         return rate * max(LOWEST_RATE, (1 - self.spent(index, progress)) ** RATE_POWER)
 
 
@@ -167,6 +167,7 @@ def _train(
     means = RunningMeans()
     last = time.time()
     told = 0.0
+    saved = last
     while trainer.steps < steps and not trainer.device.agree(stopped()):
         progress = trainer.steps / steps
         if minutes:
@@ -186,6 +187,9 @@ def _train(
         if last - told > TELL_EVERY:
             told = last
             bar.set_postfix_str(f"{stage.resolution}:{stage.ratio:g} {means.text()}")
+        if last - saved > SAVE_EVERY:
+            saved = last
+            trainer.save()
         if trainer.steps % sheet_every == 0 and trainer.device.main:
             _report(trainer, stage, bar)
     return stage

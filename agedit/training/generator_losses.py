@@ -146,14 +146,15 @@ class GeneratorLosses:
         """What D says, and how far the trunk's features are from the target's."""
         s = self.settings
         r = y.shape[-1]
-        fooled, apart = self.adversary.generator_losses(view, y, trunk.inputs)
+        terms = {}
+        if s.hears_discriminator(r, view.is_patch):
+            fooled, apart = self.adversary.generator_losses(view, y, trunk.inputs)
+            terms["adv"] = s.adversarial.at(r, view.is_patch) * fooled
+            terms["features"] = s.features * apart
         distance = self.perceptual.distance(trunk.edit, trunk.target).mean()
-        return {
-            "adv": s.adversarial.at(r, view.is_patch) * fooled,
-            "features": s.features * apart,
-            "lpips": s.perceptual.at(r, view.is_patch) * distance,
-            "style": s.style * style_distance(trunk.edit, trunk.target).mean(),
-        }
+        terms["lpips"] = s.perceptual.at(r, view.is_patch) * distance
+        terms["style"] = s.style * style_distance(trunk.edit, trunk.target).mean()
+        return terms
 
     def _judged_terms(
         self, view: LossView, full: LossView, y: torch.Tensor, compare_look: bool

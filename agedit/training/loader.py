@@ -1,6 +1,7 @@
 """Batches for the generator: same-person pairs and labelled photos, brought to one size and augmented."""
 
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,8 +18,10 @@ SAME = 0.06
 # Years younger and older that are asked of a labelled photo at most, and the ages that are asked for.
 PHOTO_YEARS = (-35, 50)
 PHOTO_AGES = (8, 85)
-# Pixels of a set that has no pictures of a kind: more than any.
-NO_LIMIT = 1 << 16
+# Share of the pairs whose target is a real photo, where there are others.
+REAL = 0.7
+# Share of the old real photos that are the input for once, so that going younger stays what it is.
+BACK = 0.2
 
 # Indices of one person's pictures.
 Group = npt.NDArray[np.integer[Any]]
@@ -29,9 +32,14 @@ class FaceSet(Protocol):
 
     size: int  # pixels of a picture
     age: npt.NDArray[np.float64]  # (N,) years
+    gender: npt.NDArray[np.float64]  # (N,), 1 female, 0 male, NaN unknown
 
     def people(self, held_out: bool = False) -> list[Group]:
         """Index arrays, one for each person with pictures at two ages or more."""
+        ...
+
+    def targets(self, held_out: bool = False) -> list[Group]:
+        """Index arrays, one for each real photo that inputs were made of: the photo, then the inputs."""
         ...
 
     def photos(self, held_out: bool = False) -> npt.NDArray[np.integer[Any]]:
@@ -98,18 +106,25 @@ class Rows:
         self.age.append(age)
 
 
-def even_over_ages(ages: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """How often each photo is drawn, (N,) with sum 1.
+@dataclass
+class Sources:
+    """Groups of pictures that rows are drawn from, and how often each is drawn, (N,) with sum 1."""
 
-    The rarer its ten years are the more; most photos are of 25-35.
+    groups: list[tuple[FaceSet, Group]]
+    weight: npt.NDArray[np.float64]
+
+
+def evenly(groups: Sequence[Hashable], kinds: Sequence[Hashable]) -> npt.NDArray[np.float64]:
+    """Weights (N,) that give each group as much as any other, and within it kinds the more the rarer they
+    are.
     """
-    decade = (ages // 10).astype(int)
-    weight = 1 / np.sqrt(np.bincount(decade)[decade])
-    return weight / weight.sum()
-
-
-def _fewest_pixels(rows: Iterable[tuple[FaceSet, Any]]) -> int:
-    return min((source.size for source, _ in rows), default=NO_LIMIT)
+    both = list(zip(groups, kinds, strict=True))
+    count = Counter(both)
+    weight = np.array([count[pair] ** -0.5 for pair in both])
+    total: defaultdict[Hashable, float] = defaultdict(float)
+    for group, own in zip(groups, weight, strict=True):
+        total[group] += float(own)
+    return np.array([own / total[group] for group, own in zip(groups, weight, strict=True)])
 
 
 class BatchLoader:
@@ -136,34 +151,65 @@ class BatchLoader:
         self.rng = rng
         self.device = device
         self.augment = Augmentation(rng)
-        self.people = [(source, group) for source in sets for group in source.people()]
-        self.photos = [(source, int(i)) for source in sets for i in source.photos()]
-        if not self.people:
+        # By kind: a person's ages, a real photo and what was made of it, a labelled photo.
+        self.groups: dict[str, list[tuple[FaceSet, Group]]] = {
+            "people": [(source, group) for source in sets for group in source.people()],
+            "targets": [(source, group) for source in sets for group in source.targets()],
+            "photos": [(source, np.array([i])) for source in sets for i in source.photos()],
+        }
+        if not self.groups["people"] and not self.groups["targets"]:
             raise AgeEditError(
-                "The generator learns from same-person pairs; prepare a folder with --pairs, "
-                "or find --people."
+                "The generator learns from same-person pairs; prepare a folder with --pairs, find --people, "
+                "or use back-translate."
             )
-        self.photo_rows = photos if self.photos else 0
-        self.edge = _fewest_pixels(self.people)
-        self.photo_edge = _fewest_pixels(self.photos)
-        if self.photos:
-            self.photo_weight = even_over_ages(np.array([source.age[i] for source, i in self.photos]))
+        self.photo_rows = photos
+        self.known: dict[tuple[str, int], Sources] = {}
 
-    def draw(self, size: int) -> Batch:
-        """A batch of size x size pictures; raises AgeEditError where they were prepared smaller."""
-        if size > self.edge:
+    def _sources(self, kind: str, size: int) -> Sources:
+        """The groups of a kind with at least so many pixels."""
+        if (kind, size) not in self.known:
+            groups = [(source, group) for source, group in self.groups[kind] if source.size >= size]
+            self.known[kind, size] = Sources(groups, self._weights(kind, groups))
+        return self.known[kind, size]
+
+    @staticmethod
+    def _weights(kind: str, groups: Sequence[tuple[FaceSet, Group]]) -> npt.NDArray[np.float64]:
+        """Even over ages, and of targets over genders.
+
+        Photos are mostly of 25-35, public people mostly men of 60.
+        """
+        if kind == "people":
+            weight = np.ones(len(groups))
+        else:
+            genders = [source.gender[group[0]] if kind == "targets" else 0 for source, group in groups]
+            weight = evenly(genders, [source.age[group[0]] // 10 for source, group in groups])
+        return weight / weight.sum()
+
+    def _choose(self, kind: str, size: int) -> tuple[FaceSet, Group]:
+        sources = self._sources(kind, size)
+        return sources.groups[self.rng.choice(len(sources.groups), p=sources.weight)]
+
+    def draw(self, size: int, judge_photos: bool = True) -> Batch:
+        """A batch of size x size pictures; raises AgeEditError where they were prepared smaller.
+
+        Args:
+            judge_photos: with labelled photos that have no second age.
+        """
+        if not (self._sources("people", size).groups or self._sources("targets", size).groups):
             raise AgeEditError(
-                f"The crops have {self.edge} pixels, too few to train {size}; "
-                f"run the prepare stage with --size {size}."
+                f"The crops have too few pixels to train {size}; run the prepare stage with --size {size}."
             )
-        photos = self.photo_rows if size <= self.photo_edge else 0
+        has_photos = judge_photos and self._sources("photos", size).groups
+        photos = self.photo_rows if has_photos else 0
         pairs = self.batch - photos
         rows = Rows([], [], [], [])
         for _ in range(pairs):
-            self._add_pair(rows)
-        if photos:
-            for k in self.rng.choice(len(self.photos), photos, p=self.photo_weight):
-                self._add_photo(rows, *self.photos[k])
+            source, a, b = self._pair(size)
+            if self.rng.random() < SAME:
+                b = a
+            rows.add((source, a), (source, b), source.age[b] - source.age[a], source.age[a])
+        for _ in range(photos):
+            self._add_photo(rows, size)
         x, mask, hair = self.load(rows.x, size)
         target = self.load(rows.target, size)[0]
         pair = torch.arange(len(x), device=self.device) < pairs
@@ -180,18 +226,33 @@ class BatchLoader:
             pair=pair,
         )
 
-    def _add_pair(self, rows: Rows) -> None:
-        """Two ages of a person: of two random choices, the one further apart."""
-        source, group = self.people[self.rng.integers(len(self.people))]
+    def _pair(self, size: int) -> tuple[FaceSet, int, int]:
+        """(set, input, target): two ages of an invented person, or a real photo and what was made of it."""
+        people = self._sources("people", size).groups
+        targets = self._sources("targets", size).groups
+        if targets and (not people or self.rng.random() < REAL):
+            return self._real_pair(size)
+        source, group = self._choose("people", size)
+        # Of two random choices, the one further apart.
         choices = [self.rng.choice(group, 2, replace=False) for _ in range(2)]
         distances = [abs(source.age[a] - source.age[b]) for a, b in choices]
         a, b = choices[int(np.argmax(distances))]
-        if self.rng.random() < SAME:
-            b = a
-        rows.add((source, a), (source, b), source.age[b] - source.age[a], source.age[a])
+        return source, int(a), int(b)
 
-    def _add_photo(self, rows: Rows, source: FaceSet, i: int) -> None:
+    def _real_pair(self, size: int) -> tuple[FaceSet, int, int]:
+        """What was made of a real photo, and the photo; sometimes the other way round."""
+        source, group = self._choose("targets", size)
+        made = int(self.rng.choice(group[1:]))
+        photo = int(group[0])
+        is_younger = source.age[made] < source.age[photo]
+        if is_younger and self.rng.random() < BACK:
+            return source, photo, made
+        return source, made, photo
+
+    def _add_photo(self, rows: Rows, size: int) -> None:
         """A labelled photo, and an age for the judges to look for."""
+        source, group = self._choose("photos", size)
+        i = int(group[0])
         age = source.age[i]
         youngest = max(PHOTO_AGES[0], age + PHOTO_YEARS[0])
         oldest = min(PHOTO_AGES[1], age + PHOTO_YEARS[1])

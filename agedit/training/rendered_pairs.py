@@ -259,6 +259,7 @@ class RenderedPairs:
         self.judged = np.array([row.judged for row in rows], float)
         base = np.array([row.judged_at_zero for row in rows], float)
         self.age = smooth_ages(base, self.beta, self.judged)
+        self.gender = np.full(len(rows), np.nan)  # nobody asks for it
         self.person = np.array(people.names)[self.owner]
         self.held_out = np.array([is_held_out(name) for name in people.names])[self.owner]
         self.calm = people.mood[:, 0] >= people.mood.max(1)
@@ -329,6 +330,10 @@ class RenderedPairs:
         for group, neutral in zip(groups, is_calm, strict=True):
             result += [group] * (often if neutral else 1)
         return result
+
+    def targets(self, held_out: bool = False) -> list[npt.NDArray[Any]]:
+        """None: all are invented."""
+        return []
 
     def photos(self, held_out: bool = False) -> npt.NDArray[np.intp]:
         """None: all are invented."""

@@ -80,6 +80,20 @@ class Settings:
     identity: float = 1.0
     # Identity distance of G(f) and G(f') to the photo that was hidden.
     likeness: float = 0.3
+    # Steps in which a stage's rate grows to what it is to be.
+    warm: int = 40
     # Batches that a new D has to itself before the generator hears of it: weights that draw well fool it for
     # long.
     alone: int = 60
+
+    def hears_discriminator(self, r: int, is_patch: bool) -> bool:
+        """Whether D counts for anything.
+
+        A run of some hundred small batches is too short to teach a new one.
+        """
+        return self.features > 0 or self.adversarial.at(r, is_patch) > 0
+
+    def ever_hears_discriminator(self) -> bool:
+        """Whether D counts for anything at some level."""
+        weights = (self.adversarial.coarse, self.adversarial.fine, self.adversarial.patch)
+        return self.features > 0 or max(weights) > 0

@@ -162,7 +162,8 @@ class Trainer:
         self.started_from = state["started_from"]
         self.largest = state["largest"]
         self.width = state["width"]
-        self.alone = 0 if "discriminator" in state else self.settings.alone
+        is_new = "discriminator" not in state and self.settings.ever_hears_discriminator()
+        self.alone = self.settings.alone if is_new else 0
 
     def save(self) -> None:
         """Write the checkpoint, in the main process."""
@@ -237,7 +238,9 @@ class Trainer:
         edit = self._edit(inputs, r, width)
         view = LossView(inputs.batch, r, inputs.patch)
         trunk = self._trunk(view, edit.y)
-        loss_d = self.adversary.train_step(view, edit.y, trunk.inputs, self.steps)
+        loss_d = torch.zeros(())
+        if self.settings.hears_discriminator(r, view.is_patch):
+            loss_d = self.adversary.train_step(view, edit.y, trunk.inputs, self.steps)
         self.adversary.network.requires_grad_(False)
         full = None if view.is_patch else view
         if full:
@@ -337,11 +340,12 @@ class Trainer:
         return TrunkOfEdit(known.target, features, inputs)
 
     def _draw(self, r: int) -> Inputs:
-        batch = self.loader.draw(max(r, INPUT))
+        is_patch = r > self.settings.whole
+        batch = self.loader.draw(max(r, INPUT), judge_photos=not is_patch)
         with torch.no_grad():  # not in bf16: a shift of f is small beside its steps
             f = self.encoder(shrink(batch.x, INPUT))
         patch = None
-        if r > self.settings.whole:
+        if is_patch:
             edge = PATCH_EDGES[r]
             row, column = (int(v) for v in self.rng.integers(0, r // 2 - edge + 1, 2))
             patch = Patch(row, column, edge)

@@ -26,8 +26,12 @@ STRICT_YEARS = (0, 40)
 
 
 def shown_people(crops: FaceSet) -> list[tuple[int, int]]:
-    """(input, target) of the people held out: a person's first picture and the age furthest from it."""
-    return [(int(group[0]), int(group[-1])) for group in crops.people(True)]
+    """(input, target) of the people held out.
+
+    A person's first picture and the age furthest from it; or what was made of a real photo, and the photo.
+    """
+    people = [(int(group[0]), int(group[-1])) for group in crops.people(True)]
+    return people + [(int(group[-1]), int(group[0])) for group in crops.targets(True)]
 
 
 @torch.no_grad()
