@@ -236,8 +236,7 @@ def steady(row: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def spread(crops: Crops, index: npt.NDArray[np.integer[Any]], ages: tuple[int, int], count: int) -> list[int]:
-    """`count` of the crops `index` or fewer, their judged ages spread evenly over `ages` (lowest, highest).
-    """
+    """At most `count` of the crops `index`, their judged ages spread evenly over `ages` (lowest, highest)."""
     judged = crops.judged[index]
     chosen = [int(index[np.argmin(np.abs(judged - age))]) for age in np.linspace(*ages, count)]
     return list(dict.fromkeys(chosen))  # each once, in order

@@ -323,8 +323,7 @@ class Trainer:
         return self.edit(self.generator, inputs.batch, inputs.f, inputs.shifted, r, c, inputs.patch)
 
     def _trunk(self, view: LossView, y: torch.Tensor) -> TrunkOfEdit:
-        """The perceptual trunk's features of the pairs' targets and of their edits, and what D sees of both.
-        """
+        """The perceptual trunk's features of the pairs' targets and edits, and what D sees of both."""
         edited = ~view.hidden[view.pair]
         perceptual = self.losses.perceptual
         with self.device.autocast():
