@@ -11,7 +11,7 @@ from agedit.bench.run import convolutions, growth, interleaved, random_generator
 from agedit.graph import generator_graph, photo_inputs
 from agedit.runtime import open_session
 from agedit.selection import selector
-from agedit.selection.selector import Times
+from agedit.selection.times import Times
 from agedit.submodel import slice_weights, work
 
 
