@@ -1,41 +1,80 @@
-"""int8 convolutions: what a layer's input comes to, how its channels are evened, and kernels in whole numbers. NumPy only.
+"""int8 convolutions: ranges of the inputs, evened channels, and integer kernels. NumPy only.
 
-Where a processor has instructions for it (VNNI) but no matrix units, int8 is three times as quick as fp32.
+Where a processor has instructions for it (VNNI) but no matrix units, int8 is three times as fast as fp32.
 """
 
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
-CLIPPED = 0.01  # share of the places that may lie beyond a channel's range, at either end and in any one run
-PLACES = 4096  # places of a picture that are looked at
+Array = npt.NDArray[np.float32]
+
+CLIPPED = 0.01
+"""Share of the places that may lie beyond a channel's range, at either end and in any one run."""
+
+PLACES = 4096
+"""Places of a picture that are looked at."""
+
+INT8_MAX = 127
 
 
-def widest(run, channels, feeds):
-    """{layer: float32 (2, C)}: the least and most that each channel of a layer's input comes to, but for CLIPPED, over all `feeds`.
+def widest(
+    run: Callable[[Any], Mapping[str, Array]], channels: Mapping[str, int], feeds: Iterable[Any]
+) -> dict[str, Array]:
+    """{layer: (2, C)}: the least and most that each channel of a layer's input comes to, but for CLIPPED of
+    the places.
 
-    run: a feed to {layer: (1, C, s, s)}, or (1, 4 C, s / 2, s / 2) of a packed layer. channels: {layer: C} (see `submodel.layers`).
+    Args:
+        run: a feed to {layer: (1, C, s, s)}, or (1, 4 C, s / 2, s / 2) of a packed layer.
+        channels: {layer: C} (see `submodel.layers`).
+        feeds: inputs of the network; the ranges cover all of them.
     """
-    found = {}
+    found: dict[str, tuple[Array, Array]] = {}
     for feed in feeds:
         for layer, x in run(feed).items():
-            c = channels[layer]
-            x = x.reshape(-1, c, x.shape[2] * x.shape[3]).transpose(1, 0, 2).reshape(c, -1)
-            x = x[:, :: x.shape[1] // PLACES | 1]  # an odd step reaches every column
-            out = int(round(CLIPPED * x.shape[1]))
-            x = np.partition(x, (out, x.shape[1] - 1 - out), 1)
-            least, most = found.get(layer, (np.inf, -np.inf))
-            found[layer] = np.minimum(least, x[:, out]), np.maximum(most, x[:, -1 - out])
-    return {layer: np.float32(both) for layer, both in found.items()}
+            low, high = _range_of(x, channels[layer])
+            if layer in found:
+                least, most = found[layer]
+                low = np.minimum(least, low)
+                high = np.maximum(most, high)
+            found[layer] = (low, high)
+    return {layer: np.array(both, np.float32) for layer, both in found.items()}
 
 
-def evened(seen, kernel):
-    """(C,) by which a layer's input channels are divided and its kernel (O, C, 3, 3) multiplied, so that neither spreads far (SmoothQuant,
-    Xiao et al., 2023); negative where a channel is more below zero than above. seen: (2, C), see `widest`."""
-    reach, most = np.maximum(np.abs(seen).max(0), 1e-4), np.maximum(np.abs(kernel).max((0, 2, 3)), 1e-4)
-    by = np.sqrt(reach / most)
-    return np.where(-seen[0] > seen[1], -1, 1) * by / np.exp(np.log(by).mean())
+def _range_of(x: Array, channels: int) -> tuple[Array, Array]:
+    """Least and most of each channel, (C,) each, without the CLIPPED share at either end."""
+    places = x.shape[2] * x.shape[3]
+    rows = x.reshape(-1, channels, places).transpose(1, 0, 2).reshape(channels, -1)
+    step = rows.shape[1] // PLACES | 1  # an odd step reaches every column
+    rows = rows[:, ::step]
+    out = round(CLIPPED * rows.shape[1])
+    last = rows.shape[1] - 1 - out
+    ordered = np.partition(rows, (out, last), 1)
+    return ordered[:, out], ordered[:, last]
 
 
-def whole_numbers(kernel):
-    """(O, C, h, w) as -127..127, and the step of each of its O kernels."""
-    steps = np.maximum(np.abs(kernel).max((1, 2, 3)), 1e-8) / 127
+def evened(seen: Array, kernel: Array) -> Array:
+    """Factors (C,) to divide a layer's input channels and multiply its kernel by, so that neither spreads
+    far.
+
+    SmoothQuant (Xiao et al., 2023). Negative where a channel reaches further below zero than above.
+
+    Args:
+        seen: (2, C), see `widest`.
+        kernel: (O, C, 3, 3).
+    """
+    reach = np.maximum(np.abs(seen).max(0), 1e-4)
+    largest = np.maximum(np.abs(kernel).max((0, 2, 3)), 1e-4)
+    factor = np.sqrt(reach / largest)
+    sign = np.where(-seen[0] > seen[1], -1, 1)
+    return sign * factor / np.exp(np.log(factor).mean())
+
+
+def whole_numbers(
+    kernel: npt.NDArray[np.floating],
+) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.floating]]:
+    """(O, C, h, w) as integers in -127..127, and the step of each of its O kernels."""
+    steps = np.maximum(np.abs(kernel).max((1, 2, 3)), 1e-8) / INT8_MAX
     return np.rint(kernel / steps[:, None, None, None]), steps

@@ -11,7 +11,7 @@ from agedit.bench.run import convolutions, growth, interleaved, random_generator
 from agedit.graph import generator_graph, photo_inputs
 from agedit.runtime import open_session
 from agedit.selection import selector
-from agedit.selection.selector import Times
+from agedit.selection.times import Times
 from agedit.submodel import slice_weights, work
 
 
@@ -63,7 +63,7 @@ def test_a_choice_is_judged_by_times_of_everything():
 def test_choosing_and_the_promise_say_what_they_measured(monkeypatch):
     engine = small_engine()
     monkeypatch.setattr(bench_choice, "ATTEMPTS", 1)
-    monkeypatch.setattr(selector, "QUIET", selector.ROUNDS)
+    monkeypatch.setattr(selector, "IDLE_RUNS", selector.IDLE_ROUNDS)
     found = choosing(engine, budgets=3, runs=3)
     assert (
         found["best"] + found["within_noise"] + found["worse"] == pytest.approx(1, abs=0.01)

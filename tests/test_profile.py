@@ -8,7 +8,7 @@ import pytest
 from agedit import AgeEditError, Engine
 from agedit.selection import profiles as profile
 from agedit.runtime import quotas, usable_cores
-from agedit.selection.selector import Times
+from agedit.selection.times import Times
 from agedit.selection.tuner import Tuner, thread_counts
 
 DEVICE = {

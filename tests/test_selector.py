@@ -1,25 +1,14 @@
-"""S4 against a simulated clock: the best candidate is found, through noise, outliers and a drifting device."""
+"""S4 against a simulated clock: the best candidate is found despite noise, outliers and a drifting device."""
 
 import random
 
 import pytest
 
-from agedit.selection.selector import (
-    BORNE,
-    ENOUGH,
-    LEAST,
-    QUIET,
-    ROUNDS,
-    WARM_UP,
-    Selector,
-    Times,
-    Watch,
-    answer,
-    frontier,
-    percentile,
-    promised,
-    tail,
-)
+from agedit.selection.budget import MAX_TAIL_FACTOR, MIN_RUNS, TAIL_MIN_RUNS, required_budget, tail_ratio
+from agedit.selection.cost_model import answer, frontier
+from agedit.selection.drift import DriftWatch
+from agedit.selection.selector import IDLE_ROUNDS, IDLE_RUNS, WARM_UP, Selector
+from agedit.selection.times import Times, percentile
 
 COST = {
     (64, 0.25): 0.2e9,
@@ -84,34 +73,39 @@ def test_a_budget_that_nothing_meets_runs_the_smallest_and_says_so():
 
 
 def test_the_smallest_promises_with_room_to_spare():
-    """It has nothing to fall back to: 7 ms are not promised within 7.9, though a larger one in its place would be."""
+    """It has nothing to fall back to: 7 ms are not promised within 7.9, though a larger one in its place
+    would be.
+    """
     assert Device(noise=0).select(7.9)[1] == ((64, 0.25), False) and Device(noise=0).select(8.1)[1] == (
         (64, 0.25),
         True,
     )
-    times = {(64, 0.25): Times([7.0] * LEAST)}
-    assert (
-        not answer(ORDER, COST.get, times, 7.9)["fits"] and answer(ORDER[-1:], COST.get, times, 8.1)["fits"]
-    )
+    times = {(64, 0.25): Times([7.0] * MIN_RUNS)}
+    assert not answer(ORDER, COST.get, times, 7.9).fits and answer(ORDER[-1:], COST.get, times, 8.1).fits
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_rare_outliers_are_in_the_promise_too(seed):
-    """3% of the edits take 1.6 times as long: a p90 knows nothing of them, yet 99% are promised within 1.25 budgets."""
+    """3% of the edits take 1.6 times as long: a p90 knows nothing of them, yet 99% are promised within 1.25
+    budgets.
+    """
     device = Device(noise=0.01, seed=seed, slow=lambda now: 1.6 if device.random.random() < 0.03 else 1.0)
     selector = Selector(ORDER, COST.get, device.run, clock=lambda: device.now)
     selector.complete()
-    assert tail(selector.times) == pytest.approx(1.6, rel=0.05)
+    assert tail_ratio(selector.times) == pytest.approx(1.6, rel=0.05)
     budget = device.truth((128, 1.0)) * 1.1  # its p90 would fit, but 1.6 is more than 1.1 * 1.25
-    assert selector.times[128, 1.0].p90 < budget and answer(ORDER, COST.get, selector.times, budget)[
-        "candidate"
-    ] == (128, 0.75)
-    assert answer(ORDER, COST.get, selector.times, device.truth((128, 1.0)) * 1.35)["candidate"] == (128, 1.0)
+    assert selector.times[128, 1.0].p90 < budget
+    assert answer(ORDER, COST.get, selector.times, budget).candidate == (128, 0.75)
+    assert answer(ORDER, COST.get, selector.times, device.truth((128, 1.0)) * 1.35).candidate == (128, 1.0)
 
 
 def test_outliers_that_nothing_would_avoid_do_not_decide():
-    assert promised(10, 11, 0) == 11 and promised(10, 11, 1.5) == 12 and promised(10, 11, 5) == BORNE * 11
-    assert tail({(64, 0.25): Times([5.0] * (ENOUGH - 1))}) == 0
+    assert (
+        required_budget(10, 11, 0) == 11
+        and required_budget(10, 11, 1.5) == 12
+        and required_budget(10, 11, 5) == MAX_TAIL_FACTOR * 11
+    )
+    assert tail_ratio({(64, 0.25): Times([5.0] * (TAIL_MIN_RUNS - 1))}) == 0
 
 
 def test_a_device_that_slows_down_while_timing_gets_a_smaller_choice():
@@ -167,31 +161,31 @@ def test_any_other_budget_is_answered_from_the_fit_without_a_run(seed):
         budget = rng.uniform(7, 70)
         truth = next((k for k in frontier(ORDER, COST.get) if device.truth(k) * 1.02 <= budget), (64, 0.25))
         near = min(abs(device.truth(k) * 1.02 / budget - 1) for k in ORDER) < 0.03  # a tie within the noise
-        right += answer(ORDER, COST.get, selector.times, budget)["candidate"] == truth or near
+        right += answer(ORDER, COST.get, selector.times, budget).candidate == truth or near
     assert right >= 38 and device.runs == runs
 
 
 def test_an_answer_says_when_nothing_fits_and_when_it_knows_nothing():
     times = {(64, 0.25): Times([5.0] * 10), (128, 1.0): Times([60.0] * 10)}
     found = answer(ORDER, COST.get, times, 2)
-    assert found["candidate"] == (64, 0.25) and not found["fits"]
+    assert found.candidate == (64, 0.25) and not found.fits
     assert answer(ORDER, COST.get, {}, 100) is None
     one = {(64, 0.25): Times([5.0] * 10)}
     assert answer(ORDER, COST.get, one, 100) is None  # others may fit too: they must be timed first
-    assert not answer(ORDER, COST.get, one, 3)["fits"]
-    slowed = answer(ORDER, COST.get, times, 65, slow=1.5)
-    assert slowed["candidate"] != (128, 1.0) and slowed["fits"] and not slowed["measured"]
+    assert not answer(ORDER, COST.get, one, 3).fits
+    slowed = answer(ORDER, COST.get, times, 65, slowdown=1.5)
+    assert slowed.candidate != (128, 1.0) and slowed.fits and not slowed.measured
 
 
 def test_the_watch_notices_throttling_and_not_outliers():
-    watch = Watch()
+    watch = DriftWatch()
     for k in range(40):
         watch.observe(50, 300 if k % 5 == 0 else 50 + k % 3)
         assert watch.drift == 1.0
-    for _ in range(Watch.WINDOW):
+    for _ in range(DriftWatch.WINDOW):
         watch.observe(50, 90)
     assert watch.drift == pytest.approx(1.8)
-    for _ in range(Watch.WINDOW):
+    for _ in range(DriftWatch.WINDOW):
         watch.observe(50, 25)
     assert watch.drift == pytest.approx(0.5)
     watch.accept()
@@ -204,16 +198,16 @@ def test_completing_times_what_was_left_out():
     ran, order = [], [("a", 1), ("b", 1), ("c", 1)]
     selector = Selector(
         order,
-        dict(zip(order, (30, 20, 10))).get,
+        dict(zip(order, (30, 20, 10), strict=True)).get,
         ran.append,
         clock=lambda: 0.005 * len(ran),
-        times={order[1]: Times([5.0] * LEAST)},
+        times={order[1]: Times([5.0] * MIN_RUNS)},
     )
     selector.complete()
-    assert all(ran.count(k) == QUIET + ROUNDS * WARM_UP for k in order) and ran[:QUIET] != sorted(
-        ran[:QUIET]
-    )  # in turns
-    assert all(len(t.runs) == QUIET for t in selector.times.values())
+    assert all(ran.count(k) == IDLE_RUNS + IDLE_ROUNDS * WARM_UP for k in order) and ran[
+        :IDLE_RUNS
+    ] != sorted(ran[:IDLE_RUNS])  # in turns
+    assert all(len(t.runs) == IDLE_RUNS for t in selector.times.values())
     count = len(ran)
     selector.complete()
     assert len(ran) == count  # a second time there is nothing left to do

@@ -16,7 +16,7 @@ from agedit.photo import encode_photo
 from agedit.reports.compare import compare, to_csv, with_times
 from agedit.reports.journey import journey, strip, write_gif, write_mp4
 from agedit.selection.fair_lock import FairLock
-from agedit.selection.selector import Times
+from agedit.selection.times import Times
 from ui.plots import quality_against_latency, runs
 from ui.words import WORDS
 
@@ -144,9 +144,9 @@ def test_a_closed_page_leaves_nothing_and_may_come_back(service):
 
 @pytest.mark.parametrize("holds", [True, False])
 def test_drift_is_the_photos_own_cost_or_a_reason_to_time_again(service, monkeypatch, holds):
-    from agedit.selection.selector import Watch
+    from agedit.selection.drift import DriftWatch
 
-    watch, timed = Watch(), []
+    watch, timed = DriftWatch(), []
     monkeypatch.setattr(service.tuner, "verify", lambda budget: holds)
     monkeypatch.setattr(service.tuner, "choose", lambda budget, fresh=False, tell=None: timed.append(fresh))
     monkeypatch.setattr(service.tuner, "complete", lambda: None)
@@ -246,9 +246,9 @@ def test_turns_are_first_come_first_served_and_reentrant():
 
 
 def test_a_photo_that_costs_more_gets_a_smaller_sub_model():
-    from agedit.selection.selector import Watch
+    from agedit.selection.drift import DriftWatch
 
-    watch = Watch()
+    watch = DriftWatch()
     assert watch.pace == 1.0
     for took in (12, 12.2, 11.9, 12, 12.1):
         watch.observe(10, took)

@@ -9,7 +9,8 @@ import numpy as np
 from agedit.photo import encode_photo
 from agedit.reports.compare import compare, to_csv, with_times
 from agedit.selection.profiles import load_folder
-from agedit.selection.selector import MARGIN, answer
+from agedit.selection.budget import TIMING_MARGIN
+from agedit.selection.cost_model import answer
 from agedit.submodel import RATIOS, work
 from ui.common import ONE, QUIET, budget_slider, said
 from ui.plots import quality_against_latency
@@ -111,19 +112,19 @@ def build(service, visit, edit):
         chosen = next(((n, times) for n, times in every if n == device), every[0])
         rows = with_times(visit.rows, chosen[1], order, budget)
         name = chosen[0] or say(request, "this_device")
-        found = answer(order, work, chosen[1], budget / MARGIN)
+        found = answer(order, work, chosen[1], budget / TIMING_MARGIN)
         if found is None:
             text = say(request, "not_measured")
         else:
-            r, c = found["candidate"]
+            r, c = found.candidate
             text = say(
                 request,
-                "whatif" if found["fits"] else "whatif_none",
+                "whatif" if found.fits else "whatif_none",
                 budget=budget,
                 device=name,
                 r=r,
                 c=c,
-                p90=found["p90"],
+                p90=found.p90,
             )
         items = []
         for row in sorted(rows, key=lambda q: (q["r"], q["c"])):

@@ -3,7 +3,7 @@
 import io
 import math
 
-from agedit.selection.selector import frontier
+from agedit.selection.cost_model import frontier
 from agedit.submodel import work
 
 INK, QUIET, CHOSEN, OTHERS = "#27272a", "#a1a1aa", "#4f46e5", ("#0891b2", "#d97706", "#be185d", "#15803d")

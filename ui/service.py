@@ -10,7 +10,7 @@ from agedit import AgeEditError, AgeEditor, Engine, load_photo
 from agedit.mark import stamp
 from agedit.photo import encode_photo
 from agedit.selection.fair_lock import FairLock
-from agedit.selection.selector import Watch
+from agedit.selection.drift import DriftWatch
 from agedit.selection.tuner import SHOWN, Tuner
 from ui.files import Files, Sessions
 
@@ -37,7 +37,7 @@ class Service:
         """The sub-model for a budget: at once when anything is known of this device, else after timing it.
 
         Where that is going on already and takes long, on a busy device, the visitor gets a guess meanwhile.
-        slow: how much slower than timed this visitor's edits are (`selector.Watch.pace`).
+        slow: how much slower than timed this visitor's edits are (`drift.DriftWatch.pace`).
         """
         found = self.tuner.answer(budget, slow)
         if found is None:
@@ -98,7 +98,7 @@ class Visit:
             self.editor.set_photo(load_photo(path))
         self.years = {}  # {face: years}, each face keeps its own
         self.rows, self.compared = [], None  # the Compare tab's pictures, and which edit they are of
-        self.watch, self.generation = Watch(), service.generation
+        self.watch, self.generation = DriftWatch(), service.generation
         self.done = None  # what was asked for when the slider was let go
         self.ran, self.notes, self.submodel = "", "", None  # the last edit within the budget, in words
         self.count, self.budget = 0, PATIENCE

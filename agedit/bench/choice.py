@@ -11,7 +11,10 @@ import numpy as np
 from agedit.editor import AgeEditor
 from agedit.photo import encode_photo, load_photo
 from agedit.selection.fair_lock import FairLock
-from agedit.selection.selector import LAST, MARGIN, MOST, Times, Watch, needed
+from agedit.selection.budget import SMALLEST_HEADROOM, TIMING_MARGIN, required_budgets
+from agedit.selection.drift import DriftWatch
+from agedit.selection.selector import MAX_RUNS
+from agedit.selection.times import Times
 from agedit.selection.tuner import REFERENCE, SHOWN, Tuner, thread_counts
 
 STEADY, ATTEMPTS = 1.04, 3
@@ -44,7 +47,7 @@ def judge(chosen, times, order, budget, noise):
 
     noise: {(r, c): share of the budget that it needs}.
     """
-    least = needed(times)
+    least = required_budgets(times)
     fits = [rc for rc in order if least[rc] <= budget]
     best = fits[0] if fits else min(least, key=least.get)
     if chosen == best:
@@ -89,7 +92,7 @@ def _attempt(tuner, runs):
     }
 
 
-def choosing(engine, budgets=40, seed=0, runs=MOST // 2):
+def choosing(engine, budgets=40, seed=0, runs=MAX_RUNS // 2):
     """The choice for random budgets against exhaustive timing in the same run, and what choosing costs beside it.
 
     Exhaustive times are divided by their half's drift: S4 answers for the device as it was when it was timed (a visit corrects for later by
@@ -122,8 +125,8 @@ def choosing(engine, budgets=40, seed=0, runs=MOST // 2):
         start = time.perf_counter()
         found = [tuner.answer(b)["submodel"] for b in drawn]
         answered = (time.perf_counter() - start) * 1e3 / budgets
-    first_half, second_half = needed(before), needed(after)
-    noise = {rc: max(abs(first_half[rc] / second_half[rc] - 1), MARGIN - 1) for rc in times}
+    first_half, second_half = required_budgets(before), required_budgets(after)
+    noise = {rc: max(abs(first_half[rc] / second_half[rc] - 1), TIMING_MARGIN - 1) for rc in times}
     verdicts = [judge((f["r"], f["c"]), times, engine.weights.order, b, noise) for f, b in zip(found, drawn)]
     share = lambda word: round(verdicts.count(word) / budgets, 3)
     return {
@@ -168,9 +171,11 @@ def promise(engine, budgets=6, edits=300):
         tuner = Tuner(engine, folder)
         tuner.choose(100.0, fresh=True)
         tuner.complete()
-        least = needed(tuner.times).values()
-        low, high = min(least) * MARGIN * LAST * 1.01, max(least) * 1.25
-    rows = [(float(budget), Watch(), Times(), Counter(), []) for budget in np.geomspace(low, high, budgets)]
+        least = required_budgets(tuner.times).values()
+        low, high = min(least) * TIMING_MARGIN * SMALLEST_HEADROOM * 1.01, max(least) * 1.25
+    rows = [
+        (float(budget), DriftWatch(), Times(), Counter(), []) for budget in np.geomspace(low, high, budgets)
+    ]
     for k in range(-len(editors), edits):
         for budget, watch, seen, ran, told in rows:
             pace = watch.pace

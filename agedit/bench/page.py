@@ -13,7 +13,8 @@ from pathlib import Path
 
 from agedit.errors import AgeEditError
 from agedit.selection import profiles
-from agedit.selection.selector import QUIET, frontier
+from agedit.selection.cost_model import frontier
+from agedit.selection.selector import IDLE_RUNS
 from agedit.selection.tuner import REFERENCE
 from agedit.submodel import work
 from agedit.weights import Weights
@@ -104,7 +105,7 @@ def _wait_for_profile(folder, timeout=300):
         for path in Path(folder).glob("*.json"):
             with contextlib.suppress(AgeEditError):
                 times = profiles.load(path)["times"]
-                if all(k in times and len(times[k].runs) >= QUIET for k in due):
+                if all(k in times and len(times[k].runs) >= IDLE_RUNS for k in due):
                     time.sleep(5)
                     return
         time.sleep(0.5)

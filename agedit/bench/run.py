@@ -26,7 +26,7 @@ from agedit.runtime import (
     usable_cores,
     uses_openvino,
 )
-from agedit.selection.selector import Times
+from agedit.selection.times import Times
 from agedit.selection.tuner import REFERENCE, SHOWN, Tuner
 from agedit.submodel import FEATURES, START, STYLE, blocks, cost
 

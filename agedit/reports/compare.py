@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 
 from agedit.align import align
-from agedit.selection.selector import MARGIN, answer, estimates, frontier
+from agedit.selection.budget import TIMING_MARGIN
+from agedit.selection.cost_model import answer, estimates, frontier
 from agedit.submodel import cost, work
 
 
@@ -46,7 +47,7 @@ def with_times(rows, times, order, budget):
 
     A sub-model without times is predicted by the fit; None where there is nothing to predict from.
     """
-    found, best = answer(order, work, times, budget / MARGIN), set(frontier(order, work))
+    found, best = answer(order, work, times, budget / TIMING_MARGIN), set(frontier(order, work))
     rows, result = list(rows), []
     keys = [(row["r"], row["c"]) for row in rows]
     for row, rc, known in zip(rows, keys, estimates(keys, work, times)):
@@ -57,8 +58,8 @@ def with_times(rows, times, order, budget):
                 "p50_ms": p50,
                 "p90_ms": p90,
                 "measured": measured,
-                "fits": needed is not None and needed * MARGIN <= budget,
-                "chosen": bool(found) and found["candidate"] == rc,
+                "fits": needed is not None and needed * TIMING_MARGIN <= budget,
+                "chosen": bool(found) and found.candidate == rc,
                 "frontier": rc in best,
             }
         )

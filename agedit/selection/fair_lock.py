@@ -2,36 +2,53 @@
 
 import threading
 from collections import deque
+from typing import NamedTuple
+
+
+class _Waiter(NamedTuple):
+    """A thread in line: its identifier, and a lock that is released when its turn comes."""
+
+    thread: int
+    turn: threading.Lock
 
 
 class FairLock:
     """Reentrant, first come first served; use as a context manager."""
 
-    def __init__(self):
-        self._gate, self._line, self._owner, self._depth = threading.Lock(), deque(), None, 0
+    def __init__(self) -> None:
+        self._state = threading.Lock()
+        self._line: deque[_Waiter] = deque()
+        self._owner: int | None = None
+        self._depth = 0
 
-    def __enter__(self):
-        me = threading.get_ident()
-        with self._gate:
-            if self._owner in (None, me):
-                self._owner, self._depth = me, self._depth + 1
+    def __enter__(self) -> "FairLock":
+        thread = threading.get_ident()
+        with self._state:
+            if self._owner in (None, thread):
+                self._owner = thread
+                self._depth += 1
                 return self
-            mine = threading.Lock()
-            mine.acquire()
-            self._line.append((me, mine))
-        mine.acquire()  # until the one before hands over
+            waiter = _Waiter(thread, threading.Lock())
+            waiter.turn.acquire()
+            self._line.append(waiter)
+        waiter.turn.acquire()  # until the owner before hands over
         return self
 
-    def __exit__(self, *_):
-        with self._gate:
+    def __exit__(self, *_error: object) -> None:
+        with self._state:
             self._depth -= 1
-            if self._depth == 0:
-                self._owner = None
-                if self._line:
-                    (self._owner, mine), self._depth = self._line.popleft(), 1
-                    mine.release()
+            if self._depth > 0:
+                return
+            self._owner = None
+            if self._line:
+                self._hand_over(self._line.popleft())
+
+    def _hand_over(self, waiter: _Waiter) -> None:
+        self._owner = waiter.thread
+        self._depth = 1
+        waiter.turn.release()
 
     @property
-    def waiting(self):
-        """How many wait for their turn."""
+    def waiting(self) -> int:
+        """How many threads wait for their turn."""
         return len(self._line)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from agedit.errors import AgeEditError
 from agedit.runtime import runtime_name, usable_cores
-from agedit.selection.selector import Times, fit
+from agedit.selection.cost_model import fit
+from agedit.selection.times import Times
 from agedit.submodel import RATIOS, WIDTHS, work
 
 SCHEMA = 1
@@ -111,7 +112,8 @@ def _keep(path, text):
 def load(path):
     """Anybody's profile as data, to compare and plot: {"device", "power", "times": {(r, c): Times}, "path"}.
 
-    Never a ground for a choice on this device; that is `read`. Raises AgeEditError when damaged or of another schema.
+    Never a ground for a choice on this device; that is `read`. Raises AgeEditError when damaged or of another
+    schema.
     """
     path = Path(path)
     try:
@@ -145,8 +147,8 @@ def load(path):
 def read(path, device):
     """Times of a valid profile of this device, {(r, c): Times}.
 
-    Raises AgeEditError when the file is damaged, of another schema, or from another device, thread count, runtime or
-    weights: foreign times are never used for a choice.
+    Raises AgeEditError when the file is damaged, of another schema, or from another device, thread count,
+    runtime or weights: foreign times are never used for a choice.
     """
     data = load(path)
     different = [k for k in device if data["device"].get(k) != device[k]]

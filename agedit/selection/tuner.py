@@ -1,23 +1,83 @@
-"""S4 on this device: times real edits of a reference photo, and keeps what it learns in the device's profile."""
+"""S4 on this device: times real edits of a reference photo and keeps the times in the device's profile."""
 
 import math
+import numbers
 import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NotRequired, TypedDict
 
-from agedit.editor import AgeEditor
+from agedit.editor import AgeEditor, Edit
 from agedit.errors import AgeEditError
 from agedit.paths import portraits_folder, profiles_folder
 from agedit.photo import encode_photo, load_photo
-from agedit.runtime import give_back_memory
+from agedit.runtime import Engine, give_back_memory
 from agedit.selection import profiles
+from agedit.selection.budget import TIMING_MARGIN
+from agedit.selection.cost_model import answer
+from agedit.selection.drift import DriftWatch
 from agedit.selection.fair_lock import FairLock
-from agedit.selection.selector import MARGIN, Selector, Times, Watch, answer
+from agedit.selection.selector import Entry, Selector
+from agedit.selection.times import Candidate, Times
 from agedit.submodel import work
 
 REFERENCE = portraits_folder() / "london_001.jpg"
-SHOWN = 1024  # longer side, in pixels, of what a visitor waits for; the download may take longer
+"""The portrait whose edits are timed."""
+
+SHOWN = 1024
+"""Longer side, in pixels, of the picture that a visitor waits for; a download may take longer."""
+
+MAX_BUDGET = 1e7
+"""Milliseconds."""
+
+THREAD_RUNS = 7
+"""Runs with each number of threads, the first two not counted."""
+
+THREAD_WARM_UP = 2
+
+FEWER_THREADS = 1.05
+"""How much faster fewer threads must be to be preferred to all."""
+
+VERIFY_RUNS = 9
+"""Runs that check a known time, the first two not counted."""
+
+VERIFY_WARM_UP = 2
 
 
-def thread_counts(cores):
+class SubmodelName(TypedDict):
+    """A sub-model as JSON has it."""
+
+    r: int
+    c: float
+
+
+class Choice(TypedDict):
+    """The sub-model for a budget. Times in ms; 0 where nothing is known yet."""
+
+    submodel: SubmodelName
+    fits: bool
+    p50_ms: float
+    p90_ms: float
+    budget_ms: float
+    threads: int
+    profile: str
+    notes: list[str]
+    measured: NotRequired[bool]
+    seconds: NotRequired[float]
+    tried: NotRequired[list[Entry]]
+
+
+def submodel_name(candidate: Candidate) -> SubmodelName:
+    """(128, 0.5) as {"r": 128, "c": 0.5}."""
+    return {"r": candidate[0], "c": candidate[1]}
+
+
+def candidate_of(choice: Choice) -> Candidate:
+    """The (r, c) of a choice."""
+    return choice["submodel"]["r"], choice["submodel"]["c"]
+
+
+def thread_counts(cores: int) -> list[int]:
     """Numbers of threads worth trying: all usable cores, then halves."""
     counts = [cores]
     while counts[-1] > 1:
@@ -25,80 +85,168 @@ def thread_counts(cores):
     return counts
 
 
+def check_budget(budget: float) -> None:
+    """Raise AgeEditError unless `budget` is a positive number of milliseconds."""
+    if not (isinstance(budget, numbers.Real) and 0 < budget < MAX_BUDGET):
+        raise AgeEditError("The waiting budget must be a positive number of milliseconds, such as 100.")
+
+
 class Tuner:
     """Chooses a sub-model, and the number of threads, for a waiting budget.
 
-    What is timed is what the visitor waits for: shift, generate, blend and encode, on a portrait. A budget whose answer
-    is already in the profile costs nothing. `lock` is held for one run at a time, so that edits get in between.
+    What is timed is what the visitor waits for: shift, generate, blend and encode, on a portrait. A budget
+    whose answer is already in the profile costs nothing.
+
+    Args:
+        engine: whose sub-models are timed.
+        folder: of profiles; default `paths.profiles_folder`.
+        lock: held for one run at a time, so that edits get in between.
     """
 
-    def __init__(self, engine, folder=None, lock=None):
-        self.engine, self.lock = engine, lock or FairLock()
-        self.times, self.tried, self.notes = {}, [], []
-        self._editor, self._last, self._turn = None, None, 0
-        self.device = profiles.identity(engine.threads, engine.weights.hash)
-        self.path = profiles.path_for(self.device, folder or profiles_folder())
-        try:
-            if self.path.exists():
-                self.device = profiles.adopt_threads(self.path, self.device, engine.threads_fixed)
-                known = profiles.read(self.path, self.device)
-                engine.use_threads(self.device["threads"])
-                self.times = {k: v for k, v in known.items() if k in engine.weights.candidates}
-        except AgeEditError as error:
-            self.notes.append(str(error))
-        except OSError:  # a folder that may not be searched: nothing to reuse
-            pass
+    def __init__(
+        self, engine: Engine, folder: str | Path | None = None, lock: FairLock | None = None
+    ) -> None:
+        self.engine = engine
+        self.lock = lock or FairLock()
+        self.times: dict[Candidate, Times] = {}
+        self.tried: list[Entry] = []
+        self.notes: list[str] = []
+        self.device: dict[str, Any] = profiles.identity(engine.threads, engine.weights.hash)
+        self.path = profiles.path_for(self.device, Path(folder or profiles_folder()))
+        self._editor: AgeEditor | None = None
+        self._last_edit: Edit | None = None
+        self._turn = 0
+        self._read_profile()
 
-    def choose(self, budget, fresh=False, tell=None):
+    def choose(
+        self, budget: float, fresh: bool = False, tell: Callable[[Entry], object] | None = None
+    ) -> Choice:
         """The best sub-model within `budget` ms, timing what must be timed.
 
         Args:
-            fresh: time everything again. tell: called with each entry of `tried`.
+            budget: ms.
+            fresh: time everything again.
+            tell: called with each entry of `tried`.
 
         Returns:
-            {"submodel": {r, c}, "fits", "p50_ms", "p90_ms", "budget_ms", "threads", "tried", "profile", "seconds", "notes"}.
-        Raises AgeEditError for a budget that is not a positive number.
+            A Choice with "seconds" and "tried". Raises AgeEditError for a budget that is not a positive
+            number.
         """
         check_budget(budget)
-        start, before = time.perf_counter(), None if fresh else self._state()
+        start = time.perf_counter()
+        before = None if fresh else self._state()
         known = {} if fresh else self.times
+        notes = [] if fresh else self.notes
         if not known and not self.engine.threads_fixed:
             self._choose_threads()
         selector = self._selector(known, tell)
-        candidate, fits = selector.choose(budget / MARGIN)
-        self.times, notes, self.notes = selector.times, [] if fresh else self.notes, []
-        notes += self._keep(before)
-        self.tried = [e | {"submodel": dict(zip("rc", e["submodel"]))} for e in selector.tried]
+        candidate, fits = selector.choose(budget / TIMING_MARGIN)
+        self.times = selector.times
+        self.notes = []
+        notes = notes + self._save(before)
+        self.tried = [entry | {"submodel": submodel_name(entry["submodel"])} for entry in selector.tried]
         chosen = self.times[candidate]
-        return self._result(candidate, fits, chosen.p50, chosen.p90, budget, notes) | {
-            "seconds": round(time.perf_counter() - start, 3),
-            "tried": self.tried,
-        }
+        choice = self._choice(candidate, fits, chosen.p50, chosen.p90, budget, notes)
+        choice["seconds"] = round(time.perf_counter() - start, 3)
+        choice["tried"] = self.tried
+        return choice
 
-    def complete(self):
-        """Time what no choice has asked for yet, for a quiet moment: budgets to come are then answered by measurement."""
-        before, selector = self._state(), self._selector(self.times)
+    def complete(self) -> None:
+        """Time what no choice has needed yet, for a quiet moment: later budgets are then answered by
+        measurement.
+        """
+        before = self._state()
+        selector = self._selector(self.times)
         selector.complete()
         self.times = selector.times
-        self.notes += self._keep(before)
+        self.notes += self._save(before)
 
-    def rest(self, budget):
-        """Let go of what timing held: the portrait, 40 MB, and the sub-models that the answer to `budget` does without; its own are warm then."""
+    def rest(self, budget: float) -> None:
+        """Free what timing held: the portrait (40 MB), and sub-models that the answer to `budget` does
+        without.
+
+        The answer's own sub-models are warm afterwards.
+        """
         needed = self._needed(budget)
         self.engine.keep_submodels(needed)
         for candidate in reversed(needed):
             self.time_once(candidate)
         with self.lock:
-            self._editor = self._last = None
+            self._editor = None
+            self._last_edit = None
             give_back_memory()
 
-    def _needed(self, budget):
-        """[(r, c)]: the answer to `budget` while a slider moves, and the best, for when it was let go."""
-        found = self.answer(budget)
-        chosen = [(found["submodel"]["r"], found["submodel"]["c"])] if found else []
-        return list(dict.fromkeys(chosen + self.engine.weights.order[:1]))
+    def answer(self, budget: float, slow: float = 1.0) -> Choice | None:
+        """The choice from what is known already, at once; None while too little is.
 
-    def _selector(self, known, tell=None):
+        Args:
+            budget: ms.
+            slow: how much slower than its profile the device is now (see `drift.DriftWatch`).
+        """
+        check_budget(budget)
+        found = answer(self.engine.weights.order, work, self.times, budget / TIMING_MARGIN, slow)
+        if found is None:
+            return None
+        choice = self._choice(found.candidate, found.fits, found.p50, found.p90, budget, [])
+        choice["measured"] = found.measured
+        return choice
+
+    def guess(self, budget: float, best: bool = False) -> Choice:
+        """A choice while nothing is known: the smallest, which nothing promises, or the best; its times are
+        0.
+        """
+        weights = self.engine.weights
+        candidate = weights.order[0] if best else weights.candidates[0]
+        choice = self._choice(candidate, True, 0.0, 0.0, budget, [])
+        choice["measured"] = False
+        return choice
+
+    def verify(self, budget: float) -> bool:
+        """Time the answer to `budget` and the best a few times: True when what the profile says still holds.
+
+        They stay loaded, so that a visitor's first edit loads nothing.
+        """
+        if self.answer(budget) is None:
+            return False
+        known = [candidate for candidate in self._needed(budget) if candidate in self.times]
+        return all(self._still_holds(candidate) for candidate in known)
+
+    def time_once(self, submodel: Candidate) -> float:
+        """Milliseconds of one edit as a visitor waits for it, without the wait for the lock."""
+        with Between(self):
+            start = time.perf_counter()
+            self._run(submodel)
+            return (time.perf_counter() - start) * 1e3
+
+    def read_last(self) -> None:
+        """What the page does between two edits: the age network reads the face."""
+        if self._editor is not None and self._last_edit is not None:
+            self._editor.age(self._last_edit)
+
+    def _read_profile(self) -> None:
+        """Take over times and threads of this device's own profile; an unusable one is noted."""
+        try:
+            if not self.path.exists():
+                return
+            self.device = profiles.adopt_threads(self.path, self.device, self.engine.threads_fixed)
+            known = profiles.read(self.path, self.device)
+        except AgeEditError as error:
+            self.notes.append(str(error))
+            return
+        except OSError:  # a folder that may not be searched: nothing to reuse
+            return
+        self.engine.use_threads(self.device["threads"])
+        self.times = {k: v for k, v in known.items() if k in self.engine.weights.candidates}
+
+    def _needed(self, budget: float) -> list[Candidate]:
+        """The answer to `budget` while a slider moves, and the best, for when it is released."""
+        found = self.answer(budget)
+        chosen = [candidate_of(found)] if found else []
+        return list(dict.fromkeys([*chosen, self.engine.weights.order[0]]))
+
+    def _selector(
+        self, known: Mapping[Candidate, Times], tell: Callable[[Entry], object] | None = None
+    ) -> Selector:
         return Selector(
             self.engine.weights.order,
             work,
@@ -109,95 +257,73 @@ class Tuner:
             passing=self.engine.passing,
         )
 
-    def _keep(self, before):
-        """Write the profile if the times differ from `before`; returns what went wrong as sentences."""
-        if self._state() != before:
-            try:
-                profiles.write(self.path, self.device, self.times)
-            except AgeEditError as error:
-                return [str(error)]
+    def _save(self, before: object) -> list[str]:
+        """Write the profile if the times differ from `before`; what went wrong, as sentences."""
+        if self._state() == before:
+            return []
+        try:
+            profiles.write(self.path, self.device, self.times)
+        except AgeEditError as error:
+            return [str(error)]
         return []
 
-    def answer(self, budget, slow=1.0):
-        """The same from what is known already, at once; None before anything was timed.
+    def _still_holds(self, candidate: Candidate) -> bool:
+        runs = [self.time_once(candidate) for _ in range(VERIFY_RUNS)]
+        now = Times(runs[VERIFY_WARM_UP:])
+        before = max(self.times[candidate].p50, 1e-3)
+        return abs(math.log(now.p50 / before)) <= math.log(1 + DriftWatch.TOLERANCE)
 
-        slow: how much slower than its profile the device is now (`selector.Watch.drift`).
-        """
-        check_budget(budget)
-        found = answer(self.engine.weights.order, work, self.times, budget / MARGIN, slow)
-        if found is None:
-            return None
-        return self._result(found["candidate"], found["fits"], found["p50"], found["p90"], budget, []) | {
-            "measured": found["measured"]
-        }
-
-    def guess(self, budget, best=False):
-        """The same while nothing is known: the smallest, which nothing promises, or the best; its times are 0, unknown."""
-        candidate = self.engine.weights.order[0] if best else self.engine.weights.candidates[0]
-        return self._result(candidate, True, 0.0, 0.0, budget, []) | {"measured": False}
-
-    def verify(self, budget):
-        """A few runs of the answer to `budget` and of the best: True when what the profile says still holds.
-
-        They stay loaded, so the first edit of a visitor opens nothing.
-        """
-        if self.answer(budget) is None:
-            return False
-        for candidate in self._needed(budget):
-            if candidate in self.times:
-                now = Times([self.time_once(candidate) for _ in range(9)][2:])
-                if abs(math.log(now.p50 / max(self.times[candidate].p50, 1e-3))) > math.log(
-                    1 + Watch.TOLERANCE
-                ):
-                    return False
-        return True
-
-    def _result(self, candidate, fits, p50, p90, budget, notes):
-        if not fits:
-            notes = notes + [
-                f"Nothing meets {budget:g} ms on this device; the smallest sub-model runs, in about {p90:.0f} ms."
-            ]
+    def _choice(
+        self, candidate: Candidate, fits: bool, p50: float, p90: float, budget: float, notes: Sequence[str]
+    ) -> Choice:
+        nothing_fits = (
+            f"Nothing meets {budget:g} ms on this device; the smallest sub-model runs, in about {p90:.0f} ms."
+        )
         return {
-            "submodel": dict(zip("rc", candidate)),
+            "submodel": submodel_name(candidate),
             "fits": fits,
             "p50_ms": round(p50, 2),
             "p90_ms": round(p90, 2),
             "budget_ms": budget,
             "threads": self.engine.threads,
             "profile": str(self.path),
-            "notes": notes,
+            "notes": list(notes) if fits else [*notes, nothing_fits],
         }
 
-    def _choose_threads(self):
-        """The count with which a middling sub-model is quickest, timed in turns; a tie goes to more threads."""
+    def _choose_threads(self) -> None:
+        """Use the number of threads that is fastest for a mid-sized sub-model; a tie goes to more threads."""
         counts = thread_counts(self.device["cores"])
-        middle = self.engine.weights.candidates[len(self.engine.weights.candidates) // 2]
-        runs = {n: Times() for n in counts}
-        for turn in range(7):
+        candidates = self.engine.weights.candidates
+        middle = candidates[len(candidates) // 2]
+        runs: dict[int, list[float]] = {n: [] for n in counts}
+        for _ in range(THREAD_RUNS):
             for n in counts:
-                with self.lock:  # edits in between run as they did
-                    live = self.engine.threads
-                    self.engine.use_threads(n)
-                    try:
-                        runs[n].runs.append(self.time_once(middle))
-                    finally:
-                        self.engine.use_threads(live)
-        best = min(counts, key=lambda n: Times(runs[n].runs[2:]).p50 * (1 if n == counts[0] else 1.05))
+                runs[n].append(self._time_with_threads(middle, n))
+
+        def penalised_p50(n: int) -> float:
+            penalty = 1.0 if n == counts[0] else FEWER_THREADS
+            return Times(runs[n][THREAD_WARM_UP:]).p50 * penalty
+
+        best = min(counts, key=penalised_p50)
         self.engine.use_threads(best)
         self.engine.drop_other_threads()
         self.device = self.device | {"threads": best}
 
-    def _state(self):
-        return {k: tuple(t.runs) for k, t in self.times.items()}
+    def _time_with_threads(self, submodel: Candidate, threads: int) -> float:
+        """`time_once` with another number of threads; edits before and after run as they did."""
+        with self.lock:
+            live = self.engine.threads
+            self.engine.use_threads(threads)
+            try:
+                return self.time_once(submodel)
+            finally:
+                self.engine.use_threads(live)
 
-    def time_once(self, submodel):
-        """Milliseconds of one edit as a visitor waits for it."""
-        with Between(self):  # its wait is nobody's time
-            start = time.perf_counter()
-            self._run(submodel)
-            return (time.perf_counter() - start) * 1e3
+    def _state(self) -> dict[Candidate, tuple[float, ...]]:
+        return {candidate: tuple(t.runs) for candidate, t in self.times.items()}
 
-    def _run(self, submodel):
+    def _run(self, submodel: Candidate) -> None:
+        """One edit of the portrait, encoded as the page shows it; other years each time."""
         with self.lock:
             if self._editor is None:
                 self._editor = AgeEditor(self.engine)
@@ -206,21 +332,18 @@ class Tuner:
             self._turn += 1
             edit = self._editor.edit(10 + self._turn % 20, submodel=submodel, limit=SHOWN)
             encode_photo(edit.picture, "JPEG")
-            self._last = edit
-
-    def read_last(self):
-        """What the page does between two edits: the age network reads the face."""
-        if self._last is not None:
-            self._editor.age(self._last)
+            self._last_edit = edit
 
 
 class Between:
-    """Entered before each timed run: takes the lock, and leaves the processor's caches as a visitor's edit finds them."""
+    """Entered before each timed run: takes the lock, and leaves the processor's caches as a visitor's edit
+    does.
+    """
 
-    def __init__(self, tuner):
+    def __init__(self, tuner: Tuner) -> None:
         self.tuner = tuner
 
-    def __enter__(self):
+    def __enter__(self) -> None:
         self.tuner.lock.__enter__()
         try:
             self.tuner.read_last()
@@ -228,10 +351,5 @@ class Between:
             self.tuner.lock.__exit__(None, None, None)
             raise
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         self.tuner.lock.__exit__(*error)
-
-
-def check_budget(budget):
-    if not (isinstance(budget, (int, float)) and 0 < budget < 1e7):
-        raise AgeEditError("The waiting budget must be a positive number of milliseconds, such as 100.")
