@@ -449,13 +449,7 @@ def everything(
 
     Ends with `evaluate` on the photos held out.
     """
-    from agedit.training.export import THIRD_PARTY
-
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise AgeEditError("`all` runs in one process; start `train generator` with torchrun instead.")
-    missing = [name for name in THIRD_PARTY if not (Path(out) / name).exists()]
-    if missing:
-        raise AgeEditError(f"{out} lacks {', '.join(missing)}; copy them from the released weights folder.")
+    _check_networks(out)
     folder = str(Path(run) / "data")
     if not (Path(folder) / "table.csv").exists():  # written last
         size = max(LEAST_CROP, largest)
@@ -495,6 +489,19 @@ def everything(
         limit=100,
         second_judge=None,
     )
+
+
+def _check_networks(weights: str) -> None:
+    """Refuse what would fail after hours: several processes, or weights without the third-party networks."""
+    from agedit.training.export import THIRD_PARTY
+
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise AgeEditError("`all` runs in one process; start `train generator` with torchrun instead.")
+    missing = [name for name in THIRD_PARTY if not (Path(weights) / name).exists()]
+    if missing:
+        raise AgeEditError(
+            f"{weights} lacks {', '.join(missing)}; copy them from the released weights folder."
+        )
 
 
 @stages.command("evaluate")

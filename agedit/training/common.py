@@ -62,7 +62,8 @@ def quicker_in_bf16() -> bool:
     capabilities = torch.cpu.get_capabilities()
     if not (capabilities.get("amx_bf16", False) or capabilities.get("avx512_bf16", False)):
         return False
-    full, half = [], []
+    full = []
+    half = []
     for _ in range(4):
         full.append(_convolution_seconds(torch.float32))
         half.append(_convolution_seconds(torch.bfloat16))

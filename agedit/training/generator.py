@@ -206,7 +206,8 @@ def _teach_new_discriminator(trainer: Trainer, stage: Stage, stopped: Callable[[
 def _report(trainer: Trainer, stage: Stage, bar: tqdm) -> None:
     """A checkpoint, a sheet and the figures of the people held out."""
     trainer.save()
-    r, ratio = stage.resolution, stage.ratio
+    r = stage.resolution
+    ratio = stage.ratio
     sheet(trainer, trainer.run / f"sheet_{trainer.steps:06d}.png", r, ratio)
     figures = validate(trainer, r, ratio)
     if figures is None:

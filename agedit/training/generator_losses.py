@@ -124,7 +124,9 @@ class GeneratorLosses:
         for.
         """
         s = self.settings
-        y, target, pair = edit.y, view.target, view.pair
+        y = edit.y
+        target = view.target
+        pair = view.pair
         r = y.shape[-1]
         scales = [
             share * (shrink(y, size) - shrink(target, size))[pair].abs().mean()

@@ -28,8 +28,9 @@ def crop_to_patch(x: torch.Tensor, r: int, patch: Patch | None) -> torch.Tensor:
     x = shrink(x, r)
     if patch is None:
         return x
-    row, column, edge = 2 * patch.row, 2 * patch.column, 2 * patch.edge
-    return trim_margin(x[:, :, row : row + edge, column : column + edge], patch)
+    rows = slice(2 * patch.row, 2 * (patch.row + patch.edge))
+    columns = slice(2 * patch.column, 2 * (patch.column + patch.edge))
+    return trim_margin(x[:, :, rows, columns], patch)
 
 
 @dataclass
