@@ -1,4 +1,7 @@
-"""What a training step is made of, piece by piece: the tone, losses and judges, the optimiser, and the inverse of what judges see."""
+"""What a training step is made of, piece by piece.
+
+The tone, losses and judges, the optimiser, and the inverse of what judges see.
+"""
 
 import json
 import math
@@ -45,9 +48,10 @@ def test_tone_is_kept_alike_in_training_and_in_the_app(r):
     change = np.ascontiguousarray(rng.standard_normal((r, r, 3)).astype(np.float32).cumsum(1))
     crop = rng.integers(0, 256, (256, 256, 3), np.uint8)
     mask, hair = np.clip(rng.random((2, 256, 256), np.float32).cumsum(2) / 64, 0, 1)
-    tensor = lambda v: shrink(
-        torch.from_numpy(v.astype(np.float32)).reshape(256, 256, -1).permute(2, 0, 1)[None], r
-    )
+
+    def tensor(v):
+        return shrink(torch.from_numpy(v.astype(np.float32)).reshape(256, 256, -1).permute(2, 0, 1)[None], r)
+
     mine = keep_tone(
         torch.from_numpy(change).permute(2, 0, 1)[None], tensor(crop) / 127.5 - 1, tensor(mask), tensor(hair)
     )
@@ -95,17 +99,20 @@ def test_tone_is_kept_alike_in_training_and_in_the_app(r):
         assert (
             np.abs(apart @ LUMA).max() < 0.5 and np.abs(apart[hair < 0.01]).max() < 0.5
         )  # outside the hair in every channel
-        coloured = lambda v: np.abs(v - (v @ LUMA)[:, :, None])[
-            hair == 1
-        ]  # hair gets no colour finer than a lock
-        fine = lambda v: coloured(
-            v
-            - cv2.resize(
-                cv2.resize(v, (64, 64), interpolation=cv2.INTER_AREA),
-                (256, 256),
-                interpolation=cv2.INTER_LINEAR,
-            )
-        ).mean()
+
+        def coloured(v):
+            return np.abs(v - (v @ LUMA)[:, :, None])[hair == 1]  # hair gets no colour finer than a lock
+
+        def fine(v):
+            return coloured(
+                v
+                - cv2.resize(
+                    cv2.resize(v, (64, 64), interpolation=cv2.INTER_AREA),
+                    (256, 256),
+                    interpolation=cv2.INTER_LINEAR,
+                )
+            ).mean()
+
         assert fine(both) < 0.25 * fine(shown)
         assert (
             np.abs(strands - change).mean() > 1
@@ -118,7 +125,10 @@ def test_a_patch_keeps_the_tone_of_the_whole_face():
     change, photo = torch.full((1, 3, 128, 128), -0.2), torch.zeros(1, 3, 128, 128)
     mask, hair = torch.ones(1, 1, 128, 128), torch.zeros(1, 1, 128, 128)
     whole = brightness(change, photo, mask, hair)
-    cut = lambda v: v[:, :, 32:96, 32:96]
+
+    def cut(v):
+        return v[:, :, 32:96, 32:96]
+
     kept = keep_tone(cut(change), cut(photo), cut(mask), cut(hair), cut(whole))
     assert (
         torch.allclose(kept, cut(keep_tone(change, photo, mask, hair)), atol=1e-5) and kept.abs().max() < 0.05
@@ -126,7 +136,10 @@ def test_a_patch_keeps_the_tone_of_the_whole_face():
 
 
 def test_style_knows_a_fold_from_a_smudge_wherever_it_lies():
-    """Features are oriented edges here: a line elsewhere in the window is nearer to a line than a spot of the same energy is."""
+    """Features are oriented edges here.
+
+    A line elsewhere in the window is nearer to a line than a spot of the same energy is.
+    """
 
     def features(picture):
         x = torch.from_numpy(picture)[None, None]
@@ -138,7 +151,10 @@ def test_style_knows_a_fold_from_a_smudge_wherever_it_lies():
     line, moved, spot = np.zeros((3, 65, 65), np.float32)
     line[:, 5:8], moved[:, 8:11] = 1, 1
     spot[::16, 5:8] = 4
-    apart = lambda picture: float(style_distance(features(picture), features(line)))
+
+    def apart(picture):
+        return float(style_distance(features(picture), features(line)))
+
     assert apart(line) < 0.01 and apart(moved) < 0.1 * apart(spot)
 
 
@@ -234,11 +250,13 @@ def test_years_are_inverted_to_the_alpha_that_gives_them():
             rng.uniform(15, 70, 400),
             rng.uniform(0, 1.5 * MOST_BLUR, 400),
             rng.integers(0, 2, 400),
+            strict=True,
         )
     )
-    true = lambda alpha, age, blur=0, invented=0: (
-        alpha * (4 - 0.02 * (age - 40) - 1.1 * min(blur / MOST_BLUR, 1) - 0.9 * invented)
-    )
+
+    def true(alpha, age, blur=0, invented=0):
+        return alpha * (4 - 0.02 * (age - 40) - 1.1 * min(blur / MOST_BLUR, 1) - 0.9 * invented)
+
     weights = fit_surface([(*v, true(*v)) for v in drawn])
     for age in (20, 40, 60):
         for blur in (0, MOST_BLUR / 2):
@@ -254,7 +272,8 @@ def test_years_are_inverted_to_the_alpha_that_gives_them():
         invert(weak, 40, 0)[-1] == STRONGEST[1]
         and invert(weak, 40, 0, [500] * len(YEARS), full)[-1] == FURTHER * STRONGEST[1]
     )
-    # and where the full network's change is judged to be none, or less for more years, it changes as much nearly, and no less for more years
+    # and where the full network's change is judged to be none, or less for more years, it changes as much
+    # nearly, and no less for more years
     nothing = invert(weak, 40, 0, [0] * len(YEARS), full)
     assert nothing == pytest.approx([a / FURTHER for a in full], abs=1e-3)
     turning = invert(weak, 40, 0, [y if abs(y) < 25 else 0 for y in YEARS], full)
@@ -299,7 +318,10 @@ def test_judges_in_torch_equal_the_shipped_ones(engine, portrait):
 def test_texture_is_strength_not_place():
     lines = torch.zeros(1, 3, 64, 64)
     lines[..., ::8] = 0.4
-    apart = lambda a, b: sum((x - y).abs().mean().item() for x, y in zip(texture(a), texture(b)))
+
+    def apart(a, b):
+        return sum((x - y).abs().mean().item() for x, y in zip(texture(a), texture(b), strict=True))
+
     moved, nothing = lines.roll(2, -1), torch.zeros_like(lines)
     assert apart(lines, lines) == 0 and apart(lines, moved) < 0.25 * apart(lines, nothing)
     assert (lines - moved).abs().mean() > (lines - nothing).abs().mean()  # which L1 sees the other way round
@@ -316,7 +338,10 @@ def test_the_look_of_an_age_is_the_age_networks_own(portrait):
 
 
 def test_a_second_judge_sees_the_edits(engine, tmp_path):
-    """With a network of known answers: it gets aligned faces, brighter ones are older to it, and the report is about edits."""
+    """With a network of known answers.
+
+    It gets aligned faces, brighter ones are older to it, and the report is about edits.
+    """
     from onnx import TensorProto, helper, numpy_helper
 
     from agedit.training.second_judge import SecondJudge, second_opinion

@@ -1,4 +1,6 @@
-"""People that are looked at once and drawn at other ages in memory, with a teacher that shows portraits instead of inventing faces."""
+"""People that are looked at once and drawn at other ages in memory, with a teacher that shows portraits
+instead of inventing faces.
+"""
 
 import cv2
 import numpy as np
@@ -24,7 +26,10 @@ def portrait(k):
 
 
 class Album:
-    """A teacher whose w is the number of a portrait; `late` beyond it shifts the picture down by a pixel each."""
+    """A teacher whose w is the number of a portrait.
+
+    `late` beyond it shifts the picture down by a pixel each.
+    """
 
     def __init__(self, *_, **__):
         pass
@@ -40,7 +45,7 @@ class Album:
 
     def __call__(self, w, late):
         pictures = []
-        for k, moved in zip(w[:, 0].int().tolist(), (late - w)[:, 0].round().int().tolist()):
+        for k, moved in zip(w[:, 0].int().tolist(), (late - w)[:, 0].round().int().tolist(), strict=True):
             pictures.append(torch.tensor(np.roll(portrait(k), moved, 0)).permute(2, 0, 1) / 127.5 - 1)
         return torch.stack(pictures)
 
@@ -63,7 +68,7 @@ class Here:
     """A pool of one worker: this process."""
 
     @classmethod
-    def Pool(cls, workers, start, args):
+    def Pool(cls, workers, start, args):  # noqa: N802 (multiprocessing's name)
         start(*args)
         return cls()
 
@@ -85,7 +90,7 @@ def test_what_is_drawn_lies_where_the_first_picture_does(looked_at):
     assert len(found) == 4 and len(result.images) == len(result.age) == len(result.person) > 8
     first = {result.owner[k]: k for k in np.flatnonzero(result.beta == 0)}
     assert sorted(first) == [0, 1, 2, 3]
-    x, mask, hair = result.load(np.arange(len(result.images)), "cpu")
+    x, mask, _hair = result.load(np.arange(len(result.images)), "cpu")
     for k, owner in enumerate(result.owner):
         picture = portrait(int(found.w[owner, 0]))
         face = FaceFinder(weights_folder()).find(picture)[0]

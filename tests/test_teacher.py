@@ -10,7 +10,10 @@ from agedit.training import teacher
 
 
 class Painter:
-    """A teacher whose pictures are as bright as the first number of w; the bright ones are the neutral ones."""
+    """A teacher whose pictures are as bright as the first number of w.
+
+    The bright ones are the neutral ones.
+    """
 
     def __init__(self, *_):
         self.drawn = 0

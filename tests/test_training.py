@@ -1,7 +1,10 @@
-"""Every training stage in small, on a user's own folder: prepare, autoencoder, age vector, generator, export, an edit.
+"""Every training stage in small, on a user's own folder.
 
-The perceptual trunk comes from a package that is not installed here, so its weights are random: what is checked is that
-the stages fit together, resume, refuse bad input, and that the losses do what they say; not that a face gets older.
+Prepare, autoencoder, age vector, generator, export, an edit.
+
+The perceptual trunk comes from a package that is not installed here, so its weights are random: what is
+checked is that the stages fit together, resume, refuse bad input, and that the losses do what they say; not
+that a face gets older.
 """
 
 import csv
@@ -110,7 +113,7 @@ def test_prepared_crops(data):
 
 
 def test_who_is_held_out_stays_so_and_is_the_share_that_was_asked():
-    """A run that goes on, on another day and in another order, must not train on the people that it judges."""
+    """A run that goes on, in another process and order, must not train on the people that it judges."""
     names = [f"t1_{i:06d}" for i in range(2000)]
     found = {name for name in names if is_held_out(name)}
     assert 0.06 < len(found) / len(names) < 0.1
@@ -122,18 +125,27 @@ def test_two_ages_are_brought_into_register():
     photo = load_photo(PORTRAITS[0])
     first = align(photo, FaceFinder().find(photo)[0], 512)
     y, x = np.mgrid[:512, :512].astype(np.float32)
-    bend = lambda v: cv2.remap(v, x + 5 * np.sin(y / 60), y + 6 * np.cos(x / 70), cv2.INTER_CUBIC)
+
+    def bend(v):
+        return cv2.remap(v, x + 5 * np.sin(y / 60), y + 6 * np.cos(x / 70), cv2.INTER_CUBIC)
+
     folded = first.copy()
     cv2.line(
         folded, (200, 130), (312, 130), (90, 60, 50), 2
     )  # a fold on the forehead, at the older age alone
     face = np.s_[130:460, 130:380]
-    apart = lambda a, b: np.abs(a[face].astype(int) - b[face]).mean()
+
+    def apart(a, b):
+        return np.abs(a[face].astype(int) - b[face]).mean()
+
     moved = bend(folded)
     assert apart(in_register(moved, first), folded) < 0.5 * apart(
         moved, folded
     )  # nose, brows and mouth are back in place
-    depth = lambda v: v[125:136, 220:290].astype(int).min(0).mean() - v[115:120, 220:290].mean()
+
+    def depth(v):
+        return v[125:136, 220:290].astype(int).min(0).mean() - v[115:120, 220:290].mean()
+
     assert depth(in_register(moved, first)) < 0.7 * depth(folded) < -50  # and the fold is still there
     np.testing.assert_array_equal(in_register(first, first), first)
 
@@ -261,7 +273,10 @@ def encoded(data, tmp_path_factory):
 
 
 def test_what_is_trained_is_what_is_shown(data, encoded, wheel):
-    """edit() gives photo + m (G(f') - G(f)): the photo itself at no shift, G(f') itself where the photo is hidden."""
+    """edit() gives photo + m (G(f') - G(f)).
+
+    The photo itself at no shift, G(f') itself where the photo is hidden.
+    """
     trainer = Trainer([Crops(data / "ready")], encoded, wheel, weights_folder(), Settings(batch=4, photos=1))
     b = trainer.loader.draw(128)
     f = torch.randn(4, 512, device=trainer.device.torch)
@@ -281,7 +296,10 @@ def test_what_is_trained_is_what_is_shown(data, encoded, wheel):
 
 
 def test_a_step_at_every_size(data, encoded, wheel):
-    """At 128 px the judges look at the full network, its sub-model and the hidden rows; at 256 px a patch is trained."""
+    """At 128 px the judges look at the full network, its sub-model and the hidden rows.
+
+    At 256 px a patch is trained.
+    """
     trainer = Trainer(
         [Crops(data / "ready")], encoded, wheel, weights_folder(), Settings(batch=4, photos=2, strict=1.0)
     )
@@ -362,7 +380,10 @@ def test_two_runs_become_their_mean(tmp_path):
 
 
 def test_a_block_grows_on_a_trained_network(data, encoded, wheel, tmp_path):
-    """512 px on top of 256: needs crops as large, trains the new block alone, and what was trained gives the same pictures."""
+    """512 px on top of 256.
+
+    Needs crops as large, trains the new block alone, and what was trained gives the same pictures.
+    """
     fine, run = tmp_path / "fine", tmp_path / "run"
     unpack(Weights(weights_folder()), run)
     with pytest.raises(AgeEditError, match="prepare stage with --size 512"):
@@ -467,7 +488,10 @@ def test_a_resumed_autoencoder_has_its_minutes_behind_it(data, tmp_path):
 
 @pytest.fixture
 def forty_jobs(tmp_path, monkeypatch):
-    """A stage whose pictures cost nothing: (folder, arguments of `prepare`, the files that were looked at)."""
+    """A stage whose pictures cost nothing.
+
+    (folder, arguments of `prepare`, the files that were looked at).
+    """
     monkeypatch.setattr(prepare_stage, "PART", 8)
     (tmp_path / "labels.csv").write_text("file,age\n" + "".join(f"{i}.jpg,{20 + i}\n" for i in range(40)))
     looked_at = []
@@ -573,7 +597,10 @@ def test_a_folder_without_any_face(tmp_path):
 
 
 def test_one_command_does_all_stages(data, wheel, tmp_path):
-    """`train all` on a folder of faces, a few steps a stage: weights that edit, calibrated, and the figures of the photos held out."""
+    """`train all` on a folder of faces, a few steps a stage.
+
+    Weights that edit, calibrated, and the figures of the photos held out.
+    """
     out, run = tmp_path / "weights", tmp_path / "run"
     out.mkdir()
     shutil.copytree(data / "ready", run / "data")  # prepared already
