@@ -99,8 +99,8 @@ class Sketch(nn.Linear):
     def __init__(self) -> None:
         super().__init__(FEATURES, 3 * SKETCH * SKETCH)
 
-    def forward(self, f: torch.Tensor) -> torch.Tensor:
-        return super().forward(f).unflatten(1, (3, SKETCH, SKETCH))
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return super().forward(input).unflatten(1, (3, SKETCH, SKETCH))
 
 
 class Autoencoder(nn.Module):

@@ -61,8 +61,8 @@ class Upsample(nn.Upsample):
     def __init__(self) -> None:
         super().__init__(scale_factor=2, mode="bilinear")
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return UpsampleTwice.apply(x)  # pyright: ignore[reportReturnType] (apply has no type)
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return UpsampleTwice.apply(input)  # pyright: ignore[reportReturnType] (apply has no type)
 
 
 class StyledConv(nn.Conv2d):

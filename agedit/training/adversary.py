@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from agedit.network.discriminator import Discriminator
-from agedit.training.common import Device, add_up
+from agedit.training.common import Device, add_up, place
 from agedit.training.guard import GradientGuard
 from agedit.training.loss_views import LossView
 
@@ -43,7 +43,7 @@ class Adversary:
 
     def __init__(self, device: Device) -> None:
         self.device = device
-        self.network = Discriminator().to(device=device.torch, memory_format=torch.channels_last)
+        self.network = place(Discriminator(), device.torch)
         self.optimizer = torch.optim.Adam(self.network.parameters(), RATE, BETAS, eps=EPSILON)
         self.guard = GradientGuard()
 

@@ -17,7 +17,7 @@ from sklearn.svm import LinearSVC
 
 from agedit.errors import AgeEditError
 from agedit.network.autoencoder import FEATURES, INPUT, Autoencoder, Encoder, Sketch
-from agedit.training.common import Device, load_checkpoint
+from agedit.training.common import Device, load_checkpoint, place
 from agedit.training.data import Crops
 from agedit.training.images import batch_of, shrink
 
@@ -42,7 +42,7 @@ def load_encoder(run: str | Path) -> tuple[Encoder, Sketch]:
             f"The autoencoder in {run} is of another version of this program; train it again."
         ) from None
     model.eval().requires_grad_(False)
-    return model.encoder.to(memory_format=torch.channels_last), model.sketch
+    return place(model.encoder, "cpu"), model.sketch
 
 
 def load_age_vector(run: str | Path) -> torch.Tensor:

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from agedit.errors import AgeEditError
 from agedit.network.autoencoder import DECODED, FEATURES, INPUT, SKETCH, Autoencoder, Encoder
-from agedit.training.common import Device, load_checkpoint, save_checkpoint
+from agedit.training.common import Device, load_checkpoint, place, save_checkpoint
 from agedit.training.data import Crops
 from agedit.training.images import batch_of, save_sheet, shrink
 from agedit.training.signals import STOPPED, stop_on_signal
@@ -199,7 +199,7 @@ class AutoencoderTrainer:
         self.rate = rate
         torch.manual_seed(0)
         # In evaluation mode: its norms are solved for, once.
-        self.model = Autoencoder().to(device.torch, memory_format=torch.channels_last).eval()
+        self.model = place(Autoencoder(), device.torch).eval()
         groups = [
             {"params": self.model.decoder.parameters(), "share": 1.0},
             {"params": _parameters(self.model.encoder, self.model.sketch), "share": ENCODER_SHARE},

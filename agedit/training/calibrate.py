@@ -1,9 +1,7 @@
-"""Stage `calibrate` (S63).
+"""Stage `calibrate` (S63): alpha for each number of years, and the quality of each (r, c).
 
-Years -> alpha and the quality of each (r, c), measured on held-out photos with the app's own runtime.
-
-alpha depends on the sub-model, on the apparent age and on the blur of the photo. The results go into the
-manifest; before that, the ranges for int8.
+Both are measured on held-out photos with the app's own runtime. alpha depends on the sub-model, on the
+apparent age and on the blur of the photo. The results go into the manifest; before that, the ranges for int8.
 """
 
 from collections.abc import Callable, Sequence
@@ -133,27 +131,23 @@ def softened(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """A prepared crop (S, S, 5) as of a smaller photo."""
     size = image.shape[0]
     rgb = np.ascontiguousarray(image[:, :, :3])
-    rgb = cv2.resize(rgb, None, fx=SMALL, fy=SMALL, interpolation=cv2.INTER_AREA)
-    return np.dstack([cv2.resize(rgb, (size, size), interpolation=cv2.INTER_CUBIC), image[:, :, 3:]])
+    small = cv2.resize(rgb, None, fx=SMALL, fy=SMALL, interpolation=cv2.INTER_AREA)
+    soft = cv2.resize(small, (size, size), interpolation=cv2.INTER_CUBIC)
+    return np.dstack([np.asarray(soft, np.uint8), image[:, :, 3:]])
 
 
 class Sample(NamedTuple):
-    """The judged change of one edit, in years, and what it depends on.
-
-    Invented: 1 for an invented face, 0 for a real one.
-    """
+    """The judged change of one edit, in years, and what it depends on."""
 
     alpha: float
     age: float
     blur: float
-    invented: float
+    invented: float  # 1 for an invented face, 0 for a real one
     change: float
 
 
 def terms(alpha: Any, age: Any, blur: Any, invented: Any = 0) -> npt.NDArray[np.float64]:
-    """A smooth surface through (0 alpha, 0 years).
-
-    Powers of alpha, each free to vary with age, blur and invention.
+    """A smooth surface through (0 alpha, 0 years): powers of alpha that vary with age, blur and invention.
 
     At one alpha invented faces get fewer years, and the slider is for real ones.
 
@@ -185,9 +179,7 @@ def invert(
     wanted: Sequence[float] = YEARS,
     full: Sequence[float] | None = None,
 ) -> list[float]:
-    """alpha for each of YEARS at a place.
-
-    Where the surface first reaches the change that is wanted for it.
+    """alpha for each of YEARS at a place: where the surface first reaches the change that is wanted.
 
     Of the full network STRONGEST at the most, and less for fewer years. Of a sub-model up to FURTHER times
     STRONGEST, and at least 1 / FURTHER of the full network's: where judges see no change there is one all the

@@ -74,7 +74,7 @@ def moves(picture: npt.NDArray[np.uint8], first: npt.NDArray[np.uint8]) -> npt.N
     Returns:
         float32 (FLOW, FLOW, 2), offsets (x, y) in FLOW-sized pixels.
     """
-    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     flow.setFinestScale(0)
     flow.setVariationalRefinementIterations(10)
     flow.setVariationalRefinementAlpha(40)

@@ -76,7 +76,7 @@ class Looker:
             "points": np.round(face.points[POINTS] / STEP).clip(0, 65535).astype(np.uint16),
             "yaw": np.array(face.yaw, np.float32),
             "matrix": face.matrix,
-            "hair": to_bytes(hair),
+            "hair": to_bytes(np.asarray(hair, np.float32)),
             "mood": self.estimators.mood(crop),
         }
 

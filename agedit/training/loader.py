@@ -207,7 +207,8 @@ class BatchLoader:
             source, a, b = self._pair(size)
             if self.rng.random() < SAME:
                 b = a
-            rows.add((source, a), (source, b), source.age[b] - source.age[a], source.age[a])
+            years = float(source.age[b] - source.age[a])
+            rows.add((source, a), (source, b), years, float(source.age[a]))
         for _ in range(photos):
             self._add_photo(rows, size)
         x, mask, hair = self.load(rows.x, size)
@@ -253,7 +254,7 @@ class BatchLoader:
         """A labelled photo, and an age for the judges to look for."""
         source, group = self._choose("photos", size)
         i = int(group[0])
-        age = source.age[i]
+        age = float(source.age[i])
         youngest = max(PHOTO_AGES[0], age + PHOTO_YEARS[0])
         oldest = min(PHOTO_AGES[1], age + PHOTO_YEARS[1])
         goal = self.rng.uniform(youngest, oldest)

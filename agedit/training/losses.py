@@ -132,7 +132,7 @@ def _gram(x: torch.Tensor) -> torch.Tensor:
 def texture(change: torch.Tensor, octaves: int = 3) -> list[torch.Tensor]:
     """How strong a change (B, 3, s, s) is in each of its finest octaves, by places of 8 pixels.
 
-    [(B, 1, s / 8, s / 8), ...].
+    Returns [(B, 1, s / 8, s / 8), ...].
 
     Where a wrinkle lies can only be guessed, and a mean over guesses is smooth; that there are wrinkles is
     certain.

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -141,7 +141,6 @@ class _Person:
     def __init__(self, worker: Worker) -> None:
         self.worker = worker
         self.base: _Base | None = None
-        self.mask: npt.NDArray[np.float32] | None = None
         self.gender = ""
 
     def prepare(self, picture: Picture) -> Prepared | None:
@@ -163,8 +162,8 @@ class _Person:
         face = self.base.face
         crop = self._crop(picture, photo)
         hair = worker.masker.hair(crop)
-        if self.mask is None:
-            self.mask = worker.masker.mask(hair, face, photo.shape[:2])
+        if self.base.mask is None:
+            self.base.mask = np.asarray(worker.masker.mask(hair, face, photo.shape[:2]), np.float32)
         judged, male = worker.estimators.age(crop)
         gender = picture.gender or ("0" if male > 0.5 else "1")
         if is_first:
@@ -173,11 +172,11 @@ class _Person:
             return None
         planes = [
             cv2.resize(to_bytes(plane), (worker.size, worker.size), interpolation=cv2.INTER_LINEAR)
-            for plane in (self.mask, hair)
+            for plane in (self.base.mask, hair)
         ]
         held_out = str(int(is_held_out(picture.person)))
         row = [picture.kind, picture.file, picture.person, picture.age, gender, picture.beta]
-        return Prepared([*row, f"{judged:.2f}", held_out], np.dstack([crop, *planes]))
+        return Prepared([*row, f"{judged:.2f}", held_out], np.dstack([crop, *planes]).astype(np.uint8))
 
     def _is_usable(self, photo: npt.NDArray[np.uint8]) -> bool:
         """Whether a later picture has the base picture's framing and expression.
@@ -195,9 +194,9 @@ class _Person:
         assert self.base is not None
         size = self.worker.size
         if picture.kind != "pair":
-            return align(photo, self.base.face, size)
+            return np.asarray(align(photo, self.base.face, size), np.uint8)
         # Bent at twice the size, so that it costs no sharpness.
-        crop = align(photo, self.base.face, 2 * size)
+        crop = np.asarray(align(photo, self.base.face, 2 * size), np.uint8)
         if self.base.crop is None:
             self.base.crop = crop
         else:
@@ -216,6 +215,7 @@ class _Base:
     height: int
     expression: npt.NDArray[np.float64]
     crop: npt.NDArray[np.uint8] | None = None
+    mask: npt.NDArray[np.float32] | None = None
 
 
 def _path_of(picture: Picture) -> Path:
@@ -239,7 +239,7 @@ def _prepare_in_worker(job: Job) -> list[Prepared]:
     return _worker.prepare(job)
 
 
-def run_jobs(jobs: Sequence[Job], workers: int, size: int) -> Iterator[list[Prepared]]:
+def run_jobs(jobs: Sequence[Job], workers: int, size: int) -> Generator[list[Prepared], None, None]:
     """What is found in each job, in order, by several processes.
 
     Raises AgeEditError when a process dies: for want of memory it is killed, and a pool would wait for it for

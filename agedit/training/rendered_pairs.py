@@ -56,15 +56,12 @@ def render_pairs(
 
 
 class PairRow(NamedTuple):
-    """What is known of a picture.
+    """What is known of a picture."""
 
-    Whose it is, its step of the direction, and the judged years of it and at beta 0.
-    """
-
-    owner: int
-    beta: float
-    judged: float
-    judged_at_zero: float
+    owner: int  # number of the person
+    beta: float  # step of the direction of age
+    judged: float  # years
+    judged_at_zero: float  # years that the person's first picture shows
 
 
 @dataclass
@@ -170,10 +167,10 @@ class Renderer:
         return ((cut + 1) * 127.5 + 0.5).clamp(0, 255)
 
     def finish(self, chunk: Chunk) -> tuple[torch.Tensor, list[PairRow], torch.Tensor]:
-        """A chunk's usable pictures in register, uint8 (n, 3, size, size), a row for each, and masks (people,
-        2, MASK_SIZE, MASK_SIZE).
+        """A chunk's pictures in register, without those of another expression or gender than the first.
 
-        Pictures whose expression or gender is another than in the person's first are left out.
+        Returns:
+            Pictures, uint8 (n, 3, size, size), a row for each, and masks (people, 2, MASK_SIZE, MASK_SIZE).
         """
         still = np.zeros((FLOW, FLOW, 2), np.float32)
         flow = np.stack([f.result() if f else still for f in chunk.flows])
@@ -200,8 +197,10 @@ class Renderer:
         return images[kept].to(torch.uint8), rows, masks
 
     def _same_expression(self, i: int, flow: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
-        """Whether person i has the expression of the first picture, in each picture with its flow (ages,
-        FLOW, FLOW, 2).
+        """Whether person i's expression is that of the first picture, for each picture: (ages,) bool.
+
+        Args:
+            flow: (ages, FLOW, FLOW, 2).
         """
         points = cv2.transform(self.people.points[i][None], self.people.matrix[i])[0] * FLOW
         neutral = expression(points)
@@ -215,8 +214,7 @@ class Renderer:
 
 
 class RenderedPairs:
-    """Pictures, uint8 (N, 3, size, size), of invented people at up to `ages` ages each, in the device's
-    memory.
+    """Pictures, uint8 (N, 3, size, size), of invented people at several ages each, in the device's memory.
 
     The first picture of a person is the one that the `people` stage looked at; the others lie at random steps
     of the direction, each in another range of `teacher.STEPS`, and are brought into register with it.
@@ -268,10 +266,7 @@ class RenderedPairs:
     def _render(
         self, renderer: Renderer, together: int, seconds: float
     ) -> tuple[list[PairRow], list[torch.Tensor]]:
-        """Draw until all people or the time are through.
-
-        Returns the pictures' rows and the masks by chunks.
-        """
+        """Draw until all people or the time are through; returns the pictures' rows and masks by chunks."""
         count = len(renderer.people)
         start = time.time()
         waiting: list[Chunk] = []

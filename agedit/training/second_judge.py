@@ -70,7 +70,8 @@ class SecondJudge:
     def age(self, crop: npt.NDArray[np.uint8]) -> float:
         """Apparent age of an aligned RGB uint8 (S, S, 3)."""
         x = (judge_crop(crop, CHIP, CHIP_PIXELS) - self.file.mean) * self.file.scale
-        probabilities = self.session.run(None, {self.session.get_inputs()[0].name: x[None]})[0]
+        name = self.session.get_inputs()[0].name
+        probabilities: Any = self.session.run(None, {name: x[None]})[0]
         return float(np.ravel(probabilities) @ self.file.years)
 
 
@@ -94,11 +95,12 @@ def second_opinion(
         except AgeEditError:
             continue
         prepared = editor.prepare(0)
-        before = judge.age(prepared.crop)
+        before = judge.age(np.asarray(prepared.crop, np.uint8))
         for years in ASKED:
             in_range = AGES[0] <= prepared.age + years <= AGES[1]
             if in_range and (years > 0 or prepared.age > YOUNGER_FROM):
-                changes[years].append(judge.age(editor.crop(editor.edit(years))) - before)
+                crop = np.asarray(editor.crop(editor.edit(years)), np.uint8)
+                changes[years].append(judge.age(crop) - before)
     return {f"{years:+d}": _opinion(years, change) for years, change in changes.items()}
 
 

@@ -145,7 +145,7 @@ def find_face(finder: FaceFinder, picture: Picture) -> tuple[Face, Picture] | No
         face = finder.find(picture)[0]
     except AgeEditError:
         return None
-    return face, align(picture, face, CROP)
+    return face, np.asarray(align(picture, face, CROP), np.uint8)
 
 
 class NeutralFace:

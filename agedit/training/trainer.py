@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from agedit.network.generator import Generator, Patch
 from agedit.submodel import RATIOS, SMALLEST, START, WIDTHS, kept
 from agedit.training.adversary import Adversary, TrunkInputs
 from agedit.training.age_vector import load_age_vector, load_encoder
-from agedit.training.common import ALPHA_PER_YEAR, Device, Ema, load_checkpoint, save_checkpoint
+from agedit.training.common import ALPHA_PER_YEAR, Device, Ema, load_checkpoint, place, save_checkpoint
 from agedit.training.generator_losses import AGE_BETA, AGE_SCALE, Edit, GeneratorLosses, TrunkOfEdit
 from agedit.training.guard import GradientGuard
 from agedit.training.images import shrink
@@ -102,14 +102,14 @@ class Trainer:
         self.n = load_age_vector(self.run).to(self.device.torch)
         state = load_checkpoint(self.run / "generator.pt")
         self.top = max(largest, largest_block(state))
-        self.generator = self._placed(Generator(self.top))
+        self.generator = place(Generator(self.top), self.device.torch)
         self.adversary = Adversary(self.device)
         self.losses = GeneratorLosses(
             self.settings,
             self.device,
             self.adversary,
-            self._placed(Perceptual(wheel)),
-            self._placed(Judges(weights, second)),
+            place(Perceptual(wheel), self.device.torch),
+            place(Judges(weights, second), self.device.torch),
         )
         self.opt_g = Optimizer(self.generator)
         self.guard = GradientGuard(LONGEST)
@@ -135,8 +135,10 @@ class Trainer:
             self.device.torch,
         )
 
-    def _placed(self, network: Any) -> Any:
-        return network.to(device=self.device.torch, memory_format=torch.channels_last)
+    @property
+    def averaged(self) -> Generator:
+        """The generator with its averaged weights."""
+        return cast(Generator, self.ema.module)
 
     def _parts(self) -> dict[str, Any]:
         """What has a state of its own in a checkpoint, by its key there."""
@@ -155,7 +157,7 @@ class Trainer:
         for name, part in self._parts().items():
             if name in state and not (has_grown and name == "opt_g"):
                 part.load_state_dict(state[name])
-        self.ema.module.load_state_dict(self.ema.module.state_dict() | state["ema"])
+        self.averaged.load_state_dict(self.averaged.state_dict() | state["ema"])
         self.ema.restart(0 if has_grown else state["steps"])
         self.steps = state["steps"]
         self.seconds = state["seconds"]
@@ -176,7 +178,7 @@ class Trainer:
             steps=self.steps,
             seconds=self.seconds,
             started_from=self.started_from,
-            ema=self.ema.module.state_dict(),
+            ema=self.averaged.state_dict(),
             generator=self.generator.state_dict(),
             **{name: part.state_dict() for name, part in self._parts().items()},
         )
@@ -203,12 +205,12 @@ class Trainer:
         both = torch.cat([shifted, f])
         twice = torch.cat([photo, photo])
         whole = None
-        with self.device.autocast():
-            if patch is None:
+        if patch is None:
+            with self.device.autocast():
                 out = network(both, twice, r, c)
-            else:
+        else:
+            with self.device.autocast():
                 out, below = network.forward_patch(both, twice, r, c, patch)
-        if patch is not None:
             # A patch does not know the whole face: the picture below the top block does.
             whole = self._whole_brightness(photos, below, r, patch)
         new, base = trim_margin(out, patch).chunk(2)
@@ -265,7 +267,7 @@ class Trainer:
         """Make room for wider layers than were trained so far."""
         if 0 < self.width < width:
             widen(self.generator.state_dict(), self.width)
-            widen(self.ema.module.state_dict(), self.width)
+            widen(self.averaged.state_dict(), self.width)
         self.width = max(self.width, width)
 
     def _submodel_step(

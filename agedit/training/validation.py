@@ -60,7 +60,7 @@ def _figures(
 ) -> torch.Tensor:
     """Sums over people of the three figures of `validate`, float64 (3,)."""
     perceptual = trainer.losses.perceptual
-    network = trainer.ema.module
+    network = trainer.averaged
     planes = crops.load([a for a, _ in people], trainer.device.torch)
     x, mask, hair = (shrink(plane, max(r, INPUT)) for plane in planes)
     other = shrink(crops.load([b for _, b in people], trainer.device.torch)[0], max(r, INPUT))
@@ -118,7 +118,7 @@ def sheet(
 
     def column(t: int, q: int, c: float, hidden: torch.Tensor) -> torch.Tensor:
         shifted = f + t * ALPHA_PER_YEAR * trainer.n
-        edit = trainer.edit(trainer.ema.module, Photos(x, mask, hair, hidden), f, shifted, q, c)
+        edit = trainer.edit(trainer.averaged, Photos(x, mask, hair, hidden), f, shifted, q, c)
         return _enlarged(edit.y, x, r)
 
     columns = [shrink(x, r)]
