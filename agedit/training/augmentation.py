@@ -109,7 +109,7 @@ class Augmentation:
         zoom = np.exp(self.rng.normal(0, ZOOM, n))
         mirror = np.where(self.rng.random(n) < 0.5, -1, 1)
         cosine = np.cos(angle) * zoom
-        sine: npt.NDArray[np.float64] = np.sin(angle) * zoom
+        sine = np.asarray(np.sin(angle) * zoom, np.float64)
         first = np.stack([cosine * mirror, -sine, self.rng.normal(0, SHIFT, n)], 1)
         second = np.stack([sine * mirror, cosine, self.rng.normal(0, SHIFT, n)], 1)
         theta = torch.tensor(np.stack([first, second], 1), dtype=pictures.x.dtype, device=pictures.x.device)

@@ -181,8 +181,9 @@ class BatchLoader:
         if kind == "people":
             weight = np.ones(len(groups))
         else:
-            genders = [source.gender[group[0]] if kind == "targets" else 0 for source, group in groups]
-            weight = evenly(genders, [source.age[group[0]] // 10 for source, group in groups])
+            first = [(source, int(group[0])) for source, group in groups]
+            genders = [float(source.gender[i]) if kind == "targets" else 0.0 for source, i in first]
+            weight = evenly(genders, [float(source.age[i]) // 10 for source, i in first])
         return weight / weight.sum()
 
     def _choose(self, kind: str, size: int) -> tuple[FaceSet, Group]:
