@@ -48,14 +48,14 @@ class TrunkOfEdit:
 
 @dataclass
 class Losses:
-    """The weighed terms of one network, and the ages (B, judges) that its pictures show, None on a patch."""
+    """The weighed terms of one network, their sum, and the ages (B, judges) that its pictures show.
+
+    `years` is None on a patch.
+    """
 
     terms: dict[str, torch.Tensor]
+    total: torch.Tensor
     years: torch.Tensor | None
-
-    @property
-    def total(self) -> torch.Tensor:
-        return add_up(self.terms.values())
 
     def log(self) -> dict[str, torch.Tensor]:
         """The terms without their gradients."""
@@ -117,7 +117,7 @@ class GeneratorLosses:
                 terms |= self._photo_terms(view, full, edit.y)
             if judge_photos and view.hidden.any():
                 terms["likeness"] = self._likeness(view, edit)
-        return Losses(terms, years)
+        return Losses(terms, add_up(terms.values()), years)
 
     def _pixel_terms(self, view: LossView, edit: Edit) -> dict[str, torch.Tensor]:
         """L1 at three scales, strength of the change by octaves, and the raw outputs against what they stand
