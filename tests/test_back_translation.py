@@ -27,6 +27,7 @@ from agedit.training.back_translation import (
 )
 from agedit.training.data import Crops, is_held_out
 from agedit.training.loader import BatchLoader, evenly
+from agedit.training.settings import ByLevel, Settings
 from agedit.training.validation import shown_people
 
 
@@ -101,6 +102,7 @@ def test_batches_ask_for_the_real_photo(made):
     b = batches.draw(128)
     assert b.x.shape == (4, 3, 128, 128) and b.pair.tolist() == [True] * 3 + [False]
     assert len(b.years.unique()) > 1
+    assert batches.draw(128, judge_photos=False).pair.all()  # on a patch nothing is judged
     with pytest.raises(AgeEditError, match="too few pixels"):
         batches.draw(512)
     shown = shown_people(crops)
@@ -111,6 +113,15 @@ def test_no_group_is_drawn_more_than_another():
     weight = evenly([0, 0, 0, 0, 1], [5, 5, 5, 6, 5])
     assert weight[:4].sum() == pytest.approx(1) and weight[4] == pytest.approx(1)
     assert weight[3] > weight[0] and weight[:3].sum() > weight[3]  # rare ages more often, not as often
+
+
+def test_d_is_left_out_where_it_counts_for_nothing():
+    levels = ((128, False), (256, False), (256, True))
+    assert all(Settings().hears_discriminator(*level) for level in levels)
+    alone = Settings(features=0.0, adversarial=ByLevel(0.0, 0.0, 0.1))
+    assert [alone.hears_discriminator(*level) for level in levels] == [False, False, True]
+    assert alone.ever_hears_discriminator()
+    assert not Settings(features=0.0, adversarial=ByLevel(0.0, 0.0, 0.0)).ever_hears_discriminator()
 
 
 @pytest.fixture
