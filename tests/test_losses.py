@@ -12,7 +12,7 @@ from conftest import PORTRAITS
 from agedit import AgeEditor, load_photo
 from agedit.network.generator import Generator
 from agedit.paths import weights_folder
-from agedit.tone import LUMA, MOST_BLUR, Tone
+from agedit.tone import FOCUS, LUMA, Tone
 from agedit.training.batches import brightness, keep_shadows, keep_strands, keep_tone, shown_of, shrink
 from agedit.training.calibrate import FURTHER, STRONGEST, YEARS, invert, surface
 from agedit.training.common import quicker_in_bf16
@@ -46,7 +46,7 @@ def test_tone_is_kept_alike_in_training_and_in_the_app(r):
         torch.from_numpy(change).permute(2, 0, 1)[None], tensor(crop) / 127.5 - 1, tensor(mask), tensor(hair)
     )
     tone = Tone(crop, mask, hair, r)
-    shown = tone.keep_tone(change)
+    shown = tone.skin.take_own_colour(change)
     assert (
         np.abs(shown - change).mean() > 0.1 and np.abs(mine[0].permute(1, 2, 0).numpy() - shown).max() < 0.3
     )
@@ -61,8 +61,8 @@ def test_tone_is_kept_alike_in_training_and_in_the_app(r):
         * 127.5
     )
     assert (
-        np.abs(tone.keep_shadows(drawn) - drawn).max() > 3
-        and np.abs(lit - tone.keep_shadows(drawn)).max() < 0.3
+        np.abs(tone.skin.weaken_ridges(drawn) - drawn).max() > 3
+        and np.abs(lit - tone.skin.weaken_ridges(drawn)).max() < 0.3
     )
     if r == 256:  # smaller ones get the strands of 256 px, in training those of their own size
         again = (
@@ -74,7 +74,7 @@ def test_tone_is_kept_alike_in_training_and_in_the_app(r):
             )[0]
             * 127.5
         )
-        strands = tone.keep_strands(change)
+        strands = tone.hair.relight_strands(change)
         both = (
             shown_of(
                 torch.from_numpy(change).permute(2, 0, 1)[None] / 127.5,
@@ -84,8 +84,11 @@ def test_tone_is_kept_alike_in_training_and_in_the_app(r):
             )[0]
             * 127.5
         )
-        both, shown = both.permute(1, 2, 0).numpy(), tone.keep_tone(tone.keep_shadows(change))
-        apart = both - tone.keep_strands(shown)
+        both, shown = (
+            both.permute(1, 2, 0).numpy(),
+            tone.skin.take_own_colour(tone.skin.weaken_ridges(change)),
+        )
+        apart = both - tone.hair.relight_strands(shown)
         assert (
             np.abs(apart @ LUMA).max() < 0.5 and np.abs(apart[hair < 0.01]).max() < 0.5
         )  # outside the hair in every channel
@@ -182,16 +185,16 @@ def test_years_are_inverted_to_the_alpha_that_gives_them():
         zip(
             rng.uniform(-15, 20, 400),
             rng.uniform(15, 70, 400),
-            rng.uniform(0, 1.5 * MOST_BLUR, 400),
+            rng.uniform(0, 1.5 * FOCUS.most_blur, 400),
             rng.integers(0, 2, 400),
         )
     )
     true = lambda alpha, age, blur=0, invented=0: (
-        alpha * (4 - 0.02 * (age - 40) - 1.1 * min(blur / MOST_BLUR, 1) - 0.9 * invented)
+        alpha * (4 - 0.02 * (age - 40) - 1.1 * min(blur / FOCUS.most_blur, 1) - 0.9 * invented)
     )
     weights = surface([(*v, true(*v)) for v in drawn])
     for age in (20, 40, 60):
-        for blur in (0, MOST_BLUR / 2):
+        for blur in (0, FOCUS.most_blur / 2):
             alphas = invert(weights, age, blur)
             assert alphas == sorted(alphas) and alphas[YEARS.index(0)] == 0
             assert [true(a, age, blur) for a in alphas] == pytest.approx(YEARS, abs=0.7)

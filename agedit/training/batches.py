@@ -9,22 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from agedit.errors import AgeEditError
-from agedit.tone import (
-    BRIGHTNESS,
-    DIM,
-    FACE_BLUR,
-    FOLD,
-    LOCKS,
-    OWN_STRANDS,
-    PLACES,
-    RIDGES,
-    SHADE,
-    TONE,
-    WHITE,
-    gain_of,
-    lit,
-    too_light,
-)
+from agedit.tone import HAIR, LOCKS, PLACES, SKIN, highlight_rolloff, relit_strands, strand_gain
 from agedit.training.common import grey_of
 
 DEGREE = math.pi / 180
@@ -82,9 +67,11 @@ def keep_shadows(change, photo, hair, r):
     cell = r // LOCKS
     if cell < 1:
         return change
-    fine = lambda v: v - F.interpolate(_blur(F.avg_pool2d(v, cell), FOLD), scale_factor=cell, mode="bilinear")
+    fine = lambda v: (
+        v - F.interpolate(_blur(F.avg_pool2d(v, cell), SKIN.fold_sigma), scale_factor=cell, mode="bilinear")
+    )
     ridges = (fine(grey_of(change)) - (-fine(grey_of(photo))).clamp_min(0)).clamp_min(0)
-    return change - (1 - RIDGES) * (1 - hair) * ridges
+    return change - (1 - SKIN.ridge_share) * (1 - hair) * ridges
 
 
 def keep_hair(change, hair, r):
@@ -97,26 +84,28 @@ def keep_hair(change, hair, r):
 
 
 def keep_strands(change, photo, hair, r):
-    """`tone.Tone.keep_strands` in PyTorch; arguments as above. At LOCKS pixels it changes nothing."""
-    cell = r // LOCKS
+    """`tone.Tone.keep_strands` in PyTorch; arguments as above. At PLACES pixels it changes nothing."""
+    cell = r // PLACES
     if cell < 2:
         return change
     grown = lambda v: F.interpolate(v, scale_factor=cell, mode="bilinear")
     grey, light = grey_of(change), grey_of((photo + 1) * 127.5)
     low, locks = F.avg_pool2d(grey, cell), F.avg_pool2d(light, cell)
-    gain = gain_of(127.5 * low, locks)
-    strands = lit(hair * (light - grown(locks)), grown(gain)) / 127.5 - OWN_STRANDS * hair * (
+    gain = strand_gain(127.5 * low, locks)
+    strands = relit_strands(hair * (light - grown(locks)), grown(gain)) / 127.5 - HAIR.own_strands * hair * (
         grey - grown(low)
     )
-    return change + strands - hair * too_light(grey + strands, (WHITE - light).clamp_min(0) / 127.5)
+    return (
+        change + strands - hair * highlight_rolloff(grey + strands, (HAIR.white - light).clamp_min(0) / 127.5)
+    )
 
 
 def keep_tone(change, photo, mask, hair, whole=None):
     """`tone.Tone.keep_tone` in PyTorch; arguments as above."""
-    kept, light = 1 - hair, (photo + 1) * 127.5 + SHADE
+    kept, light = 1 - hair, (photo + 1) * 127.5 + SKIN.dark_offset
     whole = brightness(change, photo, mask, hair) if whole is None else whole
-    return change * (1 - TONE * kept) + kept * (light / grey_of(light)) * (
-        TONE * grey_of(change) - BRIGHTNESS * whole
+    return change * (1 - SKIN.own_colour * kept) + kept * (light / grey_of(light)) * (
+        SKIN.own_colour * grey_of(change) - SKIN.own_brightness * whole
     )
 
 
@@ -124,10 +113,14 @@ def brightness(change, photo, mask, hair):
     """What a change (B, 3, s, s) of a photo, in -1..1, does to the brightness of its skin: (B, 1, s, s). mask, hair: (B, 1, s, s) in 0..1."""
     kept, grey = 1 - hair, grey_of((photo + 1) * 127.5)
     face = mask * kept
-    whole = lambda v: _blur(shrink(v, PLACES), FACE_BLUR)
+    whole = lambda v: _blur(shrink(v, PLACES), SKIN.around_sigma)
     grown = lambda v: F.interpolate(v, size=change.shape[2:], mode="bilinear")
     around = grown(whole(grey * face) / (whole(face) + 1e-3))
-    skin = face * kept**3 * ((grey / (around + 1) - DIM[0]) / (DIM[1] - DIM[0])).clamp(0, 1)  # as `tone.skin`
+    skin = (
+        face
+        * kept**3
+        * ((grey / (around + 1) - SKIN.plain_from) / (SKIN.plain_to - SKIN.plain_from)).clamp(0, 1)
+    )  # as `tone.skin`
     return grown(whole(grey_of(change) * skin) / (whole(skin) + 0.01))
 
 

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from agedit.blend import add_change_to_crop
 from agedit.runtime import Engine, measure_ranges, to_network
 from agedit.submodel import cost
-from agedit.tone import MOST_BLUR, Tone, photo_blur
+from agedit.tone import FOCUS, Tone, photo_blur
 from agedit.training.batches import ALPHA_PER_YEAR
 from agedit.training.data import Crops
 from agedit.training.export import write_manifest
@@ -34,7 +34,7 @@ JUMP = 1.5  # how much longer than the one before a step of the slider may be, i
 FURTHER = 1.25  # times STRONGEST is how far a sub-model may go to give what the full network gives
 YEARS = list(range(-30, 41, 5))
 AGES = (10, 20, 30, 40, 50, 60, 70)
-BLURS = (0.0, MOST_BLUR / 2, MOST_BLUR)
+BLURS = (0.0, FOCUS.most_blur / 2, FOCUS.most_blur)
 SMALL = (
     0.4  # edge of a crop that is shrunk and enlarged again, of its own: about as soft as the labelled photos
 )
@@ -96,7 +96,7 @@ def terms(alpha, age, blur, invented=0):
     """A smooth surface through (0 alpha, 0 years): powers of alpha, each free to vary with the age, with the photo's blur (`tone.photo_blur`) and with
     whether the face was invented (1) or is real (0): at one alpha invented ones get fewer years, and the slider is for real ones."""
     a, b, soft, drawn = (np.asarray(v, float)[..., None] for v in (alpha, age, blur, invented))
-    a, b, soft = a / STRONGEST[1], (b - 40) / 25, np.minimum(soft / MOST_BLUR, 1)
+    a, b, soft = a / STRONGEST[1], (b - 40) / 25, np.minimum(soft / FOCUS.most_blur, 1)
     return np.concatenate([a**k * v for k in (1, 2, 3) for v in (b**0, b, b**2, soft, drawn)], -1)
 
 
