@@ -41,7 +41,7 @@ class Tuner:
         self.engine, self.lock = engine, lock or Turns()
         self.times, self.tried, self.notes = {}, [], []
         self._editor, self._last, self._turn = None, None, 0
-        self.device = profile.identity(engine.threads, engine.weights.hash)
+        self.device = profile.identity(engine.threads, engine.weights.hash, engine.runtime)
         self.path = profile.path_for(self.device, folder or profiles_folder())
         try:
             if self.path.exists():

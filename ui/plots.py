@@ -3,6 +3,7 @@
 import io
 import math
 
+from agedit.compat import import_matplotlib
 from agedit.submodel import work
 from agedit.selector import frontier
 
@@ -16,6 +17,7 @@ def _png(figure):
 
 
 def _axes(width, height):
+    import_matplotlib()
     from matplotlib.figure import Figure  # here: the page opens a quarter of a second sooner
 
     figure = Figure((width, height), layout="constrained")

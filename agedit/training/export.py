@@ -9,22 +9,16 @@ import numpy as np
 import torch
 from safetensors.numpy import save_file
 
+from agedit import manifest as manifests
 from agedit.errors import AgeEditError
+from agedit.manifest import NETWORKS, SCHEMA, THIRD_PARTY
 from agedit.network.autoencoder import CONVOLUTIONS, INPUT, Autoencoder
 from agedit.network.generator import Generator
 from agedit.submodel import SMALLEST, candidates
 from agedit.training.age_vector import load_encoder
 from agedit.training.batches import ALPHA_PER_YEAR
 from agedit.training.common import load_checkpoint, save_checkpoint
-from agedit.weights import NETWORKS, SCHEMA, sha256
-
-THIRD_PARTY = (
-    "age_gender_faceapi.onnx",
-    "expression_faceapi.onnx",
-    "face_detection_yunet.onnx",
-    "hair_segmentation_mobile.tflite",
-    "identity_dlib.onnx",
-)
+from agedit.weights import sha256
 
 
 def folded_encoder(encoder):
@@ -134,9 +128,6 @@ def export(run, out, largest):
     half["age_vector"] = arrays["age_vector"].astype(np.float32)
     save_file(half, out / NETWORKS)
     resolutions = [r for r in (SMALLEST, 128, 256, 512, 1024) if r <= largest]
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=out
-    ).stdout.strip()
     years = list(range(-40, 51, 10))
     manifest = {
         "schema": SCHEMA,
@@ -157,7 +148,7 @@ def export(run, out, largest):
         },
         "quality_order": [list(rc) for rc in reversed(candidates(resolutions))],
         "provenance": {
-            "commit": commit,
+            "commit": commit_of(out),
             "autoencoder_mse": round(load_checkpoint(run / "autoencoder.pt")["mse"], 4),
             "age_svm": json.loads((run / "age_vector.json").read_text()),
             "started_from": state["started_from"],
@@ -169,11 +160,22 @@ def export(run, out, largest):
     print(f"exported {sum(v.nbytes for v in half.values()) / 1e6:.1f} MB to {out / NETWORKS}")
 
 
+def commit_of(folder):
+    """The commit of the repository that a folder lies in, shortened; "" where there is none, or no git."""
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=folder, timeout=30
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return found.stdout.strip() if found.returncode == 0 else ""
+
+
 def write_manifest(out, manifest):
-    """The innermost lists on a line each: a table is read by its rows."""
+    """Write the manifest, and its hash beside it. The innermost lists are on a line each: a table is read by its rows."""
     text = re.sub(
         r"\[\s*([^][{}]*?)\s*\]",
         lambda row: "[" + " ".join(row[1].split()) + "]",
-        json.dumps(manifest, indent=1),
+        json.dumps(manifest, indent=1, allow_nan=False),
     )
-    (Path(out) / "manifest.json").write_text(text + "\n")
+    manifests.write(Path(out), text + "\n")
