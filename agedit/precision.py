@@ -34,6 +34,11 @@ class Precision:
     reason: str
 
 
+def label(name: str) -> str:
+    """How a precision is called: "int8" of "i8"; the others' names are their own."""
+    return "int8" if name == "i8" else name
+
+
 def reference_face() -> npt.NDArray[np.uint8]:
     """An aligned face, RGB uint8 (128, 128, 3). Raises AgeEditError where the file is missing or damaged."""
     picture = cv2.imread(str(FACE), cv2.IMREAD_COLOR)

@@ -20,7 +20,7 @@ from agedit.blend import Masker
 from agedit.compat import forget_model_bytes, import_openvino
 from agedit.errors import AgeEditError
 from agedit.graph import convolutions_graph, encoder_graph, generator_graph, map_features, photo_inputs
-from agedit.precision import Precision, difference, reference_face, tolerance
+from agedit.precision import Precision, difference, label, reference_face, tolerance
 from agedit.quantize import widest
 from agedit.readout import Readout
 from agedit.submodel import layers
@@ -358,12 +358,12 @@ class Engine:
             run = open_submodel(graph, self.threads, precision)
             found = difference([run(feed) for feed in feeds], exact)
         except RuntimeError:  # what OpenVINO raises
-            return False, f"OpenVINO cannot compute in {precision} on this processor."
+            return False, f"OpenVINO cannot compute in {label(precision)} on this processor."
         most = tolerance(rounded)
         figures = f"{found:.2f} levels of 255 from fp32's, where {most:.2f} may be lost"
         if found <= most:  # nan is not
-            return True, f"In {precision} it is the quickest, and its pictures are right: {figures}."
-        return False, f"In {precision} its pictures would be wrong on this processor: {figures}."
+            return True, f"{label(precision)} is the quickest on this processor, and its pictures are right: {figures}."
+        return False, f"{label(precision)} is quick on this processor, but its pictures are wrong: {figures}."
 
     def _reference_feeds(self, r, c):
         """Inputs of G_{r,c} (see `submodel`) for the reference face, as it is and as old as the slider goes for a face of 30."""

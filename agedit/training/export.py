@@ -173,9 +173,9 @@ def commit_of(folder):
 
 def write_manifest(out, manifest):
     """Write the manifest, and its hash beside it. The innermost lists are on a line each: a table is read by its rows."""
-    text = re.sub(
-        r"\[\s*([^][{}]*?)\s*\]",
-        lambda row: "[" + " ".join(row[1].split()) + "]",
-        json.dumps(manifest, indent=1, allow_nan=False),
-    )
+    try:
+        lines = json.dumps(manifest, indent=1, allow_nan=False)
+    except ValueError:
+        raise AgeEditError("A figure of the training is not a number; train again at a lower rate.") from None
+    text = re.sub(r"\[\s*([^][{}]*?)\s*\]", lambda row: "[" + " ".join(row[1].split()) + "]", lines)
     manifests.write(Path(out), text + "\n")
