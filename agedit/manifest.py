@@ -162,7 +162,13 @@ def rising(name: str, values: list[Any]) -> None:
         raise ValueError(f"{name} do not rise")
 
 
+def unreadable(name: str, error: OSError) -> AgeEditError:
+    """To be raised where the system refuses to read a file of the weights."""
+    return AgeEditError(f"The weights cannot be read ({name}: {error.strerror}); check permissions.")
+
+
 def damaged(why: str) -> AgeEditError:
+    """To be raised where the weights are not what was released."""
     return AgeEditError(f"The weights are damaged ({why}); fetch the weights folder again.")
 
 
@@ -179,7 +185,7 @@ def read_file(folder: Path, name: str, most: int) -> bytes:
     except FileNotFoundError:
         raise AgeEditError(f"The weights are missing: there is no {name}; fetch the weights folder again.") from None
     except OSError as error:
-        raise AgeEditError(f"The weights cannot be read ({name}: {error.strerror}); check permissions.") from None
+        raise unreadable(name, error) from None
 
 
 def read(folder: Path) -> dict[str, Any]:

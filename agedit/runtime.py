@@ -194,25 +194,37 @@ def open_submodel(model, threads, precision=None):
         model: serialized ONNX graph. precision: "f32", "bf16" or, of a graph with `ranges`, "i8" for OpenVINO; default: `floating`. Between
             layers in int8 values are kept in `half_precision`: a tenth quicker, 50 MB less for G_{512,1}, and the picture's error grows by 4%.
     """
-    if not uses_openvino():
-        session = open_session(model, threads, often=True)
-        return lambda feed: session.run(None, feed)[0]
+    if uses_openvino():
+        precision = precision or floating()
+        try:
+            return _open_in_openvino(model, threads, precision)
+        except RuntimeError:  # OpenVINO does not know all graphs on processors without AVX2
+            if precision != "f32":
+                raise
+    session = open_session(model, threads, often=True)
+
+    def run(feed):
+        return session.run(None, feed)[0]
+
+    return run
+
+
+def _open_in_openvino(model, threads, precision):
+    """`open_submodel` by OpenVINO. Raises RuntimeError where it cannot compute the graph in `precision` on this processor."""
     options = {
         "INFERENCE_NUM_THREADS": threads,
         "PERFORMANCE_HINT": "LATENCY",
         "ENABLE_CPU_PINNING": False,
-        "INFERENCE_PRECISION_HINT": half_precision() if precision == "i8" else precision or floating(),
+        "INFERENCE_PRECISION_HINT": half_precision() if precision == "i8" else precision,
     }
-    request, lock = (
-        openvino_core().compile_model(_side_by_side(model), "CPU", options).create_infer_request(),
-        threading.Lock(),
-    )
+    request = openvino_core().compile_model(_side_by_side(model), "CPU", options).create_infer_request()
+    lock = threading.Lock()  # one request's memory serves all callers in turn
 
     def run(feed):
         feed = {
             k: np.ascontiguousarray(v.transpose(0, 2, 3, 1) if v.ndim == 4 else v) for k, v in feed.items()
         }
-        with lock:  # one request's memory serves all callers in turn
+        with lock:
             return request.infer(feed, share_inputs=True)[0].copy().transpose(0, 3, 1, 2)
 
     return run

@@ -49,7 +49,7 @@ class Weights:
                 f"The weights are incomplete: {name} is missing; fetch the weights folder again."
             ) from None
         except OSError as error:
-            raise AgeEditError(f"{name} cannot be read ({error.strerror}); check its permissions.") from None
+            raise manifest.unreadable(name, error) from None
         if found != expected:
             raise AgeEditError(
                 f"The weights were altered: {name} is not the file that was released; "
@@ -60,7 +60,7 @@ class Weights:
     def path(self, name):
         """Where a file lies whose hash was checked, for a library that opens it. Raises AgeEditError where it is another by now."""
         if name not in self._checked or self._stamp(name) != self._checked[name]:
-            raise AgeEditError(f"{name} was replaced while it was in use; start the program again.")
+            raise AgeEditError(f"The weights were replaced while in use ({name}); start the program again.")
         return self.folder / name
 
     @property
@@ -127,7 +127,7 @@ class Weights:
             with safe_open(path, "numpy") as file:
                 return {k: file.get_tensor(k) for k in file.keys() if k.startswith(start)}
         except (OSError, SafetensorError):
-            raise AgeEditError(f"{name} is damaged; fetch the weights folder again.") from None
+            raise manifest.damaged(name) from None
 
     def alpha(self, years, age, blur, r, c):
         """Edit strength (S63) with which G_{r,c} makes a face of an apparent `age` look `years` older.
