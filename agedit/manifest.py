@@ -33,7 +33,9 @@ Number = Annotated[float, Field(allow_inf_nan=False, ge=-1e6, le=1e6)]
 Positive = Annotated[float, Field(allow_inf_nan=False, ge=0, le=1e6)]
 Years = Annotated[float, Field(allow_inf_nan=False, ge=-100, le=100)]
 Age = Annotated[float, Field(allow_inf_nan=False, ge=0, le=150)]
-Alpha = Annotated[float, Field(allow_inf_nan=False, ge=-1000, le=1000)]  # steps along n; released ones are below 30
+Alpha = Annotated[
+    float, Field(allow_inf_nan=False, ge=-1000, le=1000)
+]  # steps along n; released ones are below 30
 Resolution = Annotated[int, Field(ge=SMALLEST, le=max(WIDTHS))]
 Ratio = Annotated[float, Field(gt=0, le=1)]
 
@@ -183,7 +185,9 @@ def read_file(folder: Path, name: str, most: int) -> bytes:
             raise damaged(f"{name} is too large")
         return path.read_bytes()
     except FileNotFoundError:
-        raise AgeEditError(f"The weights are missing: there is no {name}; fetch the weights folder again.") from None
+        raise AgeEditError(
+            f"The weights are missing: there is no {name}; fetch the weights folder again."
+        ) from None
     except OSError as error:
         raise unreadable(name, error) from None
 
@@ -207,7 +211,9 @@ def parse(text: bytes) -> dict[str, Any]:
         raise damaged(f"{MANIFEST} is not an object")
     version = data.get("schema")
     if isinstance(version, int) and not isinstance(version, bool) and version != SCHEMA:
-        raise AgeEditError(f"The weights have another schema than this program reads ({SCHEMA}); update one of them.")
+        raise AgeEditError(
+            f"The weights have another schema than this program reads ({SCHEMA}); update one of them."
+        )
     try:
         # once more from the text: JSON has lists where Python has tuples, and pydantic knows the difference by where it read
         Manifest.model_validate_json(text)

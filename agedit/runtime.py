@@ -347,7 +347,9 @@ class Engine:
             if right:
                 return Precision(name, " ".join([*refused, reason]))
             refused.append(reason)
-        return Precision("f32", " ".join(refused) or "No other precision is quicker than fp32 on this processor.")
+        return Precision(
+            "f32", " ".join(refused) or "No other precision is quicker than fp32 on this processor."
+        )
 
     def judge(self, precision):
         """(whether a sub-model's pictures are right in `precision`, "i8", "bf16" or "f16"; why, as a sentence).
@@ -374,7 +376,10 @@ class Engine:
         most = tolerance(rounded)
         figures = f"{found:.2f} levels of 255 from fp32's, where {most:.2f} may be lost"
         if found <= most:  # nan is not
-            return True, f"{label(precision)} is the quickest on this processor, and its pictures are right: {figures}."
+            return (
+                True,
+                f"{label(precision)} is the quickest on this processor, and its pictures are right: {figures}.",
+            )
         return False, f"{label(precision)} is quick on this processor, but its pictures are wrong: {figures}."
 
     def _reference_feeds(self, r, c):

@@ -34,7 +34,9 @@ class Weights:
     def __init__(self, folder=FOLDER):
         self.folder = Path(folder)
         self.manifest = manifest.read(self.folder)
-        self._checked = {name: self._check(name, expected) for name, expected in self.manifest["files"].items()}
+        self._checked = {
+            name: self._check(name, expected) for name, expected in self.manifest["files"].items()
+        }
 
     def _check(self, name, expected):
         """The stamp of a file of the folder whose hash is the `expected`. Raises AgeEditError."""

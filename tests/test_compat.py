@@ -11,7 +11,19 @@ import pytest
 from agedit import AgeEditError, compat
 from conftest import PORTRAITS, ROOT
 
-REPORTING = ("CI", "ANALYTICS", "TELEMETRY", "DO_NOT_TRACK", "GITHUB", "BUILD", "TF_", "HF_", "MPL", "XDG", "PYTEST")
+REPORTING = (
+    "CI",
+    "ANALYTICS",
+    "TELEMETRY",
+    "DO_NOT_TRACK",
+    "GITHUB",
+    "BUILD",
+    "TF_",
+    "HF_",
+    "MPL",
+    "XDG",
+    "PYTEST",
+)
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:

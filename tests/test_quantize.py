@@ -207,7 +207,9 @@ def test_int8_is_used_only_where_it_is_right(most):
     )
     env = {k: v for k, v in os.environ.items() if k not in ("ONEDNN_MAX_CPU_ISA", "AGEDIT_RUNTIME")}
     env |= {"PYTHONPATH": str(ROOT)} | ({"ONEDNN_MAX_CPU_ISA": most} if most else {})
-    result = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=240)
+    result = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=240
+    )
     assert result.returncode == 0, result.stderr
     name, reason, apart, called = json.loads(result.stdout.splitlines()[-1])
     assert apart < MOST_LEVELS and "int8" in reason and called.split()[2].split("+")[0] == name
@@ -218,12 +220,15 @@ def test_int8_is_used_only_where_it_is_right(most):
 WRONG = {
     "saturated": lambda picture: np.clip(picture, -0.6, 0.6),
     "two levels too bright": lambda picture: picture + 2 / 127.5,
-    "noise": lambda picture: picture
-    + np.random.default_rng(0).normal(0, 1.5 / 127.5, picture.shape).astype(np.float32),
+    "noise": lambda picture: (
+        picture + np.random.default_rng(0).normal(0, 1.5 / 127.5, picture.shape).astype(np.float32)
+    ),
     "a pixel aside": lambda picture: np.roll(picture, 1, 3),
     "red and blue swapped": lambda picture: picture[:, ::-1],
     "black": lambda picture: 0 * picture - 1,
-    "one value not a number": lambda picture: np.where(np.arange(picture.size).reshape(picture.shape) == 77, np.nan, picture),
+    "one value not a number": lambda picture: np.where(
+        np.arange(picture.size).reshape(picture.shape) == 77, np.nan, picture
+    ),
     "infinite": lambda picture: picture + np.inf,
 }
 
@@ -257,7 +262,9 @@ def test_wrong_pictures_are_not_chosen_whatever_the_cause(emulated, name):
     spoil = lambda precision, picture: WRONG[name](picture)
     engine = emulated(lambda precision, picture: spoil(precision, picture) if precision == "i8" else picture)
     chosen = engine.chosen_precision
-    assert chosen.name == "bf16" == engine.precision and "int8 is quick on this processor, but" in chosen.reason
+    assert (
+        chosen.name == "bf16" == engine.precision and "int8 is quick on this processor, but" in chosen.reason
+    )
     runtime._chosen.clear()
     assert emulated(spoil).chosen_precision.name == "f32"
 

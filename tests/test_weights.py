@@ -101,7 +101,15 @@ CHANGES = {
     **{f"{name} not named": without("files", name) for name in (NETWORKS, *THIRD_PARTY)},
     **{
         f"{key} is {value!r}": set_at(key, value)
-        for key in ("resolutions", "files", "encoder", "calibration", "quality_order", "provenance", "quality")
+        for key in (
+            "resolutions",
+            "files",
+            "encoder",
+            "calibration",
+            "quality_order",
+            "provenance",
+            "quality",
+        )
         for value in (7, "text", True, [None], [[[]]])
     },
     "schema as text": set_at("schema", "4"),
@@ -139,7 +147,9 @@ CHANGES = {
     "children without ages": set_at("calibration", "children", {"ages": [], "years": []}),
     "no sub-model": set_at("calibration", "submodels", []),
     "a sub-model without alpha": without("calibration", "submodels", 0, "alpha"),
-    "a sub-model twice": lambda data: data["calibration"]["submodels"].append(data["calibration"]["submodels"][0]),
+    "a sub-model twice": lambda data: data["calibration"]["submodels"].append(
+        data["calibration"]["submodels"][0]
+    ),
     "a row too short": lambda data: data["calibration"]["submodels"][0]["alpha"][0][0].pop(),
     "an alpha none": set_at("calibration", "submodels", 0, "alpha", 0, 0, 0, None),
     "an alpha as text": set_at("calibration", "submodels", 0, "alpha", 0, 0, 0, "1"),
