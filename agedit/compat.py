@@ -1,7 +1,9 @@
-"""Every place where a library is told to behave otherwise than it does by itself, each with a check that it still can be.
+"""Every place where a library is told to behave otherwise than it does by itself, each with a check that it
+still can be.
 
-This module imports nothing heavy: the package's `__init__` runs `silence()` before anything else of it, so that no library
-is imported before its reporting is off. What an upgrade of a library breaks here ends in an `UnknownLibrary`, at once and by name.
+This module imports nothing heavy: the package's `__init__` runs `silence()` before anything else of it, so
+that no library is imported before its reporting is off. What an upgrade of a library breaks here ends in an
+`UnknownLibraryError`, at once and by name.
 """
 
 import contextlib
@@ -24,7 +26,7 @@ DRAWING = tuple(f"mediapipe.python.solutions.drawing_{kind}" for kind in ("utils
 RECORDER = "mediapipe.tasks.python.audio.core.audio_record"
 
 
-class UnknownLibrary(AgeEditError):
+class UnknownLibraryError(AgeEditError):
     """A library is not the one that this module was written for."""
 
     def __init__(self, library: str, lacks: str):
@@ -34,16 +36,17 @@ class UnknownLibrary(AgeEditError):
 
 
 def require(found: object, library: str, lacks: str) -> None:
-    """Raise UnknownLibrary unless `found`."""
+    """Raise UnknownLibraryError unless `found`."""
     if not found:
-        raise UnknownLibrary(library, lacks)
+        raise UnknownLibraryError(library, lacks)
 
 
 def silence() -> None:
     """Turn off what libraries report about their users, for this process and its children.
 
-    onnxruntime decides when it is loaded, so the switch has to be set before; where the host program has imported it already, and
-    without the switch, only its further events can be stopped, and a warning says so.
+    onnxruntime decides when it is loaded, so the switch has to be set before; where the host program has
+    imported it already, and without the switch, only its further events can be stopped, and a warning says
+    so.
     """
     was_off = os.environ.get(ORT_SWITCH) == "1"
     os.environ[ORT_SWITCH] = "1"
@@ -54,7 +57,7 @@ def silence() -> None:
     require(stop, "onnxruntime", "it has no disable_telemetry_events")
     stop()
     warnings.warn(
-        "onnxruntime was imported before agedit, with its telemetry on; agedit has turned further events off. "
+        "onnxruntime was imported before agedit, with its telemetry on; agedit turned further events off. "
         f"Import agedit first, or set {ORT_SWITCH}=1.",
         RuntimeWarning,
         stacklevel=3,
@@ -62,14 +65,18 @@ def silence() -> None:
 
 
 def forget_model_bytes(session: Any) -> None:
-    """Let an onnxruntime.InferenceSession drop the bytes that it keeps for a second try with another provider: as much memory as all weights."""
+    """Let an onnxruntime.InferenceSession drop the bytes that it keeps for a second try with another
+    provider: as much memory as all weights.
+    """
     require(hasattr(session, "_model_bytes"), "onnxruntime", "its sessions keep no _model_bytes")
     session._model_bytes = None
 
 
 @contextlib.contextmanager
 def absent(name: str) -> Iterator[None]:
-    """While this is entered, importing the module `name` fails as if it was not installed; then all is as it was before."""
+    """While this is entered, importing the module `name` fails as if it was not installed; then all is as it
+    was before.
+    """
     inside = f"{name}."
     hidden = {k: m for k, m in sys.modules.items() if k == name or k.startswith(inside)}
     for key in hidden:
@@ -85,8 +92,9 @@ def absent(name: str) -> Iterator[None]:
 def import_openvino() -> ModuleType:
     """`openvino`, imported without its telemetry, which reports every import to an analytics server.
 
-    Its converter binds `tm`, a stub in place of `openvino_telemetry`, for good; the host program may import the real one at any time.
-    Where the host has imported openvino before, nothing that agedit does calls the converter, so nothing more is reported.
+    Its converter binds `tm`, a stub in place of `openvino_telemetry`, for good; the host program may import
+    the real one at any time. Where the host has imported openvino before, nothing that agedit does calls the
+    converter, so nothing more is reported.
     """
     if "openvino" in sys.modules:
         return sys.modules["openvino"]
@@ -111,8 +119,9 @@ class _Later(ModuleType):
 def mediapipe_solutions() -> ModuleType:
     """`mediapipe.solutions`, without two things that it imports and that are not needed.
 
-    Its drawing modules bring all of matplotlib, 30 MB, half a second and a font cache in the home folder. `sounddevice` looks for
-    PortAudio with a compiler and opens the sound server. Who asks mediapipe for them later, as the host program may, gets the real ones.
+    Its drawing modules bring all of matplotlib, 30 MB, half a second and a font cache in the home folder.
+    `sounddevice` looks for PortAudio with a compiler and opens the sound server. Who asks mediapipe for them
+    later, as the host program may, gets the real ones.
     """
     if "mediapipe" in sys.modules:
         return sys.modules["mediapipe"].solutions
@@ -140,9 +149,11 @@ def mediapipe_solutions() -> ModuleType:
 
 
 def import_matplotlib() -> ModuleType:
-    """`matplotlib`, imported with its settings and its cache of fonts in a temporary folder that ends with the program.
+    """`matplotlib`, imported with its settings and its cache of fonts in a temporary folder that ends with
+    the program.
 
-    By itself it writes into the home folder. The variable is put back, and a host program's own matplotlib is left as it is.
+    By itself it writes into the home folder. The variable is put back, and a host program's own matplotlib is
+    left as it is.
     """
     if "matplotlib" in sys.modules:
         return sys.modules["matplotlib"]

@@ -1,9 +1,12 @@
-"""What `manifest.json` must look like, checked before anything in it is believed, and the file that pins its hash."""
+"""What `manifest.json` must look like, checked before anything in it is believed, and the file that pins its
+hash.
+"""
 
 import hashlib
 import json
 import os
 import stat
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,7 +16,8 @@ from agedit.errors import AgeEditError
 from agedit.submodel import SMALLEST, WIDTHS, candidates
 
 MANIFEST = "manifest.json"
-PIN = "manifest.sha256"  # one line, as sha256sum writes it, by whoever writes the manifest: a release, or a training of one's own
+# one line, as sha256sum writes it, by whoever writes the manifest: a release, or a training of one's own
+PIN = "manifest.sha256"
 SCHEMA = 4
 MOST_BYTES = 4_000_000
 NETWORKS = "agedit.safetensors"
@@ -159,8 +163,10 @@ class Manifest(Part):
 
 
 def rising(name: str, values: list[Any]) -> None:
-    """Raise ValueError unless `values` rise from each to the next, as interpolation wants it, and there is one."""
-    if not values or any(a >= b for a, b in zip(values, values[1:], strict=False)):
+    """Raise ValueError unless `values` rise from each to the next, as interpolation wants it, and there is
+    one.
+    """
+    if not values or any(a >= b for a, b in pairwise(values)):
         raise ValueError(f"{name} do not rise")
 
 
@@ -175,7 +181,9 @@ def damaged(why: str) -> AgeEditError:
 
 
 def read_file(folder: Path, name: str, most: int) -> bytes:
-    """The bytes of a small file of the weights folder. Raises AgeEditError; never waits, as a pipe in a file's place would."""
+    """The bytes of a small file of the weights folder. Raises AgeEditError; never waits, as a pipe in a
+    file's place would.
+    """
     path = folder / name
     try:
         found = path.stat()
@@ -193,7 +201,9 @@ def read_file(folder: Path, name: str, most: int) -> bytes:
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """The manifest of a weights folder as data, its hash and its structure checked. Raises AgeEditError, in one sentence."""
+    """The manifest of a weights folder as data, its hash and its structure checked. Raises AgeEditError, in
+    one sentence.
+    """
     text = read_file(folder, MANIFEST, MOST_BYTES)
     pinned = read_file(folder, PIN, 1000)
     if pinned != pin_line(text):
@@ -215,7 +225,8 @@ def parse(text: bytes) -> dict[str, Any]:
             f"The weights have another schema than this program reads ({SCHEMA}); update one of them."
         )
     try:
-        # once more from the text: JSON has lists where Python has tuples, and pydantic knows the difference by where it read
+        # once more from the text: JSON has lists where Python has tuples, and pydantic knows the difference
+        # by where it read
         Manifest.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
@@ -243,7 +254,9 @@ def pin_line(text: bytes) -> bytes:
 
 
 def write(folder: Path, text: str) -> None:
-    """Write the manifest and its pin, each whole or not at all. Raises AgeEditError before it writes what could not be read again."""
+    """Write the manifest and its pin, each whole or not at all. Raises AgeEditError before it writes what
+    could not be read again.
+    """
     data = text.encode()
     parse(data)
     for name, content in ((MANIFEST, data), (PIN, pin_line(data))):

@@ -1,4 +1,5 @@
-"""int8 convolutions: what a layer's input comes to, how its channels are evened, and kernels in whole numbers. NumPy only.
+"""int8 convolutions: what a layer's input comes to, how its channels are evened, and kernels in whole
+numbers. NumPy only.
 
 Where a processor has instructions for it (VNNI) but no matrix units, int8 is three times as quick as fp32.
 """
@@ -10,9 +11,11 @@ PLACES = 4096  # places of a picture that are looked at
 
 
 def widest(run, channels, feeds):
-    """{layer: float32 (2, C)}: the least and most that each channel of a layer's input comes to, but for CLIPPED, over all `feeds`.
+    """{layer: float32 (2, C)}: the least and most that each channel of a layer's input comes to, but for
+    CLIPPED, over all `feeds`.
 
-    run: a feed to {layer: (1, C, s, s)}, or (1, 4 C, s / 2, s / 2) of a packed layer. channels: {layer: C} (see `submodel.layers`).
+    run: a feed to {layer: (1, C, s, s)}, or (1, 4 C, s / 2, s / 2) of a packed layer. channels: {layer: C}
+    (see `submodel.layers`).
     """
     found = {}
     for feed in feeds:
@@ -28,7 +31,8 @@ def widest(run, channels, feeds):
 
 
 def evened(seen, kernel):
-    """(C,) by which a layer's input channels are divided and its kernel (O, C, 3, 3) multiplied, so that neither spreads far (SmoothQuant,
+    """(C,) by which a layer's input channels are divided and its kernel (O, C, 3, 3) multiplied, so that
+    neither spreads far (SmoothQuant,
     Xiao et al., 2023); negative where a channel is more below zero than above. seen: (2, C), see `widest`."""
     reach, most = np.maximum(np.abs(seen).max(0), 1e-4), np.maximum(np.abs(kernel).max((0, 2, 3)), 1e-4)
     by = np.sqrt(reach / most)

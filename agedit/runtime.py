@@ -33,7 +33,9 @@ INT8 = 0.8  # of the quicker one's time is what int8 may take at the most to be 
 
 
 def quotas(root="/sys/fs/cgroup", own="/proc/self/cgroup"):
-    """Cores by the quotas of this process's cgroups (v1 and v2) and of all above them; none where there is no quota."""
+    """Cores by the quotas of this process's cgroups (v1 and v2) and of all above them; none where there is no
+    quota.
+    """
     try:
         lines = [line.split(":", 2) for line in Path(own).read_text().splitlines()]
     except OSError:  # not Linux
@@ -72,7 +74,8 @@ def open_session(model, threads=None, often=False):
     """An ONNX Runtime session on the CPU.
 
     Args:
-        model: path or serialized bytes. threads: default all usable cores. often: keep the memory of a run for the next.
+        model: path or serialized bytes. threads: default all usable cores. often: keep the memory of a run
+        for the next.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads or usable_cores()
@@ -91,10 +94,12 @@ def open_session(model, threads=None, often=False):
 
 
 def one_heap():
-    """One heap for all threads, where glibc would open one for each: what one has freed another can use; and none of it for arrays of four
+    """One heap for all threads, where glibc would open one for each: what one has freed another can use; and
+    none of it for arrays of four
     megabytes and more, whose memory the system has back at once. To be called before there are threads.
 
-    Smaller ones are a move's own: had back from the system each time they cost more than the network that fills them.
+    Smaller ones are a move's own: had back from the system each time they cost more than the network that
+    fills them.
     """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).mallopt(-8, 1)  # M_ARENA_MAX
@@ -103,15 +108,19 @@ def one_heap():
 
 
 def give_back_memory():
-    """To the system what was freed: after building a graph glibc keeps over 100 MB of it. Does nothing elsewhere."""
+    """To the system what was freed: after building a graph glibc keeps over 100 MB of it. Does nothing
+    elsewhere.
+    """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def uses_openvino():
-    """Whether sub-models run on OpenVINO: where it is installed, and AGEDIT_RUNTIME does not name onnxruntime.
+    """Whether sub-models run on OpenVINO: where it is installed, and AGEDIT_RUNTIME does not name
+    onnxruntime.
 
-    It reads the same ONNX graphs, and computes in bf16 or int8 where that is quicker: up to five times as fast.
+    It reads the same ONNX graphs, and computes in bf16 or int8 where that is quicker: up to five times as
+    fast.
     """
     wanted = os.environ.get("AGEDIT_RUNTIME", "")
     if wanted not in ("", "openvino", "onnxruntime"):
@@ -132,13 +141,17 @@ def openvino_core():
 
 @functools.lru_cache(maxsize=1)
 def precisions():
-    """What OpenVINO is quickest in on this processor, by what a few layers take: once a process, in a tenth of a second.
+    """What OpenVINO is quickest in on this processor, by what a few layers take: once a process, in a tenth
+    of a second.
 
     Returns:
-        ("bf16", on ARM "f16", or "f32"; the same, or "i8" (int8) for sub-models). Whether the pictures are right in it is not asked
-        here (see `Engine.chosen_precision`): int8 without its own instructions is often the quickest, and wrong.
+        ("bf16", on ARM "f16", or "f32"; the same, or "i8" (int8) for sub-models). Whether the pictures are
+        right in it is not asked
+        here (see `Engine.chosen_precision`): int8 without its own instructions is often the quickest, and
+        wrong.
 
-    The full network takes, with neither: 68 ms in fp32, 119 in bf16, 25 in int8; with bf16 instructions but no matrix units (Zen 5): 90, 44, 27.
+    The full network takes, with neither: 68 ms in fp32, 119 in bf16, 25 in int8; with bf16 instructions but
+    no matrix units (Zen 5): 90, 44, 27.
     """
     lower, feed, least = (
         half_precision(),
@@ -161,7 +174,9 @@ def precisions():
 
 @functools.lru_cache(maxsize=1)
 def floating():
-    """The quickest precision for a network that is not in int8 (see `precisions`) in which the released weights' pictures are right."""
+    """The quickest precision for a network that is not in int8 (see `precisions`) in which the released
+    weights' pictures are right.
+    """
     half = precisions()[0]
     if half == "f32":
         return half
@@ -173,7 +188,9 @@ def floating():
 
 @functools.lru_cache(maxsize=1)
 def quickest_precision():
-    """What the released weights' sub-models are computed in (see `Engine.chosen_precision`); "f32" where there are none."""
+    """What the released weights' sub-models are computed in (see `Engine.chosen_precision`); "f32" where
+    there are none.
+    """
     try:
         return Engine().precision
     except AgeEditError:
@@ -181,18 +198,23 @@ def quickest_precision():
 
 
 def half_precision():
-    """ "bf16" or "f16" where this processor converts to it by itself, however quick its convolutions are in it; else "f32"."""
+    """ "bf16" or "f16" where this processor converts to it by itself, however quick its convolutions are in
+    it; else "f32".
+    """
     return openvino_core().get_property("CPU", "INFERENCE_PRECISION_HINT").get_type_name()
 
 
 def open_submodel(model, threads, precision=None):
     """G_{r,c} as a function: {"f": ..., "photo_8": ..., ...} -> float32 (1, 3, r, r).
 
-    Pictures are quickest where a pixel's channels lie side by side in memory, as those of `photo_inputs` and the result's do.
+    Pictures are quickest where a pixel's channels lie side by side in memory, as those of `photo_inputs` and
+    the result's do.
 
     Args:
-        model: serialized ONNX graph. precision: "f32", "bf16" or, of a graph with `ranges`, "i8" for OpenVINO; default: `floating`. Between
-            layers in int8 values are kept in `half_precision`: a tenth quicker, 50 MB less for G_{512,1}, and the picture's error grows by 4%.
+        model: serialized ONNX graph. precision: "f32", "bf16" or, of a graph with `ranges`, "i8" for
+        OpenVINO; default: `floating`. Between
+            layers in int8 values are kept in `half_precision`: a tenth quicker, 50 MB less for G_{512,1}, and
+            the picture's error grows by 4%.
     """
     if uses_openvino():
         precision = precision or floating()
@@ -210,7 +232,9 @@ def open_submodel(model, threads, precision=None):
 
 
 def _open_in_openvino(model, threads, precision):
-    """`open_submodel` by OpenVINO. Raises RuntimeError where it cannot compute the graph in `precision` on this processor."""
+    """`open_submodel` by OpenVINO. Raises RuntimeError where it cannot compute the graph in `precision` on
+    this processor.
+    """
     options = {
         "INFERENCE_NUM_THREADS": threads,
         "PERFORMANCE_HINT": "LATENCY",
@@ -231,7 +255,9 @@ def _open_in_openvino(model, threads, precision):
 
 
 def measure_ranges(arrays, r, c, feeds):
-    """{layer: (2, C)} of the generator `arrays`: what the inputs of G_{r,c}'s layers come to over `feeds` (see `quantize.widest`)."""
+    """{layer: (2, C)} of the generator `arrays`: what the inputs of G_{r,c}'s layers come to over `feeds`
+    (see `quantize.widest`).
+    """
     session, wanted = open_session(generator_graph(arrays, r, c, watched=True)), layers(r, c)
     return widest(lambda feed: dict(zip(wanted, session.run(list(wanted), feed))), wanted, feeds)
 
@@ -253,7 +279,8 @@ def _side_by_side(model):
 
 
 def runtime_name(precision=None):
-    """What a timing depends on, for the profile: 'onnxruntime 1.x CPUExecutionProvider', 'openvino 2026.x bf16' or 'openvino 2026.x i8+bf16'.
+    """What a timing depends on, for the profile: 'onnxruntime 1.x CPUExecutionProvider', 'openvino 2026.x
+    bf16' or 'openvino 2026.x i8+bf16'.
 
     precision: of the sub-models that are timed; default: `quickest_precision`.
     """
@@ -274,9 +301,11 @@ def _pictures(graph, feeds):
 
 
 class Engine:
-    """Everything that is loaded once and shared by all photos: E, the sub-models' sessions, landmarks, masks, judges.
+    """Everything that is loaded once and shared by all photos: E, the sub-models' sessions, landmarks, masks,
+    judges.
 
-    Safe to share between threads. Sessions stay warm, so switching between sub-models that ran before costs nothing.
+    Safe to share between threads. Sessions stay warm, so switching between sub-models that ran before costs
+    nothing.
     """
 
     def __init__(self, weights=None, threads=None):
@@ -299,7 +328,9 @@ class Engine:
         )
 
     def submodel(self, r, c):
-        """G_{r,c} without its mapping network as a function (see `open_submodel`) of {"w": ..., "photo_8": ..., ...}; sliced and built on first use."""
+        """G_{r,c} without its mapping network as a function (see `open_submodel`) of {"w": ..., "photo_8":
+        ..., ...}; sliced and built on first use.
+        """
         threads, precision = self.threads, self.precision
         return self._get(
             (r, c, threads),
@@ -328,7 +359,9 @@ class Engine:
 
     @property
     def chosen_precision(self):
-        """The quickest `precision.Precision` of `precisions` whose pictures are right with these weights on this processor, else fp32."""
+        """The quickest `precision.Precision` of `precisions` whose pictures are right with these weights on
+        this processor, else fp32.
+        """
         with self._lock:
             if not uses_openvino():
                 return Precision("f32", "ONNX Runtime computes in fp32.")
@@ -352,9 +385,11 @@ class Engine:
         )
 
     def judge(self, precision):
-        """(whether a sub-model's pictures are right in `precision`, "i8", "bf16" or "f16"; why, as a sentence).
+        """(whether a sub-model's pictures are right in `precision`, "i8", "bf16" or "f16"; why, as a
+        sentence).
 
-        The smallest sub-model draws the reference face, as it is and at the slider's end; ONNX Runtime in fp32 says what is right, and
+        The smallest sub-model draws the reference face, as it is and at the slider's end; ONNX Runtime in
+        fp32 says what is right, and
         of int8 what rounding alone costs.
         """
         if precision == "i8" and not self.weights.has_ranges:
@@ -383,7 +418,9 @@ class Engine:
         return False, f"{label(precision)} is quick on this processor, but its pictures are wrong: {figures}."
 
     def _reference_feeds(self, r, c):
-        """Inputs of G_{r,c} (see `submodel`) for the reference face, as it is and as old as the slider goes for a face of 30."""
+        """Inputs of G_{r,c} (see `submodel`) for the reference face, as it is and as old as the slider goes
+        for a face of 30.
+        """
         crop = reference_face()
         f = self.encode(crop)
         photos = self.inputs(crop, r)
@@ -393,7 +430,9 @@ class Engine:
         return [{"w": map_features(mapping, features), **photos} for features in shifted]
 
     def use_threads(self, threads):
-        """Run sub-models with this many threads from now on; sessions of another count stay until `drop_other_threads`."""
+        """Run sub-models with this many threads from now on; sessions of another count stay until
+        `drop_other_threads`.
+        """
         with self._lock:
             self.threads = threads
 
@@ -407,7 +446,9 @@ class Engine:
 
     @contextlib.contextmanager
     def passing(self, candidates):
-        """While this is entered these (r, c) may be opened; those that were not open before are freed at the end."""
+        """While this is entered these (r, c) may be opened; those that were not open before are freed at the
+        end.
+        """
         with self._lock:
             before = set(self._sessions)
         try:
@@ -433,7 +474,9 @@ class Engine:
         return session.run(None, {"photo": to_network(crop, size)})[0]
 
     def generate(self, f, photos, r, c):
-        """G_{r,c}(f, photo): float32 (r, r, 3) in about -1..1. photos: see `inputs`; in the strict form see `sketch`."""
+        """G_{r,c}(f, photo): float32 (r, r, 3) in about -1..1. photos: see `inputs`; in the strict form see
+        `sketch`.
+        """
         return self.submodel(r, c)({"w": map_features(self._part("generator.mapping"), f), **photos})[
             0
         ].transpose(1, 2, 0)
@@ -444,7 +487,9 @@ class Engine:
         return photo_inputs(to_network(crop, r))
 
     def sketch(self, f, r):
-        """What G_{r,c} reads instead of a photo in the strict form: the 32 px picture that f (1, 512), unshifted, gives; as `inputs`."""
+        """What G_{r,c} reads instead of a photo in the strict form: the 32 px picture that f (1, 512),
+        unshifted, gives; as `inputs`.
+        """
         part = self._part("sketch")
         small = (part["weight"] @ f[0] + part["bias"]).reshape(3, -1)
         edge = int(round(small.shape[1] ** 0.5))
@@ -463,7 +508,9 @@ class Engine:
                 give_back_memory()
 
     def masks(self, crop, face, rgb, others=()):
-        """What may change in an aligned crop of `rgb`, and its hair, two float32 (256, 256) in 0..1 (see `blend.Masker`), and the hair `Beyond` it."""
+        """What may change in an aligned crop of `rgb`, and its hair, two float32 (256, 256) in 0..1 (see
+        `blend.Masker`), and the hair `Beyond` it.
+        """
         masker = self._get("masker", lambda: Masker(self.weights.path(HAIR).parent))
         with self._faces:
             hair = masker.hair(crop)

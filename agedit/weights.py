@@ -1,4 +1,6 @@
-"""The weights folder: `manifest.json`, whose own hash is pinned, names every file with its hash; nothing is read before it was checked."""
+"""The weights folder: `manifest.json`, whose own hash is pinned, names every file with its hash; nothing is
+read before it was checked.
+"""
 
 import hashlib
 import stat
@@ -60,14 +62,18 @@ class Weights:
         return stamp
 
     def path(self, name):
-        """Where a file lies whose hash was checked, for a library that opens it. Raises AgeEditError where it is another by now."""
+        """Where a file lies whose hash was checked, for a library that opens it. Raises AgeEditError where it
+        is another by now.
+        """
         if name not in self._checked or self._stamp(name) != self._checked[name]:
             raise AgeEditError(f"The weights were replaced while in use ({name}); start the program again.")
         return self.folder / name
 
     @property
     def hash(self):
-        """Names what is computed, 16 hex digits: the trained networks and, once there are some, the ranges for int8."""
+        """Names what is computed, 16 hex digits: the trained networks and, once there are some, the ranges
+        for int8.
+        """
         files = self.manifest["files"]
         return (
             hashlib.sha256((files[NETWORKS] + files[RANGES]).encode()).hexdigest()[:16]
@@ -96,9 +102,11 @@ class Weights:
         return [(int(r), float(c)) for r, c in self.manifest["quality_order"]]
 
     def part(self, prefix):
-        """{name: array} below `prefix.`, the prefix removed: "generator", "encoder" (batch norms folded), "sketch"; with "", every array by its full name.
+        """{name: array} below `prefix.`, the prefix removed: "generator", "encoder" (batch norms folded),
+        "sketch"; with "", every array by its full name.
 
-        float16 as in the file, `age_vector` float32. Read anew each time: nothing of it stays in memory but what runs.
+        float16 as in the file, `age_vector` float32. Read anew each time: nothing of it stays in memory but
+        what runs.
         """
         return {
             k[len(prefix) + 1 if prefix else 0 :]: v
@@ -148,7 +156,8 @@ class Weights:
         return float(np.interp(blur, table["blurs"], by_blur))
 
     def reach(self, age):
-        """(lowest, highest) change in years that anything comes of for a face of an apparent `age`: the networks know few people beyond, and
+        """(lowest, highest) change in years that anything comes of for a face of an apparent `age`: the
+        networks know few people beyond, and
         with more years a small child, whose face does not grow here, only looks like an old baby."""
         table = self.manifest["calibration"]
         grown = float(np.interp(age, table["children"]["ages"], table["children"]["years"]))

@@ -1,4 +1,6 @@
-"""What libraries would do by themselves and do not: report, write into the home folder, bring what is not needed."""
+"""What libraries would do by themselves and do not: report, write into the home folder, bring what is not
+needed.
+"""
 
 import os
 import subprocess
@@ -7,9 +9,9 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
+from conftest import PORTRAITS, ROOT
 
 from agedit import AgeEditError, compat
-from conftest import PORTRAITS, ROOT
 
 REPORTING = (
     "CI",
@@ -27,7 +29,9 @@ REPORTING = (
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:
-    """This process's environment without anything that could silence a library, its home and temporary folder below `home`."""
+    """This process's environment without anything that could silence a library, its home and temporary folder
+    below `home`.
+    """
     kept = {k: v for k, v in os.environ.items() if not any(word in k.upper() for word in REPORTING)}
     (home / "home").mkdir(parents=True, exist_ok=True)
     (home / "tmp").mkdir(exist_ok=True)
@@ -43,6 +47,7 @@ def python(code: str, home: Path, **more: str) -> subprocess.CompletedProcess:
         capture_output=True,
         text=True,
         timeout=240,
+        check=False,
     )
 
 
@@ -102,7 +107,7 @@ def test_a_host_that_imported_onnxruntime_first_is_told(monkeypatch):
     assert stopped == [1] and os.environ[compat.ORT_SWITCH] == "1"
     monkeypatch.setitem(sys.modules, "onnxruntime", SimpleNamespace())
     monkeypatch.delenv(compat.ORT_SWITCH)
-    with pytest.raises(compat.UnknownLibrary, match="disable_telemetry_events"):
+    with pytest.raises(compat.UnknownLibraryError, match="disable_telemetry_events"):
         compat.silence()
 
 
@@ -112,7 +117,9 @@ def test_the_real_onnxruntime_can_be_stopped(tmp_path):
 
 
 def test_an_edit_from_the_shell_leaves_its_picture_and_nothing_else(tmp_path):
-    """Whatever library: HOME, temporary folder and the user's cache stay empty. A proxy, which nobody asks, changes nothing."""
+    """Whatever library: HOME, temporary folder and the user's cache stay empty. A proxy, which nobody asks,
+    changes nothing.
+    """
     out = tmp_path / "out" / "older.png"
     out.parent.mkdir()
     home = tmp_path / "user"
@@ -125,6 +132,7 @@ def test_an_edit_from_the_shell_leaves_its_picture_and_nothing_else(tmp_path):
         capture_output=True,
         text=True,
         timeout=240,
+        check=False,
     )
     assert result.returncode == 0, result.stderr
     assert out.exists()
@@ -176,7 +184,7 @@ def test_an_openvino_that_reports_elsewhere_is_refused(monkeypatch):
     monkeypatch.delitem(sys.modules, "openvino", raising=False)
     monkeypatch.setitem(sys.modules, "openvino.tools.ovc.new", reporter)
     monkeypatch.setattr(compat.importlib, "import_module", lambda name: ModuleType(name))
-    with pytest.raises(compat.UnknownLibrary, match="openvino_insights"):
+    with pytest.raises(compat.UnknownLibraryError, match="openvino_insights"):
         compat.import_openvino()
 
 
@@ -195,5 +203,5 @@ def test_another_mediapipe_is_refused(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(tmp_path)
     for name in [k for k in sys.modules if k.split(".")[0] == "mediapipe"]:
         monkeypatch.delitem(sys.modules, name)
-    with pytest.raises(compat.UnknownLibrary, match="drawing_utils"):
+    with pytest.raises(compat.UnknownLibraryError, match="drawing_utils"):
         compat.mediapipe_solutions()

@@ -35,7 +35,8 @@ def unpack(weights, run):
     """The inverse of `export`: put released weights into a run folder, so that training goes on from them.
 
     Args:
-        weights: a `weights.Weights`. run: folder for autoencoder.pt (without a trained decoder), age_vector and generator.pt.
+        weights: a `weights.Weights`. run: folder for autoencoder.pt (without a trained decoder), age_vector
+        and generator.pt.
     """
     run, manifest = Path(run), weights.manifest
     run.mkdir(parents=True, exist_ok=True)
@@ -72,16 +73,20 @@ def unpack(weights, run):
 
 
 def block_of(name):
-    """The resolution of the block that a weight of the generator belongs to, 0 for the mapping network and the start."""
+    """The resolution of the block that a weight of the generator belongs to, 0 for the mapping network and
+    the start.
+    """
     return int(name.split(".")[1]) if name.startswith("blocks.") else 0
 
 
 def average(run, other, share, blocks=None):
-    """Put `share` of a run's EMA weights and the rest of another's, trained from the same start, into the first run's generator.pt.
+    """Put `share` of a run's EMA weights and the rest of another's, trained from the same start, into the
+    first run's generator.pt.
 
     blocks: {resolution: share} of blocks that want another one.
 
-    Two runs that went their own ways for an hour or two lie in one valley; between them pictures are often better than at either end
+    Two runs that went their own ways for an hour or two lie in one valley; between them pictures are often
+    better than at either end
     (model soups, Wortsman et al., 2022).
     """
     states = [load_checkpoint(Path(folder) / "generator.pt") for folder in (run, other)]
@@ -172,7 +177,9 @@ def commit_of(folder):
 
 
 def write_manifest(out, manifest):
-    """Write the manifest, and its hash beside it. The innermost lists are on a line each: a table is read by its rows."""
+    """Write the manifest, and its hash beside it. The innermost lists are on a line each: a table is read by
+    its rows.
+    """
     try:
         lines = json.dumps(manifest, indent=1, allow_nan=False)
     except ValueError:
