@@ -198,7 +198,7 @@ def info(as_json):
     """What the weights hold: sub-models, their costs, layer counts, hashes, provenance."""
     from agedit.reports.info import describe, table
 
-    data = describe(engine().weights)
+    data = describe(engine())
     report(data, as_json, table(data))
 
 

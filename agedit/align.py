@@ -1,13 +1,12 @@
 """S11/S61: find faces, one similarity transform into the reference position, and its exact inverse."""
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import cv2
 import numpy as np
 
+from agedit.compat import mediapipe_solutions
 from agedit.errors import AgeEditError
 from agedit.paths import weights_folder
 
@@ -152,19 +151,6 @@ def similarity(source, target):
     a = np.vdot(s, t) / np.vdot(s, s)
     rotation = np.array([[a.real, -a.imag], [a.imag, a.real]])
     return np.column_stack([rotation, ct - rotation @ cs])
-
-
-def mediapipe_solutions():
-    """`mediapipe.solutions`, imported without its drawing modules: they bring all of matplotlib, 30 MB and half a second."""
-    unused = [f"mediapipe.python.solutions.drawing_{k}" for k in ("utils", "styles")]
-    unused = [] if "mediapipe" in sys.modules else unused
-    sys.modules.update((name, ModuleType(name)) for name in unused)
-    try:
-        import mediapipe
-    finally:
-        for name in unused:  # who asks for them later gets the real ones
-            del sys.modules[name]
-    return mediapipe.solutions
 
 
 class FaceFinder:

@@ -18,6 +18,7 @@ from agedit.tone import HAIR, LUMA, Tone, change_blur, photo_blur
 from agedit.weights import Weights
 
 
+@pytest.mark.processor
 def test_zero_years_is_the_photo_bit_for_bit(engine, editor, portrait):
     for submodel in engine.weights.candidates:
         assert np.array_equal(editor.edit(0, submodel=submodel).picture, portrait)
@@ -36,6 +37,7 @@ def test_the_change_itself_is_zero_at_zero_years(engine, editor):
     )
 
 
+@pytest.mark.processor
 def test_older_means_older_on_the_portraits(engine):
     changes = {-20: [], 20: [], 40: []}
     for path in PORTRAITS:
@@ -49,6 +51,7 @@ def test_older_means_older_on_the_portraits(engine):
     assert mean[-20] < -3 and mean[20] > 8 and mean[40] > mean[20] + 4, mean
 
 
+@pytest.mark.processor
 def test_the_person_stays_the_person(engine):
     for path in PORTRAITS[:3]:
         editor = AgeEditor(engine)

@@ -4,6 +4,7 @@ import io
 import math
 
 from agedit.selection.cost_model import frontier
+from agedit.compat import import_matplotlib
 from agedit.submodel import work
 
 INK, QUIET, CHOSEN, OTHERS = "#27272a", "#a1a1aa", "#4f46e5", ("#0891b2", "#d97706", "#be185d", "#15803d")
@@ -16,6 +17,7 @@ def _png(figure):
 
 
 def _axes(width, height):
+    import_matplotlib()
     from matplotlib.figure import Figure  # here: the page opens a quarter of a second sooner
 
     figure = Figure((width, height), layout="constrained")

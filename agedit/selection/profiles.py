@@ -50,15 +50,15 @@ def power_state():
     return "battery" if "Discharging" in states else "mains" if states else "unknown"
 
 
-def identity(threads, weights_hash):
-    """What must be the same for times to be trusted."""
+def identity(threads, weights_hash, runtime=None):
+    """What must be the same for times to be trusted. runtime: `Engine.runtime`; default: that of the released weights."""
     return {
         "processor": processor(),
         "machine": platform.machine(),
         "system": platform.system(),
         "cores": usable_cores(),
         "threads": threads,
-        "runtime": _plain(runtime_name()),
+        "runtime": _plain(runtime or runtime_name()),
         "weights": weights_hash,
     }
 

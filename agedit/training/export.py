@@ -9,22 +9,16 @@ import numpy as np
 import torch
 from safetensors.numpy import save_file
 
+from agedit import manifest as manifests
 from agedit.errors import AgeEditError
+from agedit.manifest import NETWORKS, SCHEMA, THIRD_PARTY
 from agedit.network.autoencoder import CONVOLUTIONS, INPUT, Autoencoder
 from agedit.network.generator import Generator
 from agedit.submodel import SMALLEST, candidates
 from agedit.training.age_vector import load_encoder
 from agedit.training.batches import ALPHA_PER_YEAR
 from agedit.training.common import load_checkpoint, save_checkpoint
-from agedit.weights import NETWORKS, SCHEMA, sha256
-
-THIRD_PARTY = (
-    "age_gender_faceapi.onnx",
-    "expression_faceapi.onnx",
-    "face_detection_yunet.onnx",
-    "hair_segmentation_mobile.tflite",
-    "identity_dlib.onnx",
-)
+from agedit.weights import sha256
 
 
 def folded_encoder(encoder):
@@ -41,7 +35,8 @@ def unpack(weights, run):
     """The inverse of `export`: put released weights into a run folder, so that training goes on from them.
 
     Args:
-        weights: a `weights.Weights`. run: folder for autoencoder.pt (without a trained decoder), age_vector and generator.pt.
+        weights: a `weights.Weights`. run: folder for autoencoder.pt (without a trained decoder), age_vector
+        and generator.pt.
     """
     run, manifest = Path(run), weights.manifest
     run.mkdir(parents=True, exist_ok=True)
@@ -78,16 +73,20 @@ def unpack(weights, run):
 
 
 def block_of(name):
-    """The resolution of the block that a weight of the generator belongs to, 0 for the mapping network and the start."""
+    """The resolution of the block that a weight of the generator belongs to, 0 for the mapping network and
+    the start.
+    """
     return int(name.split(".")[1]) if name.startswith("blocks.") else 0
 
 
 def average(run, other, share, blocks=None):
-    """Put `share` of a run's EMA weights and the rest of another's, trained from the same start, into the first run's generator.pt.
+    """Put `share` of a run's EMA weights and the rest of another's, trained from the same start, into the
+    first run's generator.pt.
 
     blocks: {resolution: share} of blocks that want another one.
 
-    Two runs that went their own ways for an hour or two lie in one valley; between them pictures are often better than at either end
+    Two runs that went their own ways for an hour or two lie in one valley; between them pictures are often
+    better than at either end
     (model soups, Wortsman et al., 2022).
     """
     states = [load_checkpoint(Path(folder) / "generator.pt") for folder in (run, other)]
@@ -134,9 +133,6 @@ def export(run, out, largest):
     half["age_vector"] = arrays["age_vector"].astype(np.float32)
     save_file(half, out / NETWORKS)
     resolutions = [r for r in (SMALLEST, 128, 256, 512, 1024) if r <= largest]
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=out
-    ).stdout.strip()
     years = list(range(-40, 51, 10))
     manifest = {
         "schema": SCHEMA,
@@ -157,7 +153,7 @@ def export(run, out, largest):
         },
         "quality_order": [list(rc) for rc in reversed(candidates(resolutions))],
         "provenance": {
-            "commit": commit,
+            "commit": commit_of(out),
             "autoencoder_mse": round(load_checkpoint(run / "autoencoder.pt")["mse"], 4),
             "age_svm": json.loads((run / "age_vector.json").read_text()),
             "started_from": state["started_from"],
@@ -169,11 +165,24 @@ def export(run, out, largest):
     print(f"exported {sum(v.nbytes for v in half.values()) / 1e6:.1f} MB to {out / NETWORKS}")
 
 
+def commit_of(folder):
+    """The commit of the repository that a folder lies in, shortened; "" where there is none, or no git."""
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=folder, timeout=30
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return found.stdout.strip() if found.returncode == 0 else ""
+
+
 def write_manifest(out, manifest):
-    """The innermost lists on a line each: a table is read by its rows."""
-    text = re.sub(
-        r"\[\s*([^][{}]*?)\s*\]",
-        lambda row: "[" + " ".join(row[1].split()) + "]",
-        json.dumps(manifest, indent=1),
-    )
-    (Path(out) / "manifest.json").write_text(text + "\n")
+    """Write the manifest, and its hash beside it. The innermost lists are on a line each: a table is read by
+    its rows.
+    """
+    try:
+        lines = json.dumps(manifest, indent=1, allow_nan=False)
+    except ValueError:
+        raise AgeEditError("A figure of the training is not a number; train again at a lower rate.") from None
+    text = re.sub(r"\[\s*([^][{}]*?)\s*\]", lambda row: "[" + " ".join(row[1].split()) + "]", lines)
+    manifests.write(Path(out), text + "\n")
