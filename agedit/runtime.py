@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import onnxruntime as ort
 
-from agedit.align import FaceFinder
+from agedit.faces import FaceFinder
 from agedit.beyond import Beyond
 from agedit.blend import Masker
 from agedit.errors import AgeEditError

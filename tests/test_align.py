@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from agedit import AgeEditError, load_photo
-from agedit.align import EYE_MOUTH, MOST_FACES, TEMPLATE, Face, align, similarity, unalign
+from agedit.align import EYE_MOUTH, TEMPLATE, Face, align, similarity, unalign
 
 from conftest import PORTRAITS
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from agedit import AgeEditError, load_photo
-from agedit.align import FaceFinder, align
+from agedit.align import align
+from agedit.faces import FaceFinder
 from agedit.blend import MASK_SIZE, Masker
 from agedit.training import drawn, people
 from agedit.training.batches import Batches

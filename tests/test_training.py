@@ -18,7 +18,8 @@ import torch
 from click.testing import CliRunner
 
 from agedit import AgeEditError, AgeEditor, Engine, load_photo, save_photo
-from agedit.align import FaceFinder, align
+from agedit.align import align
+from agedit.faces import FaceFinder
 from agedit.training.adopt import adopt
 from agedit.training.autoencoder import train_autoencoder
 from agedit.training.age_vector import load_encoder, train_age_vector

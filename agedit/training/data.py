@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from agedit.align import FaceFinder, align
+from agedit.align import align
+from agedit.faces import FaceFinder
 from agedit.blend import Masker
 from agedit.errors import AgeEditError
 from agedit.photo import load_photo

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from agedit.align import FaceFinder
+from agedit.faces import FaceFinder
 from agedit.blend import Masker
 from agedit.errors import AgeEditError
 from agedit.readout import EXPRESSION, Readout, expression

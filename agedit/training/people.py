@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from agedit.align import EYE_MOUTH, EYES, IRISES, LIPS, NOSE, OVAL, Face, FaceFinder, align
+from agedit.align import EYE_MOUTH, EYES, IRISES, LIPS, NOSE, OVAL, Face, align
+from agedit.faces import FaceFinder
 from agedit.blend import Masker
 from agedit.errors import AgeEditError
 from agedit.readout import Readout

@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from agedit.align import FaceFinder, align
+from agedit.align import align
+from agedit.faces import FaceFinder
 from agedit.errors import AgeEditError
 from agedit.readout import EXPRESSIONS, Readout
 from agedit.runtime import floating, open_session, openvino_core
