@@ -37,13 +37,31 @@ MIN_FRAME = 64  # pixels of the photo across the template: a smaller face is ref
 MAX_YAW = 60  # degrees: a face that is turned further away is refused
 
 
+@dataclass(frozen=True)
+class Neighbour:
+    """Another person's head in the photo: its `centre` (2,) and the edge `frame` of its template square, in photo pixels."""
+
+    centre: npt.NDArray[np.floating]
+    frame: float
+
+
 @dataclass
 class Face:
-    """One face: `points` (478, 2) photo pixels, `yaw` in degrees, `matrix` (2, 3) photo pixels -> unit square."""
+    """One face.
+
+    points: (478, 2) photo pixels. yaw: degrees. matrix: (2, 3) photo pixels -> unit square.
+    neighbours: heads beside it that are not faces to edit: seen in part, from behind or not clearly.
+    """
 
     points: np.ndarray
     yaw: float
     matrix: np.ndarray
+    neighbours: tuple[Neighbour, ...] = ()
+
+    @property
+    def centre(self):
+        """(2,) photo pixels."""
+        return self.points.mean(0)
 
     @property
     def frame(self):

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from agedit.align import EYE_MOUTH, MODELS, TEMPLATE, Face, similarity, warp
+from agedit.align import EYE_MOUTH, MODELS, TEMPLATE, Face, Neighbour, similarity, warp
 from agedit.errors import AgeEditError
 
 Photo = npt.NDArray[np.uint8]
@@ -49,7 +49,20 @@ class Search:
     candidate: float = 0.4  # score of a head that is worth a look of its own
     face: float = 0.7  # score of a face
     same: float = 0.3  # overlap, intersection over union, from which on two boxes are one head
+    slimmest: int = 1000  # longer side of a photo in shorter ones; a slimmer one shows no face
     most: int = 100  # heads that are looked at, those with the best scores
+
+
+@dataclass(frozen=True)
+class Beside:
+    """How heads are found that nobody edits, so that hair of theirs is left alone."""
+
+    coarse: int = 320  # pixels of the photo's longer side
+    margin: float = 0.25  # of that side, mirrored left and right: half a face at the edge becomes a whole one
+    whole: float = 0.5  # score of a head in the photo
+    mirrored: float = 0.7  # score of a head that the photo's edge cuts
+    frame: float = 1.75  # edge of a face's template square, in widths of the detector's box
+    apart: float = 0.35  # frames between the centres of two heads at least, or they are one
 
 
 @dataclass(frozen=True)
@@ -67,6 +80,7 @@ class Turning:
 
 SEARCH = Search()
 TURNING = Turning()
+BESIDE = Beside()
 
 
 @dataclass(frozen=True)
@@ -109,11 +123,15 @@ class FaceFinder:
 
     def find(self, rgb: Photo) -> list[Face]:
         """All faces of RGB uint8 (H, W, 3), the MOST_FACES largest, largest first; raises AgeEditError when there is none."""
-        if min(rgb.shape[:2]) >= SEARCH.least:
+        shorter, longer = sorted(rgb.shape[:2])
+        if shorter >= SEARCH.least and longer <= SEARCH.slimmest * shorter:
             for look in (self._boxes, self._boxes_of_tight_crop, self._boxes_of_turned):
-                heads = self._heads(rgb, look(rgb))
-                faces = self._faces(rgb, heads)
+                boxes = look(rgb)
+                faces = self._faces(rgb, self._heads(rgb, boxes))
                 if faces:
+                    neighbours = self._neighbours(rgb, boxes, faces)
+                    for face in faces:
+                        face.neighbours = neighbours
                     return faces
         raise AgeEditError(NO_FACE)
 
@@ -233,6 +251,36 @@ class FaceFinder:
                 faces.append(face)
         return faces
 
+    def _neighbours(
+        self, rgb: Photo, boxes: npt.NDArray[np.float32], faces: list[Face]
+    ) -> tuple[Neighbour, ...]:
+        """Heads that are none of the faces: boxes that came to nothing, and heads that the photo's edge cuts."""
+        unclear = boxes[boxes[:, 14] >= BESIDE.whole]
+        proposed = np.vstack([unclear, self._boxes_at_edge(rgb)])
+        heads: list[Face | Neighbour] = list(faces)
+        for box in sorted(proposed, key=lambda box: -box[14]):
+            head = Neighbour(box[:2] + box[2:4] / 2, BESIDE.frame * float(box[2]))
+            if all(_apart(head, other) for other in heads):
+                heads.append(head)
+        return tuple(head for head in heads if isinstance(head, Neighbour))
+
+    def _boxes_at_edge(self, rgb: Photo) -> npt.NDArray[np.float32]:
+        """As `_boxes`: heads that the photo's sides cut, in the photo with its margins mirrored beside it."""
+        scale = min(1.0, BESIDE.coarse / max(rgb.shape[:2]))
+        small = _shrunk(rgb, scale)
+        width = small.shape[1]
+        x = min(round(BESIDE.margin * max(small.shape[:2])), width)
+        boxes = self._detect(cv2.copyMakeBorder(small, 0, 0, x, x, cv2.BORDER_REFLECT))
+        boxes[:, 0] -= x
+        start = boxes[:, 0]
+        end = start + boxes[:, 2]
+        centre = (start + end) / 2
+        cut = (start < 0) | (end > width)
+        near = (centre > -0.25 * boxes[:, 2]) & (centre < width + 0.25 * boxes[:, 2])
+        boxes = boxes[cut & near & (boxes[:, 14] >= BESIDE.mirrored)]
+        boxes[:, :14] /= scale
+        return boxes
+
     def _landmarks(self, rgb: Photo, head: Head) -> Face | None:
         """The face of a head, or None where the mesh sees none."""
         crop_from_photo = _crop_of(head.centre, MESH_MARGIN * head.side, head.angle, MESH_INPUT)
@@ -247,6 +295,12 @@ class FaceFinder:
         anchors = np.array([points[list(i)].mean(0) for i in EYE_MOUTH])
         # landmarks are in pixels with the origin at a pixel's corner, as the template is
         return Face(points, yaw, similarity(anchors, TEMPLATE))
+
+
+def _apart(head: Neighbour, other: Face | Neighbour) -> bool:
+    """Whether two are the heads of two people."""
+    distance = np.linalg.norm(head.centre - other.centre)
+    return bool(distance > BESIDE.apart * max(head.frame, other.frame))
 
 
 def _shrunk(rgb: Photo, scale: float) -> Photo:

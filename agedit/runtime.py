@@ -17,7 +17,7 @@ import onnxruntime as ort
 
 from agedit.faces import FaceFinder
 from agedit.beyond import Beyond
-from agedit.blend import Masker
+from agedit.blend import MASK_SIZE, Masker, own_share
 from agedit.errors import AgeEditError
 from agedit.graph import convolutions_graph, encoder_graph, generator_graph, map_features, photo_inputs
 from agedit.quantize import widest
@@ -366,7 +366,8 @@ class Engine:
         """What may change in an aligned crop of `rgb`, and its hair, two float32 (256, 256) in 0..1 (see `blend.Masker`), and the hair `Beyond` it."""
         masker = self._get("masker", lambda: Masker(self.weights.folder))
         with self._faces:
-            hair = masker.hair(crop)
+            others = [*others, *face.neighbours]
+            hair = masker.hair(crop) * own_share(face, face, others, MASK_SIZE)
             mask = masker.mask(hair, face, rgb.shape[:2])
             return mask, hair, Beyond(rgb, face, mask, hair, masker.hair, others)
 
