@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from agedit.align import EYE_MOUTH, MODELS, TEMPLATE, Face, Neighbour, similarity, warp
+from agedit.align import EYE_MOUTH, MODELS, TEMPLATE, Face, Neighbour, pixel_centres, similarity, warp
 from agedit.errors import AgeEditError
 
 Photo = npt.NDArray[np.uint8]
@@ -284,7 +284,7 @@ class FaceFinder:
     def _landmarks(self, rgb: Photo, head: Head) -> Face | None:
         """The face of a head, or None where the mesh sees none."""
         crop_from_photo = _crop_of(head.centre, MESH_MARGIN * head.side, head.angle, MESH_INPUT)
-        crop = warp(rgb, crop_from_photo, MESH_INPUT)
+        crop = warp(rgb, pixel_centres(crop_from_photo), MESH_INPUT)
         result = self.mesh.process(crop).multi_face_landmarks
         if not result:
             return None
@@ -293,7 +293,6 @@ class FaceFinder:
         across = mesh[263] - mesh[33]
         yaw = float(np.degrees(np.arctan2(across[2], np.hypot(across[0], across[1]))))
         anchors = np.array([points[list(i)].mean(0) for i in EYE_MOUTH])
-        # landmarks are in pixels with the origin at a pixel's corner, as the template is
         return Face(points, yaw, similarity(anchors, TEMPLATE))
 
 
@@ -366,7 +365,7 @@ class Turned:
         self.detector = detector
         self.head = head
         self.turn = turn
-        self.crop = warp(rgb, self._crop_from_photo(0), TURNING.input)
+        self.crop = warp(rgb, pixel_centres(self._crop_from_photo(0)), TURNING.input)
 
     def _crop_from_photo(self, quarter: int) -> npt.NDArray[np.float64]:
         turn = self.turn + quarter * np.pi / 2
