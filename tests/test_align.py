@@ -7,6 +7,7 @@ from PIL import Image
 
 from agedit import AgeEditError, load_photo
 from agedit.align import EYE_MOUTH, TEMPLATE, Face, align, similarity, unalign
+from agedit.faces import MOST_FACES
 
 from conftest import PORTRAITS
 
