@@ -193,7 +193,7 @@ def side_by_side(cut):
     return np.ascontiguousarray(picture), left.shape[1]
 
 
-@pytest.mark.parametrize("cut", [1.0, 0.55, 0.45])
+@pytest.mark.parametrize("cut", [1.0, 0.45, 0.35])
 def test_a_neighbour_is_left_alone_whole_or_cut_by_the_edge(engine, cut):
     picture, start = side_by_side(cut)
     editor = AgeEditor(engine)
@@ -207,7 +207,7 @@ def test_a_neighbour_is_left_alone_whole_or_cut_by_the_edge(engine, cut):
 
 
 def test_a_cut_head_is_a_neighbour_and_one_person_has_none(finder):
-    picture, start = side_by_side(0.5)
+    picture, start = side_by_side(0.4)
     cut = finder.find(picture)[0].neighbours
     assert len(cut) == 1
     assert abs(cut[0].centre[0] - picture.shape[1]) < BESIDE.apart * cut[0].frame
