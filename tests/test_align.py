@@ -3,13 +3,12 @@
 import cv2
 import numpy as np
 import pytest
+from conftest import PORTRAITS
 from PIL import Image
 
 from agedit import AgeEditError, load_photo
 from agedit.align import EYE_MOUTH, TEMPLATE, Face, align, similarity, unalign
 from agedit.faces import MOST_FACES
-
-from conftest import PORTRAITS
 
 
 def smooth_photo(size=600):

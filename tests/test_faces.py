@@ -5,12 +5,11 @@ import tracemalloc
 import cv2
 import numpy as np
 import pytest
+from conftest import PORTRAITS
 
 from agedit import AgeEditError, AgeEditor, load_photo
 from agedit.blend import own_share
 from agedit.faces import SEARCH, FaceFinder
-
-from conftest import PORTRAITS
 
 
 @pytest.fixture(scope="module")
