@@ -160,8 +160,8 @@ def tune(budget, fresh, as_json):
 @as_json
 def profiles(path, as_json):
     """Devices whose times are known, and what each sub-model costs there."""
-    from agedit.selection import profiles
     from agedit.paths import profiles_folder
+    from agedit.selection import profiles
 
     folder = profiles_folder()
     if path:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from agedit.align import Face, align, region
-from agedit.blend import MASK_SIZE, ramp, warp_inside
+from agedit.blend import MASK_SIZE, own_share, ramp, warp_inside
 from agedit.tone import HAIR, LOCKS, TO_LUMA, highlight_rolloff, relit_strands, strand_gain
 
 WIDE = 2  # edge of the square that is searched for hair, in edges of the reference square
@@ -56,8 +56,7 @@ class OuterHair:
             warp_inside(self.face, rgb.shape, s), np.ones((5, 5))
         )  # the photo's own edge cuts exactly
         self.weight = np.float32(wide * (1 - reached) * np.outer(ramp(s), ramp(s)) * inside)
-        if others:
-            self.weight *= self._nearest(face, others)
+        self.weight *= own_share(self.face, face, others, s)
         self.weight[self.weight < 0.02] = 0
         grey, cells = cv2.transform(crop.astype(np.float32), TO_LUMA), (WIDE * LOCKS,) * 2
         area = lambda v: cv2.GaussianBlur(cv2.resize(v, cells, interpolation=cv2.INTER_AREA), (0, 0), 1.0)
@@ -69,16 +68,6 @@ class OuterHair:
         self.bright = np.percentile(self.light, 95) + WALL if len(self.light) else 255
         self.exists = bool(self.weight.any()) and self.inner.sum() >= LEAST
         self.weight *= self.exists
-
-    def _nearest(self, face, others):
-        """How much nearer to this face than to any other each place is, float32 (256, 256) in 0..1."""
-        s = MASK_SIZE
-        places = cv2.transform(
-            np.stack(np.meshgrid(np.arange(s), np.arange(s)), -1).astype(float),
-            cv2.invertAffineTransform(self.face.to_crop(s)),
-        )
-        far = lambda f: np.linalg.norm(places - f.points.mean(0), axis=2) / f.frame
-        return np.float32(np.clip(5 * (np.min([far(f) for f in others], axis=0) - far(face)) + 0.5, 0, 1))
 
     def tone(self, change):
         """What an edit does to the hair within: (a, b, colour left), the light Y of its locks, in 0..255, becoming Y + a + b Y.

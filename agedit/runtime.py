@@ -14,11 +14,11 @@ import cv2
 import numpy as np
 import onnxruntime as ort
 
-from agedit.align import FaceFinder
-from agedit.blend import Masker
+from agedit.blend import MASK_SIZE, Masker, own_share
 from agedit.compat import forget_model_bytes, import_openvino
 from agedit.errors import AgeEditError
 from agedit.estimators import Estimators
+from agedit.faces import FaceFinder
 from agedit.graph import convolutions_graph, encoder_graph, generator_graph, map_features, photo_inputs
 from agedit.hair import OuterHair
 from agedit.precision import Precision, difference, label, reference_face, tolerance
@@ -513,7 +513,8 @@ class Engine:
         """
         masker = self._get("masker", lambda: Masker(self.weights.path(HAIR).parent))
         with self._faces:
-            hair = masker.hair(crop)
+            others = [*others, *face.neighbours]
+            hair = masker.hair(crop) * own_share(face, face, others, MASK_SIZE)
             mask = masker.mask(hair, face, rgb.shape[:2])
             return mask, hair, OuterHair(rgb, face, mask, hair, masker.hair, others)
 

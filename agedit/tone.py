@@ -296,8 +296,7 @@ class Hair:
         return drawn, gained, (1 - gained) * (left - 1)
 
     def relight_strands(self, change: Array) -> Array:
-        """The change, enlarged to MASK_SIZE if it is smaller, with the photo's own strands for those drawn.
-        """
+        """The change, enlarged to MASK_SIZE if it is smaller, with the photo's own strands for those drawn."""
         size = self.strands.shape[::-1]
         if change.shape[0] < size[0]:
             change = cv2.resize(change, size, interpolation=cv2.INTER_CUBIC)

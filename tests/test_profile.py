@@ -6,8 +6,8 @@ import os
 import pytest
 
 from agedit import AgeEditError, Engine
-from agedit.selection import profiles as profile
 from agedit.runtime import quotas, usable_cores
+from agedit.selection import profiles as profile
 from agedit.selection.times import Times
 from agedit.selection.tuner import Tuner, thread_counts
 

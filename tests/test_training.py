@@ -19,7 +19,8 @@ from click.testing import CliRunner
 from conftest import PORTRAITS
 
 from agedit import AgeEditError, AgeEditor, Engine, load_photo, save_photo
-from agedit.align import FaceFinder, align
+from agedit.align import align
+from agedit.faces import FaceFinder
 from agedit.paths import weights_folder
 from agedit.training.age_vector import load_encoder, train_age_vector
 from agedit.training.autoencoder import train_autoencoder

@@ -8,9 +8,9 @@ import numpy as np
 
 from agedit.photo import encode_photo
 from agedit.reports.compare import compare, to_csv, with_times
-from agedit.selection.profiles import load_folder
 from agedit.selection.budget import TIMING_MARGIN
 from agedit.selection.cost_model import answer
+from agedit.selection.profiles import load_folder
 from agedit.submodel import RATIOS, work
 from ui.common import ONE, QUIET, budget_slider, said
 from ui.plots import quality_against_latency

@@ -3,8 +3,8 @@
 import io
 import math
 
-from agedit.selection.cost_model import frontier
 from agedit.compat import import_matplotlib
+from agedit.selection.cost_model import frontier
 from agedit.submodel import work
 
 INK, QUIET, CHOSEN, OTHERS = "#27272a", "#a1a1aa", "#4f46e5", ("#0891b2", "#d97706", "#be185d", "#15803d")

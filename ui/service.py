@@ -9,8 +9,8 @@ import numpy as np
 from agedit import AgeEditError, AgeEditor, Engine, load_photo
 from agedit.mark import stamp
 from agedit.photo import encode_photo
-from agedit.selection.fair_lock import FairLock
 from agedit.selection.drift import DriftWatch
+from agedit.selection.fair_lock import FairLock
 from agedit.selection.tuner import SHOWN, Tuner
 from ui.files import Files, Sessions
 

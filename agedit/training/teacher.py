@@ -13,9 +13,10 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from agedit.align import FaceFinder, align
+from agedit.align import align
 from agedit.errors import AgeEditError
 from agedit.estimators import EXPRESSIONS, Estimators
+from agedit.faces import FaceFinder
 from agedit.runtime import floating, open_session, openvino_core
 
 FIRST_AGED_LAYER = 6  # of 23 modulated layers; earlier ones move pose, head shape and glasses
