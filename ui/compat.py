@@ -28,7 +28,7 @@ def found(owner: Any, name: str, parameters: tuple[str, ...]) -> Callable[..., A
         Changed: it is missing, or takes something else.
     """
     place = f"{getattr(owner, '__name__', owner)}.{name}"
-    original = getattr(owner, name, None)
+    original = vars(owner).get(name)  # not what a class inherits
     if original is None:
         raise Changed(f"{place} is gone; see what replaced it and change ui/compat.py.")
     takes = tuple(inspect.signature(original).parameters)
@@ -70,7 +70,7 @@ def no_matplotlib() -> None:
     """Gradio imports matplotlib at each request, for a backend that our plots do without."""
     utils = importlib.import_module("gradio.utils")
     manager = found(utils, "MatplotlibBackendMananger", ())
-    if manager is not contextlib.nullcontext and not hasattr(manager, "__enter__"):
+    if manager is not _no_backend and not hasattr(manager, "__enter__"):
         raise Changed("gradio.utils.MatplotlibBackendMananger is no context manager; change ui/compat.py.")
     routes = importlib.import_module("gradio.route_utils")
     uses(
@@ -147,7 +147,7 @@ def _owner(path: str) -> Any:
 def _replace(changes: tuple[tuple[str, str, tuple[str, ...], Callable[..., Any]], ...]) -> None:
     for path, name, parameters, instead in changes:
         owner = _owner(path)
-        if getattr(owner, name, None) is instead:
+        if vars(owner).get(name) is instead:
             continue  # done before
         found(owner, name, parameters)
         setattr(owner, name, instead)

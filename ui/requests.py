@@ -91,14 +91,14 @@ class Checker:
         inputs = function.inputs
         if function.cancels:  # Gradio itself fills these in
             return body.model_dump() | {"data": [], "event_data": None}
-        values = self.values(inputs, body.data, "this function of the page")
+        values = self.values(inputs, body.data, "This function of the page")
         return body.model_dump() | {"data": values, "event_data": self.event(body.event_data)}
 
     def call(self, name: str, body: Call) -> dict[str, Any]:
         for function in self.page.fns.values():
             if function.api_name == name and function.api_visibility == "public":
                 inputs = [block for block in function.inputs if not block.skip_api]
-                values = self.values(inputs, body.data, f"/{name}")
+                values = self.values(inputs, body.data, f"The endpoint /{name}")
                 return {"data": values, "session_hash": body.session_hash}
         raise Refused(404, "There is no such endpoint; see /gradio_api/info for those there are.")
 
