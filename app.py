@@ -102,7 +102,9 @@ def main(settings: Settings) -> int:
 
 
 def leave(status: int) -> None:
-    """End at once, after cleaning up: threads that still compute would be torn down in the middle of native code."""
+    """End at once, after cleaning up: threads that still compute would be torn down in the middle of
+    native code.
+    """
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -29,7 +29,9 @@ GRACE_SECONDS = 3  # that open pages get when the server ends
 
 
 class PatientProtocol(H11Protocol):
-    """uvicorn's HTTP, which hangs up on those who open a connection and then say nothing, or say it slowly."""
+    """uvicorn's HTTP, which hangs up on those who open a connection and then say nothing, or say it
+    slowly.
+    """
 
     _waiting: asyncio.TimerHandle | None = None
 
@@ -69,7 +71,9 @@ def roots() -> list[Path]:
 
 
 def mounted(page: gr.Blocks) -> FastAPI:
-    """Gradio's app for the page, as `launch` would make it, but without its own server and its checks over a proxy."""
+    """Gradio's app for the page, as `launch` would make it, but without its own server and its checks
+    over a proxy.
+    """
     page.queue(max_size=64, api_open=False)
     app = gr.mount_gradio_app(
         FastAPI(docs_url=None, redoc_url=None, openapi_url=None),

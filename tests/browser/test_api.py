@@ -2,17 +2,18 @@
 
 import json
 import os
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 
 import numpy as np
 import pytest
+from conftest import PORTRAITS, ROOT
 from PIL import Image
 
 from agedit import load_photo
 from agedit.weights import Weights
-
-from conftest import PORTRAITS, ROOT
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +93,9 @@ def call(url, path, data=None, headers=None):
 
 
 def test_pictures_that_were_not_uploaded_are_not_read(url):
-    """Neither the server's own files, with or without Gradio's marks on them, nor anything from the network."""
+    """Neither the server's own files, with or without Gradio's marks on them, nor anything from the
+    network.
+    """
     private = ROOT / "docs" / "before_after.jpg"
     assert private.exists()
     meta = {"meta": {"_type": "gradio.FileData"}}
@@ -187,3 +190,39 @@ def test_many_at_once_good_and_bad_and_nobody_is_lost(client, tmp_path):
         else:
             with pytest.raises(Exception, match="No face|damaged"):
                 job.result(timeout=120)
+
+
+RECORDER = """
+import sys, threading
+def record(event, arguments):
+    if event == "socket.getaddrinfo" and arguments[0] not in ("127.0.0.1", "localhost", None):
+        print("asked for", arguments[0], flush=True)
+        raise OSError("the network is cut off")
+sys.addaudithook(record)
+"""
+WAIT = """
+for thread in threading.enumerate():
+    if thread is not threading.current_thread():
+        thread.join(10)
+"""
+
+
+def test_the_readme_asks_nobody_but_the_page(url):
+    """The readme's own lines, with every name that is looked up recorded; without its variable there is one."""
+    readme = (ROOT / "README.md").read_text()
+    example = readme[readme.index("import os\n") :].split("picture, data", 1)[0]
+    assert "Client(" in example
+    example = example.replace("http://127.0.0.1:7860", url)
+    environment = {k: v for k, v in os.environ.items() if k not in ("CI", "HF_HUB_OFFLINE")}
+    environment = {k: v for k, v in environment.items() if k != "HF_HUB_DISABLE_TELEMETRY"}
+    for code, asks in ((example, False), (example.replace('os.environ["HF', 'os.environ["NO_HF'), True)):
+        done = subprocess.run(
+            [sys.executable, "-c", RECORDER + code + WAIT],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=200,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert ("asked for" in done.stdout) is asks, done.stdout

@@ -1,5 +1,5 @@
-"""The whole page in Chromium under its own Content-Security-Policy: nothing that it needs is forbidden, nothing else is
-asked for, and what an injected script would try is refused."""
+"""The whole page in Chromium under its own Content-Security-Policy: nothing that it needs is forbidden,
+nothing else is asked for, and what an injected script would try is refused."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,9 @@ from test_page import PORTRAIT, open_tab, wait_for_result
 
 RECORD = """
 window.violations = [];
-document.addEventListener("securitypolicyviolation", e => window.violations.push(`${e.violatedDirective} ${e.blockedURI}`));
+document.addEventListener("securitypolicyviolation", e => {
+  window.violations.push(`${e.violatedDirective} ${e.blockedURI}`);
+});
 """
 
 
@@ -80,7 +82,9 @@ def test_what_is_injected_reaches_nobody(recorded, script, directive):
 
 
 def test_a_page_elsewhere_gets_nothing(browser, url, tmp_path):
-    """A page that another site serves can neither read from this server nor write to it, nor show it in a frame."""
+    """A page that another site serves can neither read from this server nor write to it, nor show it
+    in a frame.
+    """
     (tmp_path / "evil.html").write_text("<title>evil</title>")
     context = browser.new_context()
     page = context.new_page()

@@ -1,4 +1,6 @@
-"""The server as an attacker sees it: the real app against a corpus of hostile requests, and every guard on its own."""
+"""The server as an attacker sees it: the real app against a corpus of hostile requests, and every
+guard on its own.
+"""
 
 import http.client
 import json
@@ -179,7 +181,8 @@ def test_one_who_says_nothing_or_too_little_is_hung_up_on(url):
         "GET //evil.example/ HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
         "CONNECT evil.example:443 HTTP/1.1\r\nHost: evil.example:443\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nOrigin: https://evil.example\r\n\r\n",
-        "POST /gradio_api/upload HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nabcde",
+        "POST /gradio_api/upload HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 5\r\n"
+        "Content-Length: 6\r\n\r\nabcde",
         "GARBAGE\r\n\r\n",
         "\x16\x03\x01\x02\x00\x01\x00\r\n\r\n",
     ],

@@ -1,4 +1,6 @@
-"""The start of the page where something is in its way: it works all the same, or says why not in one sentence."""
+"""The start of the page where something is in its way: it works all the same, or says why not in one
+sentence.
+"""
 
 import contextlib
 import os
