@@ -28,6 +28,7 @@ UPLOAD_BYTES = 60 << 20  # a photo, with 64 KB for the form around it
 FORM_BYTES = 64 << 10
 BODY_SECONDS = 30.0  # in which a body has to be here
 UPLOAD_SECONDS = 120.0
+REQUESTS_AT_ONCE = 200  # each open page holds two that stay
 UPLOADS_AT_ONCE = 4  # each holds up to UPLOAD_BYTES of memory
 PATH_BYTES = 4096
 READS = frozenset({"GET", "HEAD"})
@@ -179,6 +180,7 @@ class Guard:
         self.check = check
         self.knows = knows
         self.lasting = lasting
+        self.answering = 0
         self.uploading = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -192,7 +194,10 @@ class Guard:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         exit_ = Exit(scope, send)
+        self.answering += 1
         try:
+            if self.answering > REQUESTS_AT_ONCE:
+                raise RefusalError(503)
             check_host(scope, self.names)
             check_origin(scope)
             route = find_route(scope)
@@ -208,6 +213,8 @@ class Guard:
         except Exception as error:
             log_error(error)
             await exit_.refuse(500)
+        finally:
+            self.answering -= 1
 
     def _check_known(self, scope: Scope) -> None:
         """A stream of a session or event that does not exist would fail when its answer has begun."""

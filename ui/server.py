@@ -23,7 +23,7 @@ from ui.security import Guard
 from ui.words import t
 
 FONT = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans CJK SC", "sans-serif"]
-CONNECTIONS = 200  # open at once; each page has two that stay
+CONNECTIONS = 800  # open at once, those counted that ask for nothing
 HEADER_SECONDS = 15.0  # in which a request's first line and headers have to be here
 GRACE_SECONDS = 3  # that open pages get when the server ends
 

@@ -251,6 +251,12 @@ def test_a_full_disk_is_a_sentence(visitor, monkeypatch, folder):
     assert sorted(os.listdir(folder)) == before
 
 
+def test_requests_are_bounded(visitor, monkeypatch):
+    monkeypatch.setattr(security, "REQUESTS_AT_ONCE", 0)
+    answer = visitor.get("/gradio_api/info")
+    assert answer.status_code == 503 and "busy" in answer.json()["error"]
+
+
 def test_uploads_are_bounded_together(visitor, monkeypatch):
     monkeypatch.setattr(uploads, "FOLDER_BYTES", 10)
     assert visitor.post("/gradio_api/upload", files={"files": ("a.jpg", b"x" * 20)}).status_code == 507
