@@ -15,7 +15,7 @@ import pytest
 from conftest import PORTRAITS, ROOT
 from starlette.testclient import TestClient
 
-from ui import compat, hosts, security, server, settings, uploads
+from ui import compat, hosts, requests, security, server, settings, uploads
 from ui.page import build
 
 HOME = "http://127.0.0.1:7860"
@@ -193,6 +193,19 @@ def test_other_files_are_stopped_at_the_door_and_again_inside(visitor, bare, fol
     assert visitor.get(f"/gradio_api/file={link}").status_code == 404
     monkeypatch.setattr(uploads, "locate", lambda named, roots: uploads.Path(named))
     assert visitor.get(f"/gradio_api/file={link}").status_code == 200, "without the check it is handed out"
+
+
+def test_values_and_depth_are_checked_at_the_door(visitor, monkeypatch):
+    call = {"data": [None, 20, "20", "0", True]}
+    deep: list[Any] = []
+    for _ in range(30):
+        deep = [deep]
+    assert visitor.post("/gradio_api/call/edit", json=call).status_code == 422
+    assert visitor.post("/gradio_api/reset", json={"event_id": "a", "x": deep}).status_code == 422
+    monkeypatch.setattr(requests, "number", lambda label, value: value)
+    monkeypatch.setattr(requests, "DEPTH", 1000)
+    assert visitor.post("/gradio_api/call/edit", json=call).status_code == 200
+    assert visitor.post("/gradio_api/reset", json={"event_id": "a", "x": deep}).status_code == 200
 
 
 def test_a_body_is_counted_as_it_arrives(visitor, monkeypatch):

@@ -52,6 +52,8 @@ def send(port: int, asked: hostile.Request) -> tuple[int, dict[str, str], bytes]
         return answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
     except (BrokenPipeError, ConnectionResetError, http.client.RemoteDisconnected):
         return 0, {}, b""
+    except TimeoutError:  # let in, and a stream that stays open
+        return -1, {}, b""
     finally:
         connection.close()
 
