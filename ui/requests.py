@@ -163,10 +163,8 @@ class Checker:
 
     def event(self, value: Any) -> Any:
         """What the page tells of a click: which of several, and where."""
-        if value is None:
-            return None
-        if not isinstance(value, dict):
-            raise RefusalError(422)
+        if not isinstance(value, dict):  # what a slider was let go at, for one
+            return self.anything(value)
         index = value.get("index")
         pair = isinstance(index, list) and len(index) == 2 and all(_is_number(k) for k in index)
         if not (index is None or pair or (_is_number(index) and index >= 0)):

@@ -208,6 +208,11 @@ def test_values_and_depth_are_checked_at_the_door(visitor, monkeypatch):
     assert visitor.post("/gradio_api/reset", json={"event_id": "a", "x": deep}).status_code == 200
 
 
+@pytest.mark.parametrize("event", [None, 21, -3.5, "photo", {"index": 2, "value": None}, {"index": [3, 4]}])
+def test_what_the_page_tells_of_events_is_let_in(application, event):
+    assert application.check.event(event) == event
+
+
 def test_a_body_is_counted_as_it_arrives(visitor, monkeypatch):
     def endless(size: int) -> Iterator[bytes]:
         """No length is declared."""
