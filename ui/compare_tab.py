@@ -232,9 +232,5 @@ def build(service, visit, edit):
     )
     budget.input(repaint, [visit, budget, device], outputs, trigger_mode="always_last", **QUIET, **ONE)
     device.input(repaint, [visit, budget, device], outputs, **QUIET, **ONE)
-    # on a phone it lies below the grid
-    grid.select(enlarge, visit, [large, difference], **QUIET).then(
-        None,
-        js="() => document.querySelector('#large').scrollIntoView({behavior: 'smooth', block: 'nearest'})",
-    )
+    grid.select(enlarge, visit, [large, difference], **QUIET)
     return {"arrive": (arrive, [visit, edit["who"], budget, device], outputs), "grid": grid}

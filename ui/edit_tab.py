@@ -15,9 +15,6 @@ from ui.words import plainly, say, t
 PORTRAITS = portraits_folder()
 FIRST_YEARS = 20  # a new photo shows an edit at once
 CHILD = 12  # apparent age below which a face would grow in other ways than the networks draw
-# on a phone the result lies below the fold: bring it into view when a photo was opened
-SHOW_RESULT = """() => { if (window.innerWidth <= 640 && document.querySelector('#result img'))
-  document.querySelector('#result').scrollIntoView({behavior: 'smooth', block: 'start'}); }"""
 
 
 def credits():
@@ -287,9 +284,7 @@ def build(service, visit):
         show_progress_on=[result],
         api_visibility="private",
         **ONE,
-    ).then(None, js=SHOW_RESULT).then(**better).then(**renew).then(
-        forget_journey, None, [film, *files], **QUIET
-    )
+    ).then(**better).then(**renew).then(forget_journey, None, [film, *files], **QUIET)
     gallery.select(_picked(portraits), None, photo, api_visibility="private")
     years.input(preview, inputs, outputs, trigger_mode="always_last", **QUIET, **ONE)
     who.input(switch, inputs, [*outputs, download], **QUIET, **ONE).then(**better).then(**renew)

@@ -1,9 +1,12 @@
 """The page as a whole: four tabs over one Service."""
 
+from pathlib import Path
+
 import gradio as gr
 
 from ui import about_tab, api, compare_tab, device_tab, edit_tab
-from ui.common import ONE, QUIET, fetch_nothing
+from ui.common import ONE, QUIET
+from ui.compat import patch
 from ui.service import Service
 from ui.words import t
 
@@ -32,31 +35,7 @@ CSS = """
 .dark #plot img, .dark #runs img {filter: invert(.91) hue-rotate(180deg)}
 footer {display: none !important}
 """
-# Arrow keys move a slider without a pointer ever being let go: tell the listeners when the key is.
-# A screen reader hears what a picture is, which age the slider shows, and the line under it.
-# The hold button slides the divider away while it is pressed, by mouse, finger or space bar.
-JS = """() => {
-  document.addEventListener('keyup', e => e.target.matches && e.target.matches('input[type=range]')
-    && e.target.dispatchEvent(new PointerEvent('pointerup', {bubbles: true})));
-  const name = () => {
-    for (const img of document.querySelectorAll('img:not([alt]), img[alt=""]')) {
-      const label = img.closest('.block')?.querySelector('[data-testid="block-label"]')?.innerText.trim();
-      if (label) img.alt = label;
-    }
-    const range = document.querySelector('#years input[type=range]'), ages = document.querySelector('#years .info-text');
-    if (range && !ages) range.removeAttribute('aria-valuetext');
-    if (range && ages) range.setAttribute('aria-valuetext', `${range.value}. ${ages.innerText}`);
-    document.querySelector('#line')?.setAttribute('aria-live', 'polite');
-  };
-  document.addEventListener('input', name);
-  new MutationObserver(name).observe(document.body, {childList: true, subtree: true, characterData: true});
-  const held = on => document.querySelector('#result')?.classList.toggle('held', on);
-  const within = e => e.target.closest && e.target.closest('#hold');
-  document.addEventListener('pointerdown', e => within(e) && held(true));
-  for (const name of ['pointerup', 'pointercancel', 'blur']) window.addEventListener(name, () => held(false));
-  document.addEventListener('keydown', e => within(e) && (e.key === ' ' || e.key === 'Enter') && held(true));
-  document.addEventListener('keyup', e => within(e) && held(false));
-}"""
+SCRIPT = Path(__file__).with_name("page.js")  # a file of its own: the page runs no script that is not one
 
 
 def build(service=None):
@@ -72,7 +51,7 @@ def build(service=None):
         if box[0] is not None:
             box[0].sessions.leave(request.session_hash)
 
-    fetch_nothing()
+    patch()
     gr.set_static_paths([edit_tab.PORTRAITS])  # found wherever the app is started from
     with gr.Blocks(title="AgeEdit", analytics_enabled=False, delete_cache=(600, 3600)) as page:
         visit = gr.State(None, time_to_live=3600)
