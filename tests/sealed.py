@@ -1,9 +1,9 @@
-"""A network of its own for programs under test, which leads nowhere, and a recorder of every packet sent into it.
+"""A network of its own for programs under test, which leads nowhere, and a recorder of what is sent into it.
 
-`Sealed` makes a Linux network namespace whose only ways are loopback and a default route into nothing, for IPv4 and
-IPv6, with a name server that never answers. What a program in it sends to anywhere but this machine, a look-up of a
-name included, is recorded below any library, so it does not matter what the program is written in. The folders
-that programs like to leave something in (/tmp, /var/tmp, /dev/shm, the user's home) are empty ones of its own.
+`Sealed` makes a Linux network namespace whose only ways are loopback and a default route into nothing, for IPv4
+and IPv6, with a name server that never answers. What a program in it sends to anywhere but this machine, a
+look-up of a name included, is recorded below any library, so it does not matter what the program is written in.
+The folders that programs like to leave something in (/tmp, /var/tmp, /dev/shm, the user's home) are empty ones.
 
 Run as a program, this file is the first process inside: it sets all that up, and records until its input ends.
 """
@@ -26,7 +26,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 OWN_4, GATEWAY_4 = "198.51.100.2", "198.51.100.1"  # addresses kept for documentation: nobody has them
 OWN_6, GATEWAY_6 = "2001:db8::2", "2001:db8::1"
 NAME_SERVER = "198.51.100.53"
@@ -169,7 +169,12 @@ class Sealed:
     ) -> subprocess.CompletedProcess[str]:
         """A program inside, until it ends."""
         return subprocess.run(
-            self.inside(command, folder), env=dict(env), capture_output=True, text=True, timeout=timeout
+            self.inside(command, folder),
+            env=dict(env),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
         )
 
     def packets(self, since: int = 0) -> list[Packet]:
