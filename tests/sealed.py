@@ -1,11 +1,14 @@
-"""A network of its own for programs under test, which leads nowhere, and a recorder of what is sent into it.
+"""A network of its own for programs under test, which leads nowhere, and a recorder of what is sent into
+it.
 
-`Sealed` makes a Linux network namespace whose only ways are loopback and a default route into nothing, for IPv4
-and IPv6, with a name server that never answers. What a program in it sends to anywhere but this machine, a
-look-up of a name included, is recorded below any library, so it does not matter what the program is written in.
-The folders that programs like to leave something in (/tmp, /var/tmp, /dev/shm, the user's home) are empty ones.
+`Sealed` makes a Linux network namespace whose only ways are loopback and a default route into nothing, for
+IPv4 and IPv6, with a name server that never answers. What a program in it sends to anywhere but this
+machine, a look-up of a name included, is recorded below any library, so it does not matter what the program
+is written in. The folders that programs like to leave something in (/tmp, /var/tmp, /dev/shm, the user's
+home) are empty ones.
 
-Run as a program, this file is the first process inside: it sets all that up, and records until its input ends.
+Run as a program, this file is the first process inside: it sets all that up, and records until its input
+ends.
 """
 
 import contextlib
@@ -45,7 +48,9 @@ COVERED = ("/tmp", "/var/tmp", "/dev/shm")
 
 @dataclasses.dataclass(frozen=True)
 class Packet:
-    """One packet to somewhere else. port: of the destination, 0 where there is none. name: what a look-up asked."""
+    """One packet to somewhere else. port: of the destination, 0 where there is none. name: what a look-up
+    asked.
+    """
 
     destination: str
     protocol: str
@@ -111,7 +116,8 @@ def leaves(packet: Packet, interface: str) -> bool:
 
 
 class Sealed:
-    """The namespace seen from outside. Use as a context manager; `folder` is its one folder shared with outside.
+    """The namespace seen from outside. Use as a context manager; `folder` is its one folder shared with
+    outside.
 
     Raises OSError where this machine permits no namespaces, or lacks the tools to make one.
     """
@@ -178,7 +184,7 @@ class Sealed:
         )
 
     def packets(self, since: int = 0) -> list[Packet]:
-        """What was sent away so far, after the first `since` packets. Complete: a packet sent now is waited for."""
+        """What was sent away so far, after the first `since` packets; nothing sent before the call is missing."""
         self._sentinels += 1
         code = f"import socket; socket.socket(2, 2).sendto(b'', ({SENTINEL!r}, {1000 + self._sentinels}))"
         subprocess.run(self.inside([sys.executable, "-I", "-c", code]), check=True, timeout=DEADLINE)
@@ -194,7 +200,7 @@ class Sealed:
         return [Packet(**json.loads(line)) for line in lines if line.endswith("\n")]
 
     def left_behind(self) -> set[str]:
-        """Every file and folder in what covers /tmp and the like; the shared folder and the program's own not."""
+        """Every file and folder in what covers /tmp and the like, but for what was put back inside."""
         seen = Path(f"/proc/{self._holder.pid}/root")
         found = set()
         for top in (*COVERED, _home()):
@@ -269,7 +275,9 @@ def _interfaces() -> None:
 
 
 def _cover(folder: Path) -> None:
-    """Empty folders over those that programs like to leave something in; what the test needs is put back inside."""
+    """Empty folders over those that programs like to leave something in; what the test needs is put back
+    inside.
+    """
     needed = {folder, ROOT, Path(sys.prefix), Path(sys.base_prefix)}
     for top in map(Path, (*COVERED, _home())):
         if not top.is_dir() or top == Path("/"):

@@ -52,8 +52,8 @@ def with_times(
 ) -> list[dict[str, Any]]:
     """Rows with "p50_ms", "p90_ms", "measured", "fits", "chosen" for a device's `times` and a budget, in ms.
 
-    "fits" follows the rule of `cost_model.answer`: where that says that nothing fits, no row does. A sub-model
-    without times is predicted by the fit; None where there is nothing to predict from.
+    "fits" follows the rule of `cost_model.answer`: where that says that nothing fits, no row does.
+    A sub-model without times is predicted by the fit; None where there is nothing to predict from.
     """
     candidates = frontier(order, work)
     found = answer(order, work, times, budget / TIMING_MARGIN)

@@ -1,7 +1,9 @@
-"""No packet leaves and nothing is left behind: the page in a real browser, every command, both README examples.
+"""No packet leaves and nothing is left behind: the page in a real browser, every command, both README
+examples.
 
-All of it runs in a network namespace where whatever is sent to anywhere but this machine is recorded, look-ups of
-names included, with none of the variables set that switch reports off or tell a program that it is being tested.
+All of it runs in a network namespace where whatever is sent to anywhere but this machine is recorded,
+look-ups of names included, with none of the variables set that switch reports off or tell a program that it
+is being tested.
 """
 
 import os
@@ -21,9 +23,9 @@ from sealed import NOBODY_4, NOBODY_6, Packet, Sealed, leaves, parse
 from agedit import load_photo, save_photo
 
 ADDRESS = "http://127.0.0.1:7860"  # the README's; the namespace is empty, so its port is free
-SLOW = 240_000  # ms: the device is timed meanwhile
-# What Chromium itself asks for, whatever page it shows; it is told that they do not exist. Nothing of the page's is
-# hidden by that: the test also sees every address that the page asked for.
+SLOW = 600_000  # ms: the device is timed meanwhile
+# What Chromium itself asks for, whatever page it shows; it is told that they do not exist. Nothing of the
+# page's is hidden by that: the test also sees every address that the page asked for.
 BROWSER_HOSTS = (
     "accounts.google.com",
     "clients2.google.com",
@@ -155,7 +157,7 @@ def wait_for(done: Callable[[], bool], what: str, log: Path, seconds: float = 12
 
 @pytest.fixture(scope="module")
 def browser(sealed: Sealed) -> Iterator[Browser]:
-    """A browser whose network is the namespace's, so that it sees the server and what it sends is recorded."""
+    """A browser whose network is the namespace's: it sees the server, and what it sends is recorded."""
     if CHROMIUM is None:
         if os.environ.get("CI") == "true":
             pytest.fail("no Chromium on this machine")
@@ -313,7 +315,9 @@ def download(page: Page, button: str, path: Path) -> None:
 
 
 def hostile_profiles(folder: Path) -> list[Path]:
-    """A good profile of another device, and three that would fetch something or break a plot if they were believed."""
+    """A good profile of another device, and three that would fetch something or break a plot if they were
+    believed.
+    """
     good = (
         '{"schema": 1, "device": {"processor": NAME, "machine": "x", "system": "y", "cores": 2, "threads": 2,'
         ' "runtime": "r", "weights": "w"}, "times": [{"r": 64, "c": 0.25, "runs_ms": [5, 6, 7]}]}'
@@ -332,7 +336,9 @@ def hostile_profiles(folder: Path) -> list[Path]:
 
 
 def devices(page: Page, folder: Path, env: dict[str, str]) -> None:
-    """The Device tab: profiles of others come in, this device is timed again and its profile goes out; then Compare."""
+    """The Device tab: profiles of others come in, this device is timed again and its profile goes out; then
+    Compare.
+    """
     page.get_by_role("tab").nth(2).click()
     page.wait_for_selector("#device-line p", timeout=SLOW)
     good, *bad = hostile_profiles(folder)
@@ -447,7 +453,7 @@ def test_timing_again_and_the_end(
     env: dict[str, str],
     untouched: Callable[[], None],
 ) -> None:
-    """The device is timed again from the page; then the server ends, and nothing was sent or left by any of it."""
+    """The device is timed again from the page; then the server ends, and nothing was sent or left."""
     page = browser.new_page()
     page.goto(ADDRESS)
     page.get_by_role("tab").nth(2).click()
