@@ -184,7 +184,7 @@ class Sealed:
         )
 
     def packets(self, since: int = 0) -> list[Packet]:
-        """What was sent away so far, after the first `since` packets; none sent before the call is missing."""
+        """What was sent away so far, after the first `since` packets; complete up to the call."""
         self._sentinels += 1
         code = f"import socket; socket.socket(2, 2).sendto(b'', ({SENTINEL!r}, {1000 + self._sentinels}))"
         subprocess.run(self.inside([sys.executable, "-I", "-c", code]), check=True, timeout=DEADLINE)
