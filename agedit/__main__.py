@@ -166,6 +166,7 @@ def profiles(path, as_json):
     folder = profiles_folder()
     if path:
         profiles.import_profile(path, folder)
+    readable, left_out = profiles.survey(folder)
     rows = [
         {
             "device": p["device"],
@@ -176,19 +177,20 @@ def profiles(path, as_json):
                 for (r, c), t in sorted(p["times"].items())
             ],
         }
-        for p in profiles.load_folder(folder)
+        for p in readable
     ]
     lines = [
-        f"{d['device'].get('processor')}, {d['device'].get('cores')} cores, {d['device'].get('threads')} threads\n"
+        f"{d['device']['processor']}, {d['device']['cores']} cores, {d['device']['threads']} threads\n"
         + "\n".join(
             f"  {t['r']}:{t['c']:g}  p50 {t['p50_ms']:.1f} ms, p90 {t['p90_ms']:.1f} ms" for t in d["times"]
         )
         for d in rows
     ]
     report(
-        {"profiles": rows},
+        {"profiles": rows, "left_out": left_out},
         as_json,
-        "\n".join(lines) or f"There is no profile in {folder} yet; `python -m agedit tune` makes one.",
+        "\n".join(lines + left_out)
+        or f"There is no profile in {folder} yet; `python -m agedit tune` makes one.",
     )
 
 
