@@ -61,23 +61,23 @@ def mark_mp4(path: str | os.PathLike[str]) -> None:
     frames that the index points to.
     """
     data = Path(path).read_bytes()
-    boxes = list(_boxes(data))
-    kind, start = boxes[-1]
-    if kind == b"moov":
-        index = data[start + 8 :] + _comment_box()
-        data = data[:start] + _box(b"moov", index)
-    Path(path).write_bytes(data + _box(b"uuid", XMP_BOX + XMP))
+    boxes = _boxes(data)
+    if boxes[-1][0] == b"moov":
+        kept = [box for kind, box in _boxes(boxes[-1][1][8:]) if kind != b"udta"]  # else two sets of tags
+        boxes[-1] = b"moov", _box(b"moov", b"".join(kept) + _comment_box())
+    Path(path).write_bytes(b"".join(box for _, box in boxes) + _box(b"uuid", XMP_BOX + XMP))
 
 
-def _boxes(data: bytes) -> "list[tuple[bytes, int]]":
-    """(type, offset) of the boxes of an MP4, in order."""
+def _boxes(data: bytes) -> list[tuple[bytes, bytes]]:
+    """(type, whole box) of what lies side by side in an MP4, in order."""
     found, at = [], 0
     while at + 8 <= len(data):
         size, kind = struct.unpack(">I4s", data[at : at + 8])
         if size == 1:
             (size,) = struct.unpack(">Q", data[at + 8 : at + 16])
-        found.append((kind, at))
-        at += size if size >= 8 else len(data)
+        end = at + size if size >= 8 else len(data)
+        found.append((kind, data[at:end]))
+        at = end
     return found
 
 
