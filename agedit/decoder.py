@@ -3,6 +3,7 @@
 import atexit
 import functools
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -89,7 +90,7 @@ class _Process:
         try:
             return self._ask(source)
         except (EOFError, OSError, ValueError, struct.error):
-            if late.is_set():
+            if late.is_set() or self._ran_out_of_time():
                 raise Refused("slow") from None
             raise _Gone from None
         finally:
@@ -114,6 +115,13 @@ class _Process:
     def _end_late(self, late: threading.Event) -> None:
         late.set()
         self.process.kill()
+
+    def _ran_out_of_time(self) -> bool:
+        """Whether the system ended the process for `decoding.CPU_SECONDS`."""
+        try:
+            return self.process.wait(5) == -getattr(signal, "SIGXCPU", 0)
+        except subprocess.TimeoutExpired:  # it lives, and said something that nobody understands
+            return False
 
     @property
     def alive(self) -> bool:

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 
 MAX_PIXELS = 50_000_000
 MAX_RATIO = 40  # longer to shorter side; the longest panoramas that cameras and stitchers make have some 30
-SECONDS = 30.0  # a picture of 50 megapixels takes 2 to 8 s on one slow core
+CPU_SECONDS = 30  # of a processor, however busy it is; a picture of 50 megapixels takes 1 to 10 s on a slow core
+SECONDS = 120.0  # by the clock, where the system cannot count the former, and for files that do not come
 MEMORY = 1_000_000_000  # bytes that the decoding process may allocate; 50 megapixels take 0.8e9 at most
 IDLE = 10.0  # seconds after which a decoding process without work ends
 
@@ -319,10 +320,13 @@ def _decode_deep_tiff(file: BinaryIO, source: str | bytes) -> tuple[Header, Stri
     import cv2
     import numpy as np
 
-    if isinstance(source, bytes):
-        values = cv2.imdecode(np.frombuffer(source, np.uint8), cv2.IMREAD_UNCHANGED)
-    else:
-        values = cv2.imread(source, cv2.IMREAD_UNCHANGED)
+    try:
+        if isinstance(source, bytes):
+            values = cv2.imdecode(np.frombuffer(source, np.uint8), cv2.IMREAD_UNCHANGED)
+        else:
+            values = cv2.imread(source, cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise Refused("memory" if error.code == cv2.Error.StsNoMem else "damaged") from None
     if values is None or values.ndim != 3 or values.shape[2] not in (3, 4):
         raise Refused("damaged")
     check_size(values.shape[1], values.shape[0])
@@ -398,6 +402,18 @@ def _limit_process() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 
 
+def _limit_time() -> None:
+    """The system ends this process (SIGXCPU) when the next picture has taken CPU_SECONDS."""
+    try:
+        import resource
+    except ImportError:  # Windows: the clock alone
+        return
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    soft = int(used.ru_utime + used.ru_stime) + 1 + CPU_SECONDS
+    resource.setrlimit(resource.RLIMIT_CPU, (soft if hard < 0 else min(soft, hard), hard))
+
+
 def serve() -> None:
     """Answer requests on stdin until it ends: {"path"} or {"bytes": count} and the content."""
     requests = os.fdopen(os.dup(0), "rb")
@@ -417,6 +433,7 @@ def serve() -> None:
             except EOFError:
                 os._exit(0)
             idle.end()
+            _limit_time()
             # the parent ends us sooner; this is for when it is gone. It works while a decoder holds the interpreter.
             faulthandler.dump_traceback_later(SECONDS + 5, exit=True, file=silent)
             content = requests.read(request["bytes"]) if "bytes" in request else request["path"]
