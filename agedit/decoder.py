@@ -18,6 +18,7 @@ from PIL import Image
 from agedit import decoding
 from agedit.decoding import Header, Refused
 
+PROGRAM = "from agedit.decoding import serve; serve()"
 PROCESSES = 2  # photos decoded at the same time; others wait
 
 Rows = npt.NDArray[np.uint8]
@@ -72,7 +73,7 @@ class _Process:
         path = os.pathsep.join(os.path.abspath(p) for p in sys.path)
         threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), "1")  # each would reserve memory
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-c", "from agedit.decoding import serve; serve()"],
+            [sys.executable, "-P", "-c", PROGRAM],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -15,7 +15,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from PIL import (
@@ -375,46 +375,30 @@ def receive(pipe: BinaryIO) -> dict[str, Any]:
     return json.loads(text)
 
 
-@dataclass
-class _Idle:
-    """Ends the process when nothing was asked for IDLE seconds, so that nothing of a photo stays in memory."""
-
-    timer: threading.Timer | None = field(default=None)
-
-    def begin(self) -> None:
-        self.timer = threading.Timer(IDLE, os._exit, [0])
-        self.timer.daemon = True
-        self.timer.start()
-
-    def end(self) -> None:
-        if self.timer:
-            self.timer.cancel()
-
-
-def _limit_process() -> None:
+def _limit_process(memory: int) -> None:
     """No more memory than a photo needs, and no files written."""
     try:
         import resource
     except ImportError:  # Windows
         return
-    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 
 
-def _limit_time() -> None:
-    """The system ends this process (SIGXCPU) when the next picture has taken CPU_SECONDS."""
+def _limit_time(seconds: int) -> None:
+    """The system ends this process (SIGXCPU) when the next picture has taken so many seconds of a processor."""
     try:
         import resource
     except ImportError:  # Windows: the clock alone
         return
     used = resource.getrusage(resource.RUSAGE_SELF)
     hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
-    soft = int(used.ru_utime + used.ru_stime) + 1 + CPU_SECONDS
+    soft = int(used.ru_utime + used.ru_stime) + 1 + seconds
     resource.setrlimit(resource.RLIMIT_CPU, (soft if hard < 0 else min(soft, hard), hard))
 
 
-def serve() -> None:
+def serve(memory: int = MEMORY, cpu_seconds: int = CPU_SECONDS, idle: float = IDLE) -> None:
     """Answer requests on stdin until it ends: {"path"} or {"bytes": count} and the content."""
     requests = os.fdopen(os.dup(0), "rb")
     answers = os.fdopen(os.dup(1), "wb")
@@ -422,18 +406,20 @@ def serve() -> None:
     for descriptor in (0, 1):  # a library that prints must not speak in our place
         os.dup2(nowhere, descriptor)
     sys.dont_write_bytecode = True
-    _limit_process()
+    _limit_process(memory)
     Image.MAX_IMAGE_PIXELS = None  # this process is ours alone, and `check_size` is stricter
-    idle = _Idle()
     with open(os.devnull, "w") as silent:
         while True:
-            idle.begin()
+            # nothing of a photo stays in memory for long
+            end = threading.Timer(idle, os._exit, [0])
+            end.daemon = True
+            end.start()
             try:
                 request = receive(requests)
             except EOFError:
                 os._exit(0)
-            idle.end()
-            _limit_time()
+            end.cancel()
+            _limit_time(cpu_seconds)
             # the parent ends us sooner; this is for when it is gone. It works while a decoder holds the interpreter.
             faulthandler.dump_traceback_later(SECONDS + 5, exit=True, file=silent)
             content = requests.read(request["bytes"]) if "bytes" in request else request["path"]

@@ -56,6 +56,7 @@ REASONS = {
 # how numpy undoes each EXIF orientation: (quarter turns to the left, then mirrored left to right)
 TURNS = {2: (0, True), 3: (2, False), 4: (2, True), 5: (3, True), 6: (3, False), 7: (1, True), 8: (1, False)}
 
+FAINT = 0.5  # share of colour under which a change is not made good in full: it would blow up at the edge of a cutout
 BLOCK = 1 << 20  # pixels that are computed at a time
 
 
@@ -92,7 +93,7 @@ class Photo:
         for rows in _blocks(self.alpha):
             alpha = self.alpha[rows][..., None].astype(np.float32) / 255
             change = edited[rows].astype(np.float32) - self.rgb[rows]  # as it shows on white
-            changed = self.colours[rows] + change / np.maximum(alpha, 1 / 255)
+            changed = self.colours[rows] + change / np.maximum(alpha, FAINT)
             out[rows][..., :3] = np.where(alpha > 0, np.clip(np.rint(changed), 0, 255), self.colours[rows])
         return out
 
