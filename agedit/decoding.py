@@ -49,6 +49,7 @@ SUBFILE_TYPE = 254
 REDUCED_OR_MASK = 0b101  # a smaller copy of another page, or its transparency mask
 PAGES_LOOKED_AT = 20
 STRIP_PIXELS = 1 << 20
+LARGE_WEBP = 16_000_000  # pixels over which Pillow's five copies of a WebP are too many
 
 Strips = Iterator[bytes]
 
@@ -143,6 +144,11 @@ def _decode(source: str | bytes | Image.Image) -> tuple[Header, Strips]:
     check_size(*image.size)
     if not isinstance(source, Image.Image):
         _refuse_several_pictures(image, source)
+        if image.format == "WEBP" and image.width * image.height > LARGE_WEBP:
+            profile, turn = image.info.get("icc_profile"), _orientation(image)
+            image.close()
+            del image  # before the next decoder wants memory
+            return _decode_large_webp(source, profile, turn)
     image.load()
     check_size(*image.size)  # some headers promise less than the data holds
     return _header(image), _strips(image)
@@ -299,6 +305,8 @@ class _Scale:
     def __call__(self, values: "npt.NDArray[Any]") -> "npt.NDArray[np.uint8]":
         import numpy as np
 
+        if values.dtype == np.uint8:
+            return values
         scaled = np.nan_to_num(values.astype(np.float64)) * (255.0 / self.white)
         return np.clip(scaled + 0.5, 0, 255).astype(np.uint8)
 
@@ -317,6 +325,21 @@ def _decode_deep_tiff(file: BinaryIO, source: str | bytes) -> tuple[Header, Stri
     if max(tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,))) < 32:
         raise Refused("unknown")
     check_size(int(width), int(height))
+    values = _by_opencv(source)
+    turn = tags.get(ORIENTATION, 1)
+    turn = turn if turn in range(1, 9) else 1
+    header = Header(values.shape[1], values.shape[0], values.shape[2], turn, "TIFF")
+    return header, _colour_strips(values, tags.get(TiffImagePlugin.ICCPROFILE))
+
+
+def _decode_large_webp(source: str | bytes, profile: bytes | None, turn: int) -> tuple[Header, Strips]:
+    values = _by_opencv(source)
+    header = Header(values.shape[1], values.shape[0], values.shape[2], turn, "WEBP")
+    return header, _colour_strips(values, profile)
+
+
+def _by_opencv(source: str | bytes) -> "npt.NDArray[Any]":
+    """BGR or BGRA numbers of any kind, shape (H, W, 3 or 4)."""
     import cv2
     import numpy as np
 
@@ -330,10 +353,7 @@ def _decode_deep_tiff(file: BinaryIO, source: str | bytes) -> tuple[Header, Stri
     if values is None or values.ndim != 3 or values.shape[2] not in (3, 4):
         raise Refused("damaged")
     check_size(values.shape[1], values.shape[0])
-    turn = tags.get(ORIENTATION, 1)
-    turn = turn if turn in range(1, 9) else 1
-    header = Header(values.shape[1], values.shape[0], values.shape[2], turn, "TIFF")
-    return header, _colour_strips(values, tags.get(TiffImagePlugin.ICCPROFILE))
+    return values
 
 
 def _colour_strips(values: "npt.NDArray[Any]", profile: bytes | None) -> Strips:

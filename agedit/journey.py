@@ -1,6 +1,7 @@
 """One face through all ages: a strip to print and a film to send."""
 
 import os
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -8,6 +9,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from agedit.align import align
+from agedit.credentials import add_credentials
 from agedit.errors import AgeEditError
 from agedit.mark import TEXT, mark_gif, mark_mp4, stamp
 
@@ -70,6 +72,7 @@ def write_gif(path, pictures):
         optimize=False,
     )
     mark_gif(path)
+    _sign(path, "GIF")
 
 
 def write_mp4(path, pictures):
@@ -86,3 +89,9 @@ def write_mp4(path, pictures):
         writer.write(np.ascontiguousarray(stamp(p)[:, :, ::-1]))
     writer.release()
     mark_mp4(path)
+    _sign(path, "MP4")
+
+
+def _sign(path: str | os.PathLike[str], format: str) -> None:
+    file = Path(path)
+    file.write_bytes(add_credentials(file.read_bytes(), format))

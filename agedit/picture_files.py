@@ -15,6 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from agedit.credentials import add_credentials
 from agedit.errors import AgeEditError
 from agedit.mark import WORDS, XMP, stamp
 
@@ -66,8 +67,8 @@ def encode_photo(
     Args:
         picture: RGB uint8 (H, W, 3), or RGBA uint8 (H, W, 4), laid on white where the format has no transparency.
         format: one of FORMATS' values.
-        synthetic: also write that the picture was edited: as metadata (see `agedit.mark`), which changes no pixel. BMP has
-            none, so there the words are in the picture.
+        synthetic: also write that the picture was edited: as metadata (see `agedit.mark` and, in what is to keep,
+            `agedit.credentials`), which changes no pixel. BMP has none, so there the words are in the picture.
         lasting: a JPEG to keep, not to look at in passing: every pixel its own colour.
         jpeg: compress a JPEG as this one was.
     """
@@ -79,7 +80,9 @@ def encode_photo(
     Image.fromarray(picture).save(
         buffer, format, **_options(format, picture.shape[2] == 4, lasting, jpeg), **_mark(format, synthetic)
     )
-    return buffer.getvalue()
+    data = buffer.getvalue()
+    passing = format == "JPEG" and not lasting  # a look at an edit while the slider moves
+    return add_credentials(data, format) if synthetic and not passing else data
 
 
 def _options(format: str, alpha: bool, lasting: bool, jpeg: JpegSettings | None) -> dict[str, Any]:
