@@ -36,14 +36,28 @@ if TYPE_CHECKING:
 
 MAX_PIXELS = 50_000_000
 MAX_RATIO = 40  # longer to shorter side; the longest panoramas that cameras and stitchers make have some 30
-CPU_SECONDS = 30  # of a processor, however busy it is; a picture of 50 megapixels takes 1 to 10 s on a slow core
+CPU_SECONDS = (
+    30  # of a processor, however busy it is; a picture of 50 megapixels takes 1 to 10 s on a slow core
+)
 SECONDS = 120.0  # by the clock, where the system cannot count the former, and for files that do not come
-MEMORY = 1_000_000_000  # bytes that the decoding process may allocate; 50 megapixels take 0.8e9 at most
+MEMORY = 850_000_000  # bytes that the decoding process may allocate; 50 megapixels take 0.6e9 at most
 IDLE = 10.0  # seconds after which a decoding process without work ends
 
 PILLOW_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF")  # MPO comes with JPEG
 KNOWN_FORMATS = (*PILLOW_FORMATS, "MPO", "HEIF")
-HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1", b"mif2")
+HEIF_BRANDS = (
+    b"heic",
+    b"heix",
+    b"heim",
+    b"heis",
+    b"hevc",
+    b"hevx",
+    b"hevm",
+    b"hevs",
+    b"mif1",
+    b"msf1",
+    b"mif2",
+)
 ORIENTATION = 0x0112
 SUBFILE_TYPE = 254
 REDUCED_OR_MASK = 0b101  # a smaller copy of another page, or its transparency mask
@@ -340,6 +354,9 @@ def _decode_large_webp(source: str | bytes, profile: bytes | None, turn: int) ->
 
 def _by_opencv(source: str | bytes) -> "npt.NDArray[Any]":
     """BGR or BGRA numbers of any kind, shape (H, W, 3 or 4)."""
+    os.environ.setdefault(
+        "OPENCV_IMGCODECS_WEBP_MAX_FILE_SIZE", str(MEMORY)
+    )  # else 64 MiB; read when it is loaded
     import cv2
     import numpy as np
 
@@ -361,7 +378,9 @@ def _colour_strips(values: "npt.NDArray[Any]", profile: bytes | None) -> Strips:
     import numpy as np
 
     height, width, channels = values.shape
-    to_8_bit = _Scale([_top(values[top:bottom]) for _, top, _, bottom in _boxes(width, height)], values.dtype.kind == "f")
+    to_8_bit = _Scale(
+        [_top(values[top:bottom]) for _, top, _, bottom in _boxes(width, height)], values.dtype.kind == "f"
+    )
     like = Image.new("RGB", (1, 1))
     if profile:
         like.info["icc_profile"] = profile

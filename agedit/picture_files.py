@@ -186,7 +186,9 @@ def save_photo(
         AgeEditError: why it could not be written.
     """
     path = check_output(path)
-    temporary = path.with_name(f".agedit-{secrets.token_hex(4)}.tmp")  # short: path's own name may be as long as allowed
+    temporary = path.with_name(
+        f".agedit-{secrets.token_hex(4)}.tmp"
+    )  # short: path's own name may be as long as allowed
     try:
         data = encode_photo(
             _like(like, rgb), FORMATS[path.suffix.lower()], synthetic, True, like.jpeg if like else None
@@ -224,4 +226,4 @@ def _safe_stem(stem: str, most: int) -> str:
 
 
 def _odd(character: str) -> bool:
-    return character in '<>:"/\\|?*%$`\'' or unicodedata.category(character)[0] == "C"
+    return character in "<>:\"/\\|?*%$`'" or unicodedata.category(character)[0] == "C"

@@ -53,7 +53,9 @@ def pictures_in(folder):
     """Paths of the pictures in a folder, or of one picture, sorted."""
     folder = Path(folder)
     files = (
-        [folder] if folder.is_file() else sorted(p for p in folder.glob("*") if p.suffix.lower() in READ_ENDINGS)
+        [folder]
+        if folder.is_file()
+        else sorted(p for p in folder.glob("*") if p.suffix.lower() in READ_ENDINGS)
     )
     if not files:
         raise AgeEditError(f"There are no pictures in {folder}; name a folder with JPEG, PNG or WebP photos.")

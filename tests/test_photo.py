@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from agedit import AgeEditError, credentials, decoder, decoding, load_photo, sav
 from agedit.credentials import MEDIA_TYPES
 from agedit.journey import strip, write_gif, write_mp4
 from agedit.mark import SOURCE, stamp
-from agedit.photo import edited_name, encode_like, encode_photo, open_photo
+from agedit.photo import REASONS, edited_name, encode_like, encode_photo, open_photo
 
 from conftest import PORTRAITS, ROOT
 from security import malformed
@@ -111,7 +112,9 @@ def test_saved_pictures_carry_no_exif(tmp_path):
 # formats, limits and the process that decodes
 
 
-@pytest.mark.parametrize("format", ["EPS", "ICNS", "PPM", "ICO", "TGA", "PCX", "JPEG2000", "SGI", "DDS", "PDF"])
+@pytest.mark.parametrize(
+    "format", ["EPS", "ICNS", "PPM", "ICO", "TGA", "PCX", "JPEG2000", "SGI", "DDS", "PDF"]
+)
 def test_only_named_formats_are_decoded_whatever_the_ending(tmp_path, format):
     data = encoded(Image.fromarray(np.zeros((64, 64, 3), np.uint8)), format)
     for name in ("a.jpg", "a.png", "a.heic", "a.tif"):
@@ -387,7 +390,9 @@ def test_a_profile_counts_with_alpha_as_without(format):
     assert np.abs(plain.astype(int) - RGB).max() > 5  # it does something
     opaque = Image.fromarray(np.dstack([RGB, np.full((40, 60), 255, np.uint8)]))
     assert np.array_equal(plain, load_photo(encoded(opaque, format, **options)))
-    half = open_photo(encoded(Image.fromarray(np.dstack([RGB, np.full((40, 60), 128, np.uint8)])), format, **options))
+    half = open_photo(
+        encoded(Image.fromarray(np.dstack([RGB, np.full((40, 60), 128, np.uint8)])), format, **options)
+    )
     assert np.array_equal(plain, half.colours) and (half.alpha == 128).all()
 
 
@@ -498,14 +503,18 @@ def test_an_edit_of_a_cutout_is_a_cutout(tmp_path, ending):
     photo = open_photo(tmp_path / "in.png")
     out = tmp_path / f"out.{ending}"
     save_photo(out, photo.rgb, like=photo)
-    assert np.array_equal(np.asarray(Image.open(out)), stored)  # no edit: what was read, also where nothing shows
+    assert np.array_equal(
+        np.asarray(Image.open(out)), stored
+    )  # no edit: what was read, also where nothing shows
     edited = np.minimum(photo.rgb, 235) + np.uint8(20)
     save_photo(out, edited, like=photo, synthetic=True)
     got = np.asarray(Image.open(out))
     assert np.array_equal(got[..., 3], stored[..., 3])
     assert np.array_equal(got[:, 0, :3], stored[:, 0, :3])  # alpha 0
     assert np.array_equal(got[:, -1, :3], edited[:, -1])  # alpha 255
-    shown = np.asarray(Image.alpha_composite(Image.new("RGBA", (60, 40), "white"), Image.fromarray(got)))[..., :3]
+    shown = np.asarray(Image.alpha_composite(Image.new("RGBA", (60, 40), "white"), Image.fromarray(got)))[
+        ..., :3
+    ]
     solid = stored[0, :, 3] > 128
     assert np.abs(shown[:, solid].astype(int) - edited[:, solid]).max() <= 2
 
@@ -574,6 +583,19 @@ def test_a_name_as_long_as_the_system_allows(tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
+@pytest.mark.parametrize("lossless", [True, False])
+def test_large_webps_read_as_small_ones(monkeypatch, lossless):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = Image.fromarray(cutout())
+    data = encoded(image, "WEBP", lossless=lossless, exact=True, icc_profile=PROFILE, exif=exif)
+    small = decoder.decode_here(data)
+    monkeypatch.setattr(decoding, "LARGE_WEBP", 0)
+    large = decoder.decode_here(data)
+    assert large.header.orientation == small.header.orientation == 6
+    assert np.array_equal(large.colours, small.colours) and np.array_equal(large.alpha, small.alpha)
+
+
 # marks, read by others' readers
 
 
@@ -614,7 +636,9 @@ def test_a_gif_says_so_and_still_moves(tmp_path):
     image = Image.open(tmp_path / "a.gif")
     assert image.n_frames == 8 and image.info["loop"] == 0
     assert "neural network" in image.info["comment"].decode()
-    packet = (tmp_path / "a.gif").read_bytes().split(b"\x21\xff\x0bXMP DataXMP")[1].split(b"\x01\xff\xfe\xfd")[0]
+    packet = (
+        (tmp_path / "a.gif").read_bytes().split(b"\x21\xff\x0bXMP DataXMP")[1].split(b"\x01\xff\xfe\xfd")[0]
+    )
     assert source_type(packet) == SOURCE
     for k in range(image.n_frames):
         image.seek(k)
@@ -659,7 +683,11 @@ def credentials_of(data, media_type):
     found = json.loads(c2pa.Reader(media_type, io.BytesIO(data)).json())
     manifest = found["manifests"][found["active_manifest"]]
     actions = [a for part in manifest["assertions"] for a in part["data"].get("actions", [])]
-    return found["validation_state"], actions, {status["code"] for status in found.get("validation_status", [])}
+    return (
+        found["validation_state"],
+        actions,
+        {status["code"] for status in found.get("validation_status", [])},
+    )
 
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "TIFF"])
@@ -706,3 +734,17 @@ def test_without_the_library_pictures_go_without_credentials(monkeypatch, missin
     finally:
         credentials._library.cache_clear()
     assert source_type(Image.open(io.BytesIO(data)).info["xmp"]) == SOURCE and b"c2pa" not in data
+
+
+def test_every_reason_is_one_sentence_and_has_a_translation():
+    from ui.words import ERRORS
+
+    values = {"name": "a.jpg", "megapixels": 81.0, "limit": 50, "width": 1, "height": 90, "ratio": 40}
+    assert {
+        reason for reason in re.findall(r'Refused\("(\w+)"', Path(decoding.__file__).read_text())
+    } <= REASONS.keys()
+    for sentence in REASONS.values():
+        said = sentence.format(**values)
+        assert said.endswith(".") and any(re.fullmatch(pattern, said, re.DOTALL) for pattern, _ in ERRORS), (
+            said
+        )

@@ -241,8 +241,17 @@ ERRORS = (
     ),
     (
         r".* is not a picture that can be read.*",
-        "这个文件不是可以读取的图片；请使用 JPEG、PNG 或 WebP 照片。",
+        "这个文件不是可以读取的图片；请使用 JPEG、PNG、WebP、HEIC、AVIF、TIFF、BMP 或 GIF 照片。",
     ),
+    (r".* has more than (\d+) megapixels; shrink it.*", r"这张照片超过 \1 百万像素；请缩小后再试。"),
+    (
+        r".* is (\d+) by (\d+) pixels, too narrow for a photo; .* may be (\d+) times .*",
+        r"这张图片为 \1 × \2 像素，作为照片太窄；长边最多为短边的 \3 倍，请先裁剪。",
+    ),
+    (r".* is an animation; .*", "这是一段动画；请把其中一帧存为图片再使用。"),
+    (r".* holds several pages; .*", "这个文件有多页；请把其中一页存为图片再使用。"),
+    (r".* takes too long to decode; .*", "这张图片解码时间太长；请另存为普通 JPEG 再试。"),
+    (r".* needs too much memory to decode; .*", "这张图片解码所需内存太多；请另存为普通 JPEG 再试。"),
     (r".* is damaged or incomplete.*", "这张图片已损坏或不完整；请重新保存或下载后再试。"),
     (r"No face was found.*", "没有找到人脸；请使用一张正面清晰的照片。"),
     (r"The face is too small.*", "人脸太小；请使用人脸至少有 50 像素宽的照片。"),
