@@ -1,8 +1,9 @@
 """C2PA content credentials: a signed note inside the file that the picture was edited by a network.
 
-Made without any network and without anybody's name: each picture is signed by a key of its own that is thrown away, so
-that two pictures cannot be traced to one device. Readers therefore find the note whole and its signer unknown.
-Where the library is missing or fails, the picture goes without; its other marks are in `agedit.mark`.
+Made without any network and without anybody's name: each picture is signed by a key of its own that is
+thrown away, so that two pictures cannot be traced to one device. Readers therefore find the note whole and
+its signer unknown. Where the library is missing or fails, the picture goes without; its other marks are in
+`agedit.mark`.
 """
 
 import datetime
@@ -88,7 +89,7 @@ def _manifest(media_type: str) -> dict[str, Any]:
 
 
 def _signer() -> tuple[bytes, bytes]:
-    """(certificates, private key), both PEM: a key for one picture and the authority that vouches for it, both new."""
+    """(certificates, private key), both PEM, for one picture, with the authority that vouches for it."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -115,7 +116,7 @@ def _certificate(name: str, key: Any, signer_key: Any, authority: Any = None) ->
         ]
     )
     is_authority = authority is None
-    today = datetime.datetime.now(datetime.timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
+    today = datetime.datetime.now(datetime.UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     usage = dict.fromkeys(
         (
             "content_commitment",

@@ -35,7 +35,10 @@ def journey(editor, face=0, submodel=None, stops=7, between=8, size=384):
 
 
 def strip(frames, stops=7, gap=6):
-    """The strip of `stops` pictures out of [(years, crop)]: RGB uint8, one row, years written under each, and that it is synthetic."""
+    """The strip of `stops` pictures out of [(years, crop)]: RGB uint8, one row.
+
+    Under each its years, and that it was edited.
+    """
     chosen = [frames[round(i)] for i in np.linspace(0, len(frames) - 1, stops)]
     cells = []
     for years, crop in chosen:
@@ -59,7 +62,7 @@ def _labelled(crop: npt.NDArray[np.uint8], years: float) -> npt.NDArray[np.uint8
 
 
 def write_gif(path, pictures):
-    """There and back again, for ever, marked as synthetic in words and metadata. pictures: RGB uint8, all of one size."""
+    """There and back again, for ever, marked as synthetic. pictures: RGB uint8, all of one size."""
     there = [
         Image.fromarray(stamp(p)).convert("P", palette=Image.Palette.ADAPTIVE, colors=128) for p in pictures
     ]
@@ -76,7 +79,10 @@ def write_gif(path, pictures):
 
 
 def write_mp4(path, pictures):
-    """There and back again, marked as synthetic; VP9 in MP4: the one free codec that browsers play and OpenCV brings along."""
+    """There and back again, marked as synthetic. pictures: RGB uint8, all of one size.
+
+    VP9 in MP4: the one free codec that browsers play and OpenCV brings along.
+    """
     height, width = pictures[0].shape[:2]
     if hasattr(cv2, "setLogLevel"):
         cv2.setLogLevel(0)

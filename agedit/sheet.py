@@ -13,7 +13,8 @@ from agedit.photo import READ_ENDINGS, load_photo
 
 
 def sheet(photos, engine, years=(-20, 0, 20, 40), submodel=None, strict=False, size=256):
-    """Aligned faces of `photos` (paths) by `years`, written under each: RGB uint8 (rows * size, columns * size, 3),
+    """Aligned faces of `photos` (paths) by `years`, written under each: RGB uint8 (rows * size, columns *
+    size, 3),
     with the words that it was edited.
 
     The face is cut at `size` pixels and edited there, so the sheet shows what the full photo gets.

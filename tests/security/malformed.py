@@ -1,4 +1,7 @@
-"""Malformed pictures, made from small valid ones: the same ones for the same seed. `python tests/security/malformed.py` tries all."""
+"""Malformed pictures, made from small valid ones, the same for the same seed.
+
+`python tests/security/malformed.py` tries all.
+"""
 
 import io
 import json
