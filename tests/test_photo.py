@@ -173,6 +173,7 @@ def test_a_picture_that_takes_too_long_is_given_up_and_the_next_one_is_read(monk
     thread.start()
     thread.join(60)
     assert errors == ["slow"]
+    impatient.seconds = 120  # a busy machine starts its process slowly
     assert impatient.decode(encoded(Image.fromarray(RGB), "PNG")).colours.shape == RGB.shape
     impatient.close()
 
