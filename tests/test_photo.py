@@ -510,6 +510,7 @@ def test_an_edit_of_a_cutout_is_a_cutout(tmp_path, ending):
         np.asarray(Image.open(out)), stored
     )  # no edit: what was read, also where nothing shows
     edited = np.minimum(photo.rgb, 235) + np.uint8(20)
+    edited[:, 0] = 7  # an edit that spills where nothing shows
     save_photo(out, edited, like=photo, synthetic=True)
     got = np.asarray(Image.open(out))
     assert np.array_equal(got[..., 3], stored[..., 3])
