@@ -672,11 +672,18 @@ def walk(data):
         at += size
 
 
-def test_the_strip_has_the_words_under_every_edit_and_not_under_the_photo():
-    frames = [(years, np.zeros((128, 128, 3), np.uint8)) for years in (-20.0, 0.0, 20.0)]
-    cells = [strip(frames, 3)[128:, k * 134 : k * 134 + 128] for k in range(3)]
-    ink = [(cell < 128).any(2).any(0).sum() for cell in cells]
-    assert ink[0] > 1.5 * ink[1] and ink[2] > 1.5 * ink[1]  # "-20 years, AI-edited" beside "photo"
+def test_the_strip_has_the_words_under_every_edit_and_not_under_the_photo(monkeypatch):
+    frames = [(years, np.zeros((384, 384, 3), np.uint8)) for years in (-20.0, 0.0, 20.0)]
+
+    def ink():
+        cells = [strip(frames, 3)[384:, k * 390 : k * 390 + 384] for k in range(3)]
+        return [int((cell < 128).any(2).any(0).sum()) for cell in cells]
+
+    with_words = ink()
+    monkeypatch.setattr("agedit.journey.TEXT", "")
+    without = ink()
+    assert with_words[0] > 1.5 * without[0] and with_words[2] > 1.5 * without[2]
+    assert with_words[1] == without[1]
 
 
 # content credentials
