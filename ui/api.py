@@ -1,101 +1,103 @@
 """The named HTTP endpoints: /edit, /tune, /compare and /journey. Each is one call, with no page and no state."""
 
-import tempfile
+import contextlib
 from pathlib import Path
 
 import gradio as gr
-from gradio.processing_utils import save_bytes_to_cache
 
 from agedit.compare import compare, with_times
 from agedit.journey import journey as every_age
 from agedit.journey import strip, write_gif, write_mp4
 from agedit.mark import stamp
 from agedit.photo import encode_photo
-from ui.common import BUDGETS, ONE, said, untouched
+from ui.common import BUDGETS, said
+from ui.edit_tab import PhotoInput
+from ui.files import Files, sessions
 from ui.service import Visit
 
 
 def build(service):
     """Endpoints for `gradio_client`; call inside gr.Blocks. Nothing of it is visible."""
 
-    def keep(block, data, name):
-        """Into Gradio's own cache, which it empties: nothing of a visit outlives its call."""
-        path = save_bytes_to_cache(data, name, block.GRADIO_CACHE)
-        block.temp_files.add(path)
-        return path
+    def results(request):
+        """Where a call's results are written: deleted with its session, or soon after a call without one."""
+        files = Files()
+        sessions.keep(request.session_hash, files)
+        return files
 
-    def visit_of(photo, face):
+    @contextlib.contextmanager
+    def visit_of(photo, face, request):
+        """(visit, face numbers) of a call; the photo is forgotten at its end, the upload stays for the next call."""
         if photo is None:
             raise gr.Error("Give a photo: photo=handle_file('me.jpg').", print_exception=False)
-        visit = Visit(service(), photo)
-        faces = visit.editor.indices(
-            "all" if str(face).strip() == "all" else int(face) if str(face).strip().isdigit() else -1
-        )
-        with visit.service.lock:
-            for k in faces:
-                visit.editor.prepare(k)
-        return visit, list(faces)
+        visit = Visit(service(), sessions.claim(request.session_hash, photo.path), photo.name)
+        try:
+            faces = visit.editor.indices(
+                "all" if str(face).strip() == "all" else int(face) if str(face).strip().isdigit() else -1
+            )
+            with visit.service.lock:
+                for k in faces:
+                    visit.editor.prepare(k)
+            yield visit, list(faces)
+        finally:
+            visit.delete()
 
     def budget_of(budget):
         return BUDGETS[2] if budget is None else budget
 
     @said
-    def edit(photo, years, budget, face, mark):
-        visit, faces = visit_of(photo, face)
-        years = 20 if years is None else years
-        visit.years = dict.fromkeys(faces, years)
-        choice = visit.choose(budget_of(budget))
-        submodel = choice["submodel"]["r"], choice["submodel"]["c"]
-        with visit.service.lock:
-            result = visit.editor.edit(visit.years, submodel=submodel)
-            reading = visit.editor.read(result, faces[0])
-        picture = stamp(result.picture) if mark and result.changes else result.picture
-        data = encode_photo(picture, "PNG", synthetic=bool(result.changes))
-        return keep(shown, data, "edit.png"), {
-            "faces": len(visit.editor.faces),
-            "submodel": choice["submodel"],
-            "fits": choice["fits"],
-            "years": years,
-            **reading,
-            "ms": {k: round(v, 2) for k, v in result.ms.items()},
-        }
+    def edit(photo, years, budget, face, mark, request: gr.Request):
+        with visit_of(photo, face, request) as (visit, faces):
+            years = 20 if years is None else years
+            visit.years = dict.fromkeys(faces, years)
+            choice = visit.choose(budget_of(budget))
+            submodel = choice["submodel"]["r"], choice["submodel"]["c"]
+            with visit.service.edits.turn(), visit.service.lock:
+                result = visit.editor.edit(visit.years, submodel=submodel)
+                reading = visit.editor.read(result, faces[0])
+            picture = stamp(result.picture) if mark and result.changes else result.picture
+            data = encode_photo(picture, "PNG", synthetic=bool(result.changes))
+            return results(request).write(data, "edit.png"), {
+                "faces": len(visit.editor.faces),
+                "submodel": choice["submodel"],
+                "fits": choice["fits"],
+                "years": years,
+                **reading,
+                "ms": {k: round(v, 2) for k, v in result.ms.items()},
+            }
 
     @said
     def tune(budget, fresh):
         return service().tune(budget_of(budget), bool(fresh))
 
     @said
-    def compare_sizes(photo, years, budget, face):
-        visit, faces = visit_of(photo, face)
-        with visit.service.lock:
-            rows = list(compare(visit.editor, 20 if years is None else years, faces[0]))
+    def compare_sizes(photo, years, budget, face, request: gr.Request):
+        with visit_of(photo, face, request) as (visit, faces):
+            steps = compare(visit.editor, 20 if years is None else years, faces[0])
+            rows = list(service().one_by_one(visit, steps))
         tuner = service().tuner
         rows = with_times(rows, tuner.times, tuner.engine.weights.order, budget_of(budget))
         return {"submodels": [{k: v for k, v in row.items() if k != "crop"} for row in rows]}
 
     @said
-    def journey(photo, budget, face):
-        visit, faces = visit_of(photo, face)
-        choice = visit.service.choose(budget_of(budget))["submodel"]
-        with visit.service.lock:
-            frames = [
-                (years, crop)
-                for _, _, years, crop in every_age(visit.editor, faces[0], (choice["r"], choice["c"]))
-            ]
+    def journey(photo, budget, face, request: gr.Request):
+        with visit_of(photo, face, request) as (visit, faces):
+            choice = visit.service.choose(budget_of(budget))["submodel"]
+            steps = every_age(visit.editor, faces[0], (choice["r"], choice["c"]))
+            frames = [(years, crop) for _, _, years, crop in service().one_by_one(visit, steps)]
         pictures = [crop for _, crop in frames]
-        with tempfile.TemporaryDirectory() as folder:
-            gif, mp4 = Path(folder) / "journey.gif", Path(folder) / "journey.mp4"
-            write_gif(gif, pictures)
-            write_mp4(mp4, pictures)
-            return [
-                keep(files[0], encode_photo(strip(frames), "PNG", True), "journey.png"),
-                keep(files[1], gif.read_bytes(), gif.name),
-                keep(files[2], mp4.read_bytes(), mp4.name),
-            ]
+        files = results(request)
+        paths = [
+            files.write(encode_photo(strip(frames), "PNG", True), "journey.png"),
+            files.write(b"", "journey.gif"),
+            files.write(b"", "journey.mp4"),
+        ]
+        write_gif(Path(paths[1]), pictures)
+        write_mp4(Path(paths[2]), pictures)
+        return paths
 
     with gr.Row(visible=False):
-        photo = gr.Image(type="filepath", label="photo")
-        photo.preprocess = untouched()
+        photo = PhotoInput(type="filepath", label="photo")
         years, budget = gr.Number(20, label="years"), gr.Number(BUDGETS[2], label="budget")
         face, mark, fresh = (
             gr.Textbox("0", label="face"),
@@ -118,5 +120,7 @@ def build(service):
                 inputs,
                 outputs,
                 api_name=name,
-                **(ONE if name != "tune" else {"concurrency_id": "tune", "concurrency_limit": 1}),
+                # not the page's lines: nobody's slider waits for a program
+                concurrency_id=f"call-{name}" if name != "tune" else "tune",
+                concurrency_limit=1,
             )

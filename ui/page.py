@@ -1,9 +1,19 @@
 """The page as a whole: four tabs over one Service."""
 
-import gradio as gr
+import asyncio
+import os
+import time
+from datetime import datetime
+from typing import Any
 
-from ui import about_tab, api, compare_tab, device_tab, edit_tab
-from ui.common import ONE, QUIET, fetch_nothing
+import gradio as gr
+from starlette.middleware import Middleware
+
+from ui import about_tab, api, compare_tab, device_tab, edit_tab, uploads, workspace
+from ui.common import QUIET, fetch_nothing
+from ui.files import CALL, sessions, visits_folder
+from ui.line import COMPARE
+from ui.presence import Presence
 from ui.service import Service
 from ui.words import t
 
@@ -23,6 +33,8 @@ CSS = """
 #grid {min-height: 0 !important; height: auto !important} #grid .thumbnail-item {aspect-ratio: 288 / 372}
 #grid .grid-wrap {padding-top: 2.2rem !important}
 #result.held img.fixed {visibility: hidden}
+#paste {display: none !important} #photo img.undrawn {visibility: hidden}
+#downloads {gap: 8px}
 @media (max-width: 640px) {#grid .grid-container {grid-template-columns: repeat(2, 1fr) !important}}
 @media (max-width: 800px) {#examples {contain: inline-size}}
 #whatif p {font-size: 1.05rem}
@@ -56,7 +68,92 @@ JS = """() => {
   for (const name of ['pointerup', 'pointercancel', 'blur']) window.addEventListener(name, () => held(false));
   document.addEventListener('keydown', e => within(e) && (e.key === ' ' || e.key === 'Enter') && held(true));
   document.addEventListener('keyup', e => within(e) && held(false));
+  // A picture pasted anywhere goes the way of one that was chosen.
+  document.addEventListener('paste', e => {
+    const pictures = [...(e.clipboardData?.files || [])].filter(f => f.type.startsWith('image/'));
+    const input = document.querySelector('#paste input[type=file], input#paste[type=file]');
+    if (!pictures.length || !input) return;
+    e.preventDefault();
+    e.stopPropagation();
+    const chosen = new DataTransfer();
+    chosen.items.add(pictures[0]);
+    input.files = chosen.files;
+    input.dispatchEvent(new Event('change', {bubbles: true}));
+  }, true);
+  // What this browser cannot draw is not shown as a broken picture: a preview follows.
+  const drawn = e => e.target.closest?.('#photo') && e.target.tagName === 'IMG'
+    && e.target.classList.toggle('undrawn', e.type === 'error');
+  for (const name of ['error', 'load']) document.addEventListener(name, drawn, true);
 }"""
+
+
+class Page(gr.Blocks):
+    """Gradio's page, which forgets what it knows of a visit when the visit ends."""
+
+    is_template = True
+
+    def launch(self, *args: Any, **kwargs: Any) -> Any:
+        """Move into this process's own temporary folder, then start the server."""
+        workspace.move_in()
+        visits_folder()
+        uploads.install()
+        for block in self.blocks.values():
+            block.GRADIO_CACHE = str(workspace.root() / workspace.UPLOADS)
+        options = dict(kwargs.pop("app_kwargs", None) or {})
+        watching = Middleware(Presence, sessions=sessions, on_loop=self._runs_on)
+        options["middleware"] = [*options.get("middleware", []), watching]
+        sessions.wanted = self._is_wanted
+        sessions.after_checks.append(self._forget_on_loop)
+        return super().launch(*args, app_kwargs=options, **kwargs)
+
+    _loop: asyncio.AbstractEventLoop | None = None
+
+    def _runs_on(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def _is_wanted(self, path: str) -> bool:
+        """Whether an event that waits in the queue names an upload."""
+        waiting = [
+            event
+            for line in list(self._queue.event_queue_per_concurrency_id.values())
+            for event in line.queue
+        ]
+        return any(event.data is not None and path in str(event.data.data) for event in waiting)
+
+    def _forget_on_loop(self) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self.forget_closed)
+
+    def forget_closed(self) -> None:
+        """Drop Gradio's own records of sessions that are over: their state, messages and statistics."""
+        queue = self._queue
+        states = self.app.state_holder
+        busy = {event.session_hash for event in list(queue.event_ids_to_events.values())}
+        enqueued = {entry["session_hash"]: entry["time"] for entry in queue.event_analytics.values()}
+
+        def is_over(session: str) -> bool:
+            if session in busy or sessions.is_open(session):
+                return False
+            if sessions.has_ended(session):
+                return True
+            used = (
+                states.time_last_used.get(session, datetime.min).timestamp()
+                if session in states.time_last_used
+                else 0
+            )
+            return time.time() - max(used, enqueued.get(session, 0)) > CALL
+
+        known = (states.session_data, queue.pending_messages_per_session, queue.pending_event_ids_session)
+        for session in {key for table in known for key in table} | set(enqueued):
+            if is_over(session):
+                for table in (*known, states.time_last_used):
+                    table.pop(session, None)
+        for key, entry in list(queue.event_analytics.items()):
+            if is_over(entry["session_hash"]):
+                del queue.event_analytics[key]
+        for paths in (self.upload_file_set, *self.temp_file_sets):
+            for path in [path for path in list(paths) if not os.path.exists(path)]:
+                paths.discard(path)
 
 
 def build(service=None):
@@ -68,14 +165,12 @@ def build(service=None):
             box[0] = Service()
         return box[0]
 
-    def leave(request: gr.Request):
-        if box[0] is not None:
-            box[0].sessions.leave(request.session_hash)
-
     fetch_nothing()
     gr.set_static_paths([edit_tab.PORTRAITS])  # found wherever the app is started from
-    with gr.Blocks(title="AgeEdit", analytics_enabled=False, delete_cache=(600, 3600)) as page:
-        visit = gr.State(None, time_to_live=3600)
+    with Page(
+        title="AgeEdit", analytics_enabled=False
+    ) as page:  # no delete_cache: `ui.files` knows whose a file is
+        visit = gr.State(None)
         gr.Markdown("# AgeEdit", elem_id="title")
         gr.Markdown(t("tagline"), elem_id="tagline")
         with gr.Tabs():
@@ -88,10 +183,11 @@ def build(service=None):
             with gr.Tab(t("tab_about"), id="about"):
                 about_tab.build()
         second.select(
-            *compared["arrive"], show_progress_on=[compared["grid"]], api_visibility="private", **ONE
+            *compared["arrive"], show_progress_on=[compared["grid"]], api_visibility="private", **COMPARE
         )
         third.select(*device["arrive"], **QUIET)
         api.build(get_service)
         page.load(*edit["load"], api_visibility="private")
-        page.unload(leave)
+        for opened in edit["opened"]:
+            opened.then(*compared["clear"], **QUIET)
     return page
