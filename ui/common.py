@@ -5,7 +5,6 @@ import functools
 from pathlib import Path
 
 import gradio as gr
-from gradio import processing_utils
 from gradio.context import LocalContext
 from gradio.utils import get_upload_folder
 
@@ -64,17 +63,6 @@ def untouched(*folders):
         return str(path)
 
     return preprocess
-
-
-def fetch_nothing():
-    """A client may name a URL where a file is wanted, and Gradio would download it. This server fetches nothing."""
-
-    async def refuse(url, cache_dir):
-        raise gr.Error(
-            "This server fetches nothing from the network; upload the file instead.", print_exception=False
-        )
-
-    processing_utils.async_ssrf_protected_download = refuse
 
 
 def said_in_turns(function):

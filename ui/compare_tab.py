@@ -242,11 +242,7 @@ def build(service, visit, edit):
     )
     budget.input(repaint, [visit, budget, device], outputs, trigger_mode="always_last", **QUIET, **PAINT)
     device.input(repaint, [visit, budget, device], outputs, **QUIET, **PAINT)
-    # on a phone it lies below the grid
-    grid.select(enlarge, visit, [large, difference], **QUIET).then(
-        None,
-        js="() => document.querySelector('#large').scrollIntoView({behavior: 'smooth', block: 'nearest'})",
-    )
+    grid.select(enlarge, visit, [large, difference], **QUIET)
     return {
         "arrive": (arrive, [visit, edit["who"], budget, device], outputs),
         "grid": grid,

@@ -26,9 +26,6 @@ PORTRAITS = Path(__file__).resolve().parent.parent / "assets" / "portraits"
 FIRST_YEARS = 20  # a new photo shows an edit at once
 CHILD = 12  # apparent age below which a face would grow in other ways than the networks draw
 FILMS = ("strip", "gif", "mp4")
-# on a phone the result lies below the fold: bring it into view when a photo was opened
-SHOW_RESULT = """() => { if (window.innerWidth <= 640 && document.querySelector('#result img'))
-  document.querySelector('#result').scrollIntoView({behavior: 'smooth', block: 'start'}); }"""
 
 
 class PhotoInput(gr.Image):
@@ -583,7 +580,7 @@ def _connect(do: Handlers, visit: gr.State, on: Widgets) -> list[Dependency]:
         on.gallery.select(pick, how, **opens),
     ]
     for event in opened:
-        then_better(event.then(None, js=SHOW_RESULT))
+        then_better(event)
     on.photo.input(do.claim, on.photo, None, queue=False, **QUIET)
     on.paste.upload(do.claim, on.paste, None, queue=False, **QUIET)
 

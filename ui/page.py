@@ -4,13 +4,15 @@ import asyncio
 import os
 import time
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from starlette.middleware import Middleware
+from starlette.types import ASGIApp
 
-from ui import about_tab, api, compare_tab, device_tab, edit_tab, uploads, workspace
-from ui.common import QUIET, fetch_nothing
+from ui import about_tab, api, compare_tab, device_tab, edit_tab, workspace
+from ui.common import QUIET
+from ui.compat import patch
 from ui.files import CALL, sessions, visits_folder
 from ui.line import COMPARE
 from ui.presence import Presence
@@ -44,47 +46,7 @@ CSS = """
 .dark #plot img, .dark #runs img {filter: invert(.91) hue-rotate(180deg)}
 footer {display: none !important}
 """
-# Arrow keys move a slider without a pointer ever being let go: tell the listeners when the key is.
-# A screen reader hears what a picture is, which age the slider shows, and the line under it.
-# The hold button slides the divider away while it is pressed, by mouse, finger or space bar.
-JS = """() => {
-  document.addEventListener('keyup', e => e.target.matches && e.target.matches('input[type=range]')
-    && e.target.dispatchEvent(new PointerEvent('pointerup', {bubbles: true})));
-  const name = () => {
-    for (const img of document.querySelectorAll('img:not([alt]), img[alt=""]')) {
-      const label = img.closest('.block')?.querySelector('[data-testid="block-label"]')?.innerText.trim();
-      if (label) img.alt = label;
-    }
-    const range = document.querySelector('#years input[type=range]'), ages = document.querySelector('#years .info-text');
-    if (range && !ages) range.removeAttribute('aria-valuetext');
-    if (range && ages) range.setAttribute('aria-valuetext', `${range.value}. ${ages.innerText}`);
-    document.querySelector('#line')?.setAttribute('aria-live', 'polite');
-  };
-  document.addEventListener('input', name);
-  new MutationObserver(name).observe(document.body, {childList: true, subtree: true, characterData: true});
-  const held = on => document.querySelector('#result')?.classList.toggle('held', on);
-  const within = e => e.target.closest && e.target.closest('#hold');
-  document.addEventListener('pointerdown', e => within(e) && held(true));
-  for (const name of ['pointerup', 'pointercancel', 'blur']) window.addEventListener(name, () => held(false));
-  document.addEventListener('keydown', e => within(e) && (e.key === ' ' || e.key === 'Enter') && held(true));
-  document.addEventListener('keyup', e => within(e) && held(false));
-  // A picture pasted anywhere goes the way of one that was chosen.
-  document.addEventListener('paste', e => {
-    const pictures = [...(e.clipboardData?.files || [])].filter(f => f.type.startsWith('image/'));
-    const input = document.querySelector('#paste input[type=file], input#paste[type=file]');
-    if (!pictures.length || !input) return;
-    e.preventDefault();
-    e.stopPropagation();
-    const chosen = new DataTransfer();
-    chosen.items.add(pictures[0]);
-    input.files = chosen.files;
-    input.dispatchEvent(new Event('change', {bubbles: true}));
-  }, true);
-  // What this browser cannot draw is not shown as a broken picture: a preview follows.
-  const drawn = e => e.target.closest?.('#photo') && e.target.tagName === 'IMG'
-    && e.target.classList.toggle('undrawn', e.type === 'error');
-  for (const name of ['error', 'load']) document.addEventListener(name, drawn, true);
-}"""
+SCRIPT = Path(__file__).with_name("page.js")  # a file of its own: the page runs no script that is not one
 
 
 class Page(gr.Blocks):
@@ -92,19 +54,18 @@ class Page(gr.Blocks):
 
     is_template = True
 
-    def launch(self, *args: Any, **kwargs: Any) -> Any:
-        """Move into this process's own temporary folder, then start the server."""
+    def settle(self) -> None:
+        """Before it is served: move into this process's own temporary folder, and look after what goes in and out."""
         workspace.move_in()
         visits_folder()
-        uploads.install()
         for block in self.blocks.values():
             block.GRADIO_CACHE = str(workspace.root() / workspace.UPLOADS)
-        options = dict(kwargs.pop("app_kwargs", None) or {})
-        watching = Middleware(Presence, sessions=sessions, on_loop=self._runs_on)
-        options["middleware"] = [*options.get("middleware", []), watching]
         sessions.wanted = self._is_wanted
         sessions.after_checks.append(self._forget_on_loop)
-        return super().launch(*args, app_kwargs=options, **kwargs)
+
+    def watched(self, app: ASGIApp) -> ASGIApp:
+        """The page's application, which knows who is there."""
+        return Presence(app, sessions, self._runs_on)
 
     _loop: asyncio.AbstractEventLoop | None = None
 
@@ -165,7 +126,7 @@ def build(service=None):
             box[0] = Service()
         return box[0]
 
-    fetch_nothing()
+    patch()
     gr.set_static_paths([edit_tab.PORTRAITS])  # found wherever the app is started from
     with Page(
         title="AgeEdit", analytics_enabled=False
