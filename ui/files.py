@@ -58,7 +58,8 @@ class Files:
             folder = self.folder / secrets.token_hex(16)
             path = folder / name
             try:
-                folder.mkdir(mode=0o700, parents=True)
+                self.folder.mkdir(mode=0o700, exist_ok=True)
+                folder.mkdir(mode=0o700)
                 path.write_bytes(data)
             except OSError as error:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -199,10 +200,11 @@ class Sessions:
     def claim(self, session: str, path: str | Path) -> Path:
         """The upload at `path`, which from now on belongs to this session. Raises AgeEditError for any other path."""
         with self._gate:
+            mine = self._of(session)
             found = self._uploads.get(Path(path))
             if found is None or found.owner not in (None, session):
                 raise AgeEditError(NOT_UPLOADED)
-            self._of(session).uploads.add(Path(path))
+            mine.uploads.add(Path(path))
             found.owner = session
             return Path(path)
 

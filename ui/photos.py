@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, JpegImagePlugin
 
-from agedit import load_photo
+from agedit import AgeEditError, load_photo
 from agedit.mark import XMP
 
 LONGEST_STEM = 60  # characters of the photo's own name that a saved picture takes over
@@ -32,9 +32,12 @@ class Saved:
     name: str
 
 
-def decode(path: str) -> npt.NDArray[np.uint8]:
-    """RGB (H, W, 3). Raises AgeEditError with the reason."""
-    return load_photo(path)
+def decode(path: str, name: str) -> npt.NDArray[np.uint8]:
+    """RGB (H, W, 3). Raises AgeEditError with the reason, which calls the photo by the visitor's own name for it."""
+    try:
+        return load_photo(path)
+    except AgeEditError as error:
+        raise AgeEditError(str(error).replace(Path(path).name, name or "The picture")) from None
 
 
 def jpeg_options(path: str) -> dict[str, Any]:

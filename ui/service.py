@@ -172,7 +172,7 @@ class Visit:
     def __init__(self, service: Service, path: str | Path, name: str = "", opened: bool = True) -> None:
         self.service = service
         self.path = str(path)
-        self.name = name or Path(path).name
+        self.name = name  # as the visitor calls the file; "" where nobody said
         self.files = Files()
         self.write = self.files.write
         self.closed = False
@@ -229,8 +229,11 @@ class Visit:
     def read(self) -> npt.NDArray[np.uint8]:
         """The photo, RGB (H, W, 3). Outside the engine's lock, but in the turn of `Service.decoding`: it takes memory."""
         self.check()
-        rgb = decode(self.path)
+        rgb = decode(self.path, self.name)
         self.service.held.make_room(self, rgb.shape[0] * rgb.shape[1] + FACE_PIXELS)
+        if self.closed:  # meanwhile
+            self.delete()
+        self.check()
         return rgb
 
     def find_faces(self, rgb: npt.NDArray[np.uint8]) -> AgeEditor:
