@@ -60,15 +60,15 @@ def check_temporary_folder(environment: Mapping[str, str] = os.environ) -> None:
     """Raises AgeEditError when the folder for temporary files takes none: read-only, full or missing."""
     named = environment.get("GRADIO_TEMP_DIR")
     try:
-        folder = Path(named) if named else Path(tempfile.gettempdir())
+        folder = Path(named) if named else Path(tempfile.gettempdir()) / "gradio"  # where uploads go
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as probe:
             probe.write(PROBE)
             probe.flush()
     except OSError:
         raise AgeEditError(
-            "The folder for temporary files cannot be written; make room there, or name another with TMPDIR"
-            + (" and GRADIO_TEMP_DIR." if named else ".")
+            "The folder for temporary files cannot be written; make room there, "
+            "or name another with TMPDIR or GRADIO_TEMP_DIR."
         ) from None
 
 
