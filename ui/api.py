@@ -3,7 +3,6 @@
 import contextlib
 import math
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import gradio as gr
@@ -114,7 +113,9 @@ class Endpoints:
             with visit.service.edits.turn(), visit.service.lock:
                 result = visit.editor.edit(visit.years, submodel=submodel)
                 reading = visit.editor.read(result, faces[0])
-            data = encode_like(visit.photo, result.picture, "PNG", bool(result.changes), call.mark and bool(result.changes))
+            data = encode_like(
+                visit.photo, result.picture, "PNG", bool(result.changes), call.mark and bool(result.changes)
+            )
             path = self.results(request).write(data, "edit.png")
             told = {
                 "faces": len(visit.editor.faces),
@@ -130,9 +131,7 @@ class Endpoints:
         call = asked(budget=budget, fresh=fresh)
         return finite(self.service().tune(call.budget, call.fresh))
 
-    def compare(
-        self, photo: Any, years: Any, budget: Any, face: Any, request: gr.Request
-    ) -> dict[str, Any]:
+    def compare(self, photo: Any, years: Any, budget: Any, face: Any, request: gr.Request) -> dict[str, Any]:
         call = asked(photo=photo, years=years, budget=budget, face=face)
         with self.visit(call, request) as (visit, faces):
             steps = compare(visit.editor, call.years, faces[0])

@@ -17,7 +17,7 @@ from agedit.photo import encode_photo
 from ui.common import QUIET, Slider, _message, budget_slider, said
 from ui.files import Forgotten, sessions
 from ui.line import EDIT, JOURNEY, OPEN, SAVE, Line
-from ui.photos import Saved, Upload, edited_name
+from ui.photos import Saved, Upload, ages_name
 from ui.service import PATIENCE, Service, Visit
 from ui.waiting import in_turn, until_served
 from ui.words import plainly, say, t
@@ -157,8 +157,8 @@ class Handlers:
             with service.decoding.place() as place:
                 for text in until_served(place, request):
                     yield self._sentence(text)
-                rgb = visit.read()
-            visit.find_faces(rgb)
+                photo_read = visit.read()
+            visit.find_faces(photo_read)
         except BaseException:  # also when the page was closed and this is not asked to go on
             visit.delete()
             raise
@@ -382,9 +382,8 @@ class Handlers:
     ) -> tuple[str, Saved | None, Saved | None, Saved | None]:
         """The strip's path, and strip, GIF and MP4 to save; None for one that cannot be written here."""
         pictures = [crop for _, crop in frames]
-        stem = Path(edited_name(visit.name, 0, "")).name
         strip_path = visit.write(encode_photo(strip(frames), "PNG", True), "journey.png")
-        files: list[Saved | None] = [Saved(strip_path, f"{stem}_ages.png")]
+        files: list[Saved | None] = [Saved(strip_path, ages_name(visit.name, ".png"))]
         for ending, write in ((".gif", write_gif), (".mp4", write_mp4)):
             visit.check()
             path = visit.write(b"", f"journey{ending}")
@@ -398,7 +397,7 @@ class Handlers:
                 gr.Warning(plainly(request, str(error)))
                 files.append(None)
                 continue
-            files.append(Saved(path, f"{stem}_ages{ending}"))
+            files.append(Saved(path, ages_name(visit.name, ending)))
         return strip_path, files[0], files[1], files[2]
 
 
@@ -456,7 +455,8 @@ def _photo() -> tuple[PhotoInput, PasteInput]:
         elem_id="photo",
         buttons=[],
     )
-    paste = PasteInput(t("photo"), elem_id="paste", type="filepath")
+    with gr.Column(elem_id="paste", min_width=0):
+        paste = PasteInput(t("photo"), type="filepath")
     gr.Markdown(t("examples"), elem_id="hint")
     return photo, paste
 

@@ -64,7 +64,7 @@
   // A picture pasted anywhere goes the way of one that was chosen.
   document.addEventListener("paste", event => {
     const pictures = [...(event.clipboardData?.files ?? [])].filter(file => file.type.startsWith("image/"));
-    const input = find("#paste input[type=file], input#paste");
+    const input = find("#paste input[type=file]");
     if (!pictures.length || !input) return;
     event.preventDefault();
     event.stopPropagation();

@@ -14,14 +14,13 @@ import numpy.typing as npt
 
 from agedit import AgeEditError, AgeEditor, Engine
 from agedit.editor import Edit
-from agedit.mark import stamp
-from agedit.photo import encode_photo
+from agedit.photo import Photo, edited_name, encode_like, encode_photo
 from agedit.selector import Watch
 from agedit.tune import SHOWN, Tuner
 from agedit.turns import Turns
 from ui.files import Files, Forgotten, sessions
 from ui.line import Line
-from ui.photos import Saved, decode, edited_name, encode_jpeg
+from ui.photos import Saved, decode, stem
 
 GAP = 8  # pixels between two pictures side by side
 PATIENCE = 2000  # ms: a slider that was let go, and the download, get the best that takes no longer
@@ -118,6 +117,11 @@ class Service:
                 self._tuning.release()
 
 
+def pixels_of(photo: Photo) -> int:
+    """How many RGB pixels a photo in memory is worth: one with transparency is held twice."""
+    return photo.rgb.shape[0] * photo.rgb.shape[1] * (1 if photo.alpha is None else 2)
+
+
 class Held:
     """Which visits hold a decoded photo, and that all of them together hold no more pixels than `limit`."""
 
@@ -180,6 +184,7 @@ class Visit:
         self._counting = threading.Lock()
         self.reserved = 0  # pixels of a photo that is being opened
         self._editor: AgeEditor | None = None
+        self._photo: Photo | None = None
         self._opening = threading.Lock()
         self.years: dict[int, float] = {}  # {face: years}, each face keeps its own
         self.rows: list[dict[str, Any]] = []  # the Compare tab's pictures
@@ -213,35 +218,45 @@ class Visit:
     def pixels(self) -> int:
         """How many are in memory: the photo's, and as many as its prepared faces are worth."""
         editor = self._editor
-        if editor is None or editor.rgb is None:
+        photo = self._photo
+        if editor is None or photo is None:
             return self.reserved
-        height, width = editor.rgb.shape[:2]
-        return height * width + FACE_PIXELS * len(editor._prepared)
+        return pixels_of(photo) + FACE_PIXELS * len(editor._prepared)
+
+    @property
+    def photo(self) -> Photo:
+        """As it was read. Raises Forgotten after the end."""
+        photo = self._photo
+        if photo is None:
+            self._open()
+            return self.photo
+        return photo
 
     def _open(self) -> AgeEditor:
         with self._opening:
             if self._editor is not None:
                 return self._editor
             with self.service.decoding.turn():
-                rgb = self.read()
-            return self.find_faces(rgb)
+                photo = self.read()
+            return self.find_faces(photo)
 
-    def read(self) -> npt.NDArray[np.uint8]:
-        """The photo, RGB (H, W, 3). Outside the engine's lock, but in the turn of `Service.decoding`: it takes memory."""
+    def read(self) -> Photo:
+        """The photo. Outside the engine's lock, but in the turn of `Service.decoding`: it takes memory."""
         self.check()
-        rgb = decode(self.path, self.name)
-        self.service.held.make_room(self, rgb.shape[0] * rgb.shape[1] + FACE_PIXELS)
+        photo = decode(self.path, self.name)
+        self.service.held.make_room(self, pixels_of(photo) + FACE_PIXELS)
         if self.closed:  # meanwhile
             self.delete()
         self.check()
-        return rgb
+        return photo
 
-    def find_faces(self, rgb: npt.NDArray[np.uint8]) -> AgeEditor:
+    def find_faces(self, photo: Photo) -> AgeEditor:
         """Make the editor of a photo that was read."""
         editor = AgeEditor(self.service.engine)
         with self.service.lock:
             self.check()
-            editor.set_photo(rgb)
+            editor.set_photo(photo.rgb)
+        self._photo = photo
         self._editor = editor
         self.reserved = 0
         if self.closed:  # meanwhile
@@ -269,12 +284,14 @@ class Visit:
     def put_aside(self) -> None:
         """Forget what can be read or made again: nothing that the visitor did is lost."""
         self._editor = None
+        self._photo = None
         self.reserved = 0
 
     def delete(self) -> None:
         """The end: no picture, no file and no number of it stays, and none comes back."""
         self.closed = True
         self._editor = None
+        self._photo = None
         self.reserved = 0
         self.rows = []
         self.compared = None
@@ -385,18 +402,16 @@ class Visit:
             choice = self.choose(max(budget, PATIENCE))
             submodel = choice["submodel"]["r"], choice["submodel"]["c"]
             editor = self.editor
+            photo = self.photo
             years = next(iter(self.years.values()), 0)
             with self.service.lock:
                 self.check()
                 result = editor.edit(dict(self.years), submodel=submodel)
             synthetic = bool(result.changes)
-            picture = stamp(result.picture) if mark and synthetic else result.picture
             files = []
-            for ending, encode in (
-                (".png", lambda: encode_photo(picture, "PNG", synthetic=synthetic)),
-                (".jpg", lambda: encode_jpeg(picture, self.path, synthetic)),
-            ):
+            for ending, format in ((".png", "PNG"), (".jpg", "JPEG")):
                 self.check()
-                path = self.write(encode(), f"edit{ending}", kept=2)
-                files.append(Saved(path, edited_name(self.name, years, ending)))
+                data = encode_like(photo, result.picture, format, synthetic, words=mark and synthetic)
+                path = self.write(data, f"edit{ending}", kept=2)
+                files.append(Saved(path, edited_name(stem(self.name), years, ending)))
         return files[0], files[1]
