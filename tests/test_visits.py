@@ -501,14 +501,14 @@ def test_another_photo_stops_the_journey_of_the_one_before_and_clears_its_strip(
     steps = ((k + 1, 9, float(k), np.zeros((8, 8, 3), np.uint8)) for k in range(9))
     monkeypatch.setattr(tab, "_steps", lambda visit, budget, who: service.one_by_one(visit, steps))
     *_, first = opening(tab, photo(folder, sessions))
-    trip = tab.travel(first[0], 150, None, request(), lambda *args, **kwargs: None)
+    trip = tab.travel(first[0], 150, None, request())
     next(trip)
     begun, *_, _ = opening(tab, photo(folder, sessions))
     assert begun[-4]["value"] is None and begun[-4]["visible"] is False  # the film
     assert all(button["interactive"] is False for button in begun[-3:])
     rest = list(trip)
-    assert len(rest) == 1 and rest[0][-1]["interactive"] is False  # over, with no strip
-    assert not any("value" in update for update in rest[0][:-1])
+    assert len(rest) == 1 and rest[0][-2]["interactive"] is False  # over, with no strip
+    assert not any("value" in update for update in rest[0][:-2])
 
 
 def test_an_edit_gets_in_between_two_steps_of_a_journey(folder, sessions, service):
@@ -627,7 +627,7 @@ def end_while_computing(tab, path, session):
 
 def end_in_a_journey(tab, path, session):
     *_, last = opening(tab, path, session)
-    trip = tab.travel(last[0], 150, None, request(session), lambda *args, **kwargs: None)
+    trip = tab.travel(last[0], 150, None, request(session))
     next(trip)
     tab.late.append(trip)
 

@@ -16,7 +16,7 @@ from agedit.journey import journey, strip, write_gif, write_mp4
 from agedit.photo import encode_photo
 from ui.common import QUIET, Slider, _message, budget_slider, said
 from ui.files import Forgotten, sessions
-from ui.line import EDIT, JOURNEY, OPEN, SAVE, Line
+from ui.line import CLAIM, EDIT, JOURNEY, OPEN, SAVE, Line
 from ui.photos import Saved, Upload, ages_name
 from ui.service import PATIENCE, Service, Visit
 from ui.waiting import in_turn, until_served
@@ -343,28 +343,27 @@ class Handlers:
         budget: float,
         who: float | None,
         request: gr.Request,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008  Gradio finds it there
     ) -> Iterator[Any]:
-        """Yields (film, strip, gif, mp4, cancel). Another photo, or the end of the visit, ends it."""
+        """Yields (film, strip, gif, mp4, cancel, told). Another photo, or the end of the visit, ends it."""
         going_on = [gr.skip(), *[gr.update(interactive=False)] * 3, gr.update(interactive=True)]
-        over = [*[gr.skip()] * 4, gr.update(interactive=False)]
+        over = [*[gr.skip()] * 4, gr.update(interactive=False), ""]
         if not usable(visit):
             raise gr.Error(say(request, "choose_first"), print_exception=False)
         try:
             with self.service().journeys.place() as place:
                 for text in until_served(place, request):
-                    progress((0, 1), desc=text)
-                    yield going_on
+                    yield [*going_on, text]
                 frames = []
                 for done, total, at, crop in self._steps(visit, budget, who):
                     frames.append((at, crop))
-                    progress((done, total), desc=say(request, "drawing", done=done, all=total))
-                    yield going_on  # a function that yields can be cancelled where it does
+                    # a function that yields can be cancelled where it does
+                    yield [*going_on, say(request, "drawing", done=done, all=total)]
                 strip_path, *files = self._films(visit, frames, request)
             yield [
                 gr.update(value=strip_path, visible=True),
                 *[gr.update(value=file, interactive=file is not None) for file in files],
                 gr.update(interactive=False),
+                "",
             ]
         except Forgotten:
             yield over
@@ -423,6 +422,7 @@ class Widgets:
     jpeg: SaveButton
     make: gr.Button
     cancel: gr.Button
+    told: gr.Markdown
     film: gr.Image
     files: list[SaveButton]
     strict: gr.Checkbox
@@ -503,6 +503,7 @@ def _saving() -> dict[str, Any]:
         with gr.Row():
             make = gr.Button(t("journey_make"), elem_id="make", size="sm")
             cancel = gr.Button(t("cancel"), elem_id="cancel", size="sm", interactive=False)
+        told = gr.Markdown("", elem_id="told")
         film = gr.Image(
             show_label=False, interactive=False, visible=False, elem_id="film", buttons=["fullscreen"]
         )
@@ -516,6 +517,7 @@ def _saving() -> dict[str, Any]:
         "jpeg": jpeg,
         "make": make,
         "cancel": cancel,
+        "told": told,
         "film": film,
         "files": files,
         "strict": strict,
@@ -549,12 +551,13 @@ def _connect(do: Handlers, visit: gr.State, on: Widgets) -> list[Dependency]:
     trip = on.make.click(
         do.travel,
         [visit, on.budget, on.who],
-        [on.film, *on.files, on.cancel],
-        show_progress_on=[on.film],
-        api_visibility="private",
+        [on.film, *on.files, on.cancel, on.told],
+        **QUIET,
         **JOURNEY,
     )
-    on.cancel.click(lambda: gr.update(interactive=False), None, on.cancel, cancels=[trip], **QUIET)
+    on.cancel.click(
+        lambda: (gr.update(interactive=False), ""), None, [on.cancel, on.told], cancels=[trip], **QUIET
+    )
 
     opens = dict(
         outputs=[visit, on.photo, *outputs, on.who, *saves, on.film, *on.files],
@@ -581,8 +584,8 @@ def _connect(do: Handlers, visit: gr.State, on: Widgets) -> list[Dependency]:
     ]
     for event in opened:
         then_better(event)
-    on.photo.input(do.claim, on.photo, None, queue=False, **QUIET)
-    on.paste.upload(do.claim, on.paste, None, queue=False, **QUIET)
+    on.photo.input(do.claim, on.photo, None, **QUIET, **CLAIM)
+    on.paste.upload(do.claim, on.paste, None, **QUIET, **CLAIM)
 
     on.years.input(do.preview, inputs, outputs, trigger_mode="always_last", **QUIET, **EDIT)
     then_better(on.who.input(do.switch, inputs, [*outputs, *saves], **QUIET, **EDIT))

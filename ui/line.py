@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 # What waits in Gradio's own queue is not told how long: it takes many at once, and they stand in a `Line` of ours.
 EDIT = {"concurrency_id": "edit", "concurrency_limit": 16}
+CLAIM = {"concurrency_id": "claim", "concurrency_limit": None}
 OPEN = {"concurrency_id": "open", "concurrency_limit": 16}
 SAVE = {"concurrency_id": "save", "concurrency_limit": 2}
 COMPARE = {"concurrency_id": "compare", "concurrency_limit": 4}

@@ -36,7 +36,7 @@ CSS = """
 #grid .grid-wrap {padding-top: 2.2rem !important}
 #result.held img.fixed {visibility: hidden}
 #paste {display: none !important} #photo img.undrawn {visibility: hidden}
-#downloads {gap: 8px}
+#downloads {gap: 8px} #told {min-height: 0} #told p {opacity: .85; font-size: .92rem; margin: 0}
 @media (max-width: 640px) {#grid .grid-container {grid-template-columns: repeat(2, 1fr) !important}}
 @media (max-width: 800px) {#examples {contain: inline-size}}
 #whatif p {font-size: 1.05rem}

@@ -2,8 +2,11 @@
 
 import asyncio
 import functools
+import signal
 import socket
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 import gradio as gr
 import h11
@@ -148,4 +151,11 @@ def serve(page: Page, bound: socket.socket, names: frozenset[str] = frozenset())
         h11_max_incomplete_event_size=16 << 10,
     )
     server = uvicorn.Server(config)
+    signal.signal(
+        signal.SIGTERM, _end
+    )  # uvicorn raises it again when all is closed, which would end us uncleaned
     server.run(sockets=[bound])
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
