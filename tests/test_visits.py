@@ -9,13 +9,14 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import types
 import weakref
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import PORTRAITS, ROOT, free_port
 from PIL import Image
 
 from agedit import AgeEditError
@@ -707,3 +708,64 @@ def test_a_hundred_visits_that_end_in_every_way_leave_nothing(folder, sessions, 
 )
 def test_a_film_is_named_after_its_photo(name, saved):
     assert ages_name(name, ".gif") == saved
+
+
+# what Gradio itself keeps
+
+
+@pytest.fixture
+def served(folder, monkeypatch):
+    """(the page, its address), served in this process; nothing of it stays here."""
+    import tempfile
+
+    import uvicorn
+
+    from ui.page import build
+    from ui.server import guarded
+
+    monkeypatch.setattr(files, "GRACE", 0.5)
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "set again by the page")
+    monkeypatch.setenv("TMPDIR", "set again by the page")
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(files.sessions, "after_checks", [])
+    page, port = build(None), free_port()
+    server = uvicorn.Server(
+        uvicorn.Config(guarded(page), port=port, log_level="error", timeout_graceful_shutdown=1)
+    )
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    wait_until(lambda: server.started)
+    yield page, f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    thread.join(20)
+
+
+def wait_until(holds, seconds=60.0):
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_gradio_forgets_a_session_that_is_over_and_no_other(served, folder):
+    from gradio_client import Client, handle_file
+
+    page, url = served
+    kept = Client(url, verbose=False, analytics_enabled=False)
+    client = Client(url, verbose=False, analytics_enabled=False)
+    for one in (kept, client):
+        with pytest.raises(Exception, match="budget must be"):
+            one.predict(-5, False, api_name="/tune")
+    with pytest.raises(Exception, match="budget must be"):
+        client.predict(handle_file(str(PORTRAITS[0])), None, -5, "0", True, api_name="/edit")
+    known = (page.state_holder.session_data, page.state_holder.time_last_used)
+    assert all({kept.session_hash, client.session_hash} <= set(table) for table in known)
+    client.close()
+    queue = page._queue
+    wait_until(lambda: client.session_hash not in page.state_holder.session_data)
+    assert client.session_hash not in str([*known, dict(queue.pending_messages_per_session)])
+    assert client.session_hash not in str([queue.pending_event_ids_session, queue.event_analytics])
+    wait_until(lambda: not left(folder))
+    time.sleep(2 * files.CHECKS_EVERY)
+    assert all(kept.session_hash in table for table in known)
+    kept.close()

@@ -74,6 +74,12 @@ def finite(value: Any) -> Any:
     return value
 
 
+def claim(photo: Any, request: gr.Request) -> None:
+    """First of all: whatever else is wrong with a call, its upload is deleted with its session."""
+    if isinstance(photo, Upload):
+        sessions.claim(request.session_hash or "", photo.path)
+
+
 class Endpoints:
     """The calls themselves. service: gives the one Service."""
 
@@ -105,6 +111,7 @@ class Endpoints:
     def edit(
         self, photo: Any, years: Any, budget: Any, face: Any, mark: Any, request: gr.Request
     ) -> tuple[str, dict[str, Any]]:
+        claim(photo, request)
         call = asked(photo=photo, years=years, budget=budget, face=face, mark=mark)
         with self.visit(call, request) as (visit, faces):
             visit.years = dict.fromkeys(faces, call.years)
@@ -132,6 +139,7 @@ class Endpoints:
         return finite(self.service().tune(call.budget, call.fresh))
 
     def compare(self, photo: Any, years: Any, budget: Any, face: Any, request: gr.Request) -> dict[str, Any]:
+        claim(photo, request)
         call = asked(photo=photo, years=years, budget=budget, face=face)
         with self.visit(call, request) as (visit, faces):
             steps = compare(visit.editor, call.years, faces[0])
@@ -141,6 +149,7 @@ class Endpoints:
         return finite({"submodels": [{k: v for k, v in row.items() if k != "crop"} for row in rows]})
 
     def journey(self, photo: Any, budget: Any, face: Any, request: gr.Request) -> list[str]:
+        claim(photo, request)
         call = asked(photo=photo, budget=budget, face=face)
         with self.visit(call, request) as (visit, faces):
             choice = visit.service.choose(call.budget)["submodel"]

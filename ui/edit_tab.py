@@ -330,12 +330,18 @@ class Handlers:
 
     @said
     def renew_download(self, visit: Visit | None, budget: float, mark: bool) -> Any:
+        """The files to save, unless the slider moves or has moved on: then its own end brings them."""
+        unchanged = [gr.skip(), gr.skip()]
+        if not usable(visit) or visit.done is None:
+            return unchanged
+        asked = visit.done
         try:
-            if not usable(visit):
-                return gr.skip(), gr.skip()
-            return [gr.update(value=file, interactive=True) for file in visit.download(budget, mark)]
+            files = visit.download(budget, mark)
         except Forgotten:
-            return gr.skip(), gr.skip()
+            return unchanged
+        if visit.done != asked:
+            return unchanged
+        return [gr.update(value=file, interactive=True) for file in files]
 
     def travel(
         self,

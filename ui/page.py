@@ -88,7 +88,7 @@ class Page(gr.Blocks):
     def forget_closed(self) -> None:
         """Drop Gradio's own records of sessions that are over: their state, messages and statistics."""
         queue = self._queue
-        states = self.app.state_holder
+        states = self.state_holder
         busy = {event.session_hash for event in list(queue.event_ids_to_events.values())}
         enqueued = {entry["session_hash"]: entry["time"] for entry in queue.event_analytics.values()}
 

@@ -6,12 +6,11 @@ import urllib.request
 
 import numpy as np
 import pytest
+from conftest import PORTRAITS, ROOT
 from PIL import Image
 
 from agedit import load_photo
 from agedit.weights import Weights
-
-from conftest import PORTRAITS, ROOT
 
 
 @pytest.fixture(scope="module")

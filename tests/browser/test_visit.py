@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from test_page import PORTRAIT, ages, line, open_tab, visit, wait_for_result
 
 from agedit.weights import Weights
-
-from test_page import PORTRAIT, ages, line, open_tab, visit, wait_for_result
 
 
 @pytest.fixture
