@@ -7,6 +7,7 @@ import weakref
 
 import numpy as np
 import pytest
+from conftest import PORTRAITS, small_engine
 from PIL import Image
 
 from agedit import load_photo
@@ -18,8 +19,6 @@ from agedit.selector import Times
 from agedit.turns import Turns
 from ui.plots import quality_against_latency, runs
 from ui.words import WORDS
-
-from conftest import PORTRAITS, small_engine
 
 
 def test_both_languages_have_every_word_with_the_same_blanks():
@@ -79,6 +78,7 @@ def test_rows_of_the_comparison(editor):
 @pytest.fixture(scope="module")
 def service(tmp_path_factory):
     import os
+
     from ui.service import Service
 
     os.environ["AGEDIT_PROFILES"] = str(tmp_path_factory.mktemp("profiles"))
@@ -236,7 +236,6 @@ def test_a_lying_profile_is_found_out_at_the_start(service, monkeypatch):
 
 
 def test_turns_are_first_come_first_served_and_reentrant():
-    import threading
 
     turns, order = Turns(), []
 
