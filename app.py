@@ -52,9 +52,22 @@ gc.freeze()
 gc.enable()
 
 
+def end(number: int, frame: FrameType | None) -> None:
+    """End as Ctrl-C does, so that no visitor's photo stays on disk."""
+    raise KeyboardInterrupt
+
+
 def hang_up(number: int, frame: FrameType | None) -> None:
-    """The terminal was closed: end as after Ctrl-C, so that no visitor's photo stays on disk."""
+    """The terminal was closed: uvicorn, which does not know this signal, gets one that it knows."""
     signal.raise_signal(signal.SIGTERM)
+
+
+def listen_to_signals() -> None:
+    signal.signal(
+        signal.SIGTERM, end
+    )  # while uvicorn runs, its own; it raises the signal again when all is closed
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup stays nohup
+        signal.signal(signal.SIGHUP, hang_up)
 
 
 def service_if_possible() -> Service | None:
@@ -76,21 +89,22 @@ def main(settings: Settings) -> int:
         print(f"agedit: {error}", file=sys.stderr)
         return 2
     name, port = bound.getsockname()[:2]
-    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup stays nohup
-        signal.signal(signal.SIGHUP, hang_up)
     no_http_client()
     refuse_connections()
-    page = build(service_if_possible())
-    print(f"AgeEdit: open http://{f'[{name}]' if ':' in name else name}:{port}", flush=True)
+    listen_to_signals()
     try:
+        page = build(service_if_possible())
+        print(f"AgeEdit: open http://{f'[{name}]' if ':' in name else name}:{port}", flush=True)
         serve(page, bound, settings.hosts)
-    except KeyboardInterrupt:  # raised again by uvicorn, when all is closed
+    except KeyboardInterrupt:
         pass
     return 0
 
 
 def leave(status: int) -> None:
-    """End at once, after cleaning up: threads that still compute would be torn down in the middle of native code."""
+    """End at once, after cleaning up: threads that still compute would be torn down in the middle of
+    native code.
+    """
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -1,4 +1,7 @@
-"""The named HTTP endpoints: /edit, /tune, /compare and /journey. Each is one call, with no page and no state."""
+"""The named HTTP endpoints: /edit, /tune, /compare and /journey.
+
+Each is one call, with no page and no state.
+"""
 
 import contextlib
 import math

@@ -38,7 +38,9 @@ OURS = (
 
 
 def for_visitors(sentence: str) -> str:
-    """An error of `agedit`'s as a visitor may read it: without folders of this machine, commands, and made-up names."""
+    """An error of `agedit`'s as a visitor may read it: without folders of this machine, commands, and
+    made-up names.
+    """
     plain = COMMAND.sub("", sentence)
     for folder in OURS:
         plain = plain.replace(f"{folder}{os.sep}", "/")
@@ -84,7 +86,9 @@ def said_in_turns(function: Callable[P, Iterator[R]]) -> Callable[P, Iterator[R]
 
 
 class Slider(gr.Slider):
-    """A slider whose number box may hold anything while somebody types: the value is brought into the range."""
+    """A slider whose number box may hold anything while somebody types: the value is brought into the
+    range.
+    """
 
     is_template = True  # drawn by the front end's own slider
 
@@ -99,8 +103,11 @@ def budget_slider(name, **layout):
 
 
 def untouched(*folders):
-    """For an Image's `preprocess`: the path of the file as it was uploaded, so that `agedit.load_photo` reads it and says
-    plainly what is wrong with it. Files outside the upload folder and `folders` are refused, whatever a client names."""
+    """For an Image's `preprocess`: the path of the file as it was uploaded, so that `agedit.load_photo` reads it
+    and says plainly what is wrong with it.
+
+    Files outside the upload folder and `folders` are refused, whatever a client names.
+    """
 
     def preprocess(payload):
         if payload is None or not payload.path:

@@ -1,5 +1,5 @@
-"""What this program changes inside Gradio. Each change first asserts that what it replaces is still there and still
-takes what it took, so that an upgrade of Gradio fails at the start and not in a visitor's hands."""
+"""What this program changes inside Gradio. Each change first asserts that what it replaces is still there
+and still takes what it took, so that an upgrade of Gradio fails at the start and not in a visitor's hands."""
 
 import contextlib
 import importlib
@@ -17,7 +17,7 @@ FETCHES_NOTHING = "This server fetches nothing from the network; upload the file
 WENT_WRONG = "Something went wrong here; please try again, or with another photo."
 
 
-class Changed(RuntimeError):
+class GradioChangedError(RuntimeError):
     """Gradio is not the one that these changes were written for."""
 
 
@@ -25,27 +25,30 @@ def found(owner: Any, name: str, parameters: tuple[str, ...]) -> Callable[..., A
     """owner.name, which must be callable with exactly these parameter names.
 
     Raises:
-        Changed: it is missing, or takes something else.
+        GradioChangedError: it is missing, or takes something else.
     """
     place = f"{getattr(owner, '__name__', owner)}.{name}"
-    original = getattr(owner, name, None)
+    original = vars(owner).get(name)  # not what a class inherits
     if original is None:
-        raise Changed(f"{place} is gone; see what replaced it and change ui/compat.py.")
+        raise GradioChangedError(f"{place} is gone; see what replaced it and change ui/compat.py.")
     takes = tuple(inspect.signature(original).parameters)
     if takes != parameters:
-        raise Changed(f"{place} takes {takes}, not {parameters}; change ui/compat.py.")
+        raise GradioChangedError(f"{place} takes {takes}, not {parameters}; change ui/compat.py.")
     return original
 
 
 def uses(owner: Callable[..., Any], words: str) -> None:
-    """Raises Changed unless the source of `owner` holds these words, by which a change reaches it."""
+    """Raises GradioChangedError unless the source of `owner` holds these words, by which a change
+    reaches it.
+    """
     if words not in inspect.getsource(owner):
-        raise Changed(f"{owner.__qualname__} no longer says {words!r}; change ui/compat.py.")
+        raise GradioChangedError(f"{owner.__qualname__} no longer says {words!r}; change ui/compat.py.")
 
 
 @contextlib.contextmanager
 def no_stubs() -> Iterator[None]:
-    """Import Gradio inside: it would rewrite a stub for editors beside each of its 60 components, a third of the start.
+    """Import Gradio inside: it would rewrite a stub for editors beside each of its 60 components, a third of
+    the start.
 
     It leaves out classes that have no file.
     """
@@ -70,8 +73,10 @@ def no_matplotlib() -> None:
     """Gradio imports matplotlib at each request, for a backend that our plots do without."""
     utils = importlib.import_module("gradio.utils")
     manager = found(utils, "MatplotlibBackendMananger", ())
-    if manager is not contextlib.nullcontext and not hasattr(manager, "__enter__"):
-        raise Changed("gradio.utils.MatplotlibBackendMananger is no context manager; change ui/compat.py.")
+    if manager is not _no_backend and not hasattr(manager, "__enter__"):
+        raise GradioChangedError(
+            "gradio.utils.MatplotlibBackendMananger is no context manager; change ui/compat.py."
+        )
     routes = importlib.import_module("gradio.route_utils")
     uses(
         found(
@@ -147,19 +152,24 @@ def _owner(path: str) -> Any:
 def _replace(changes: tuple[tuple[str, str, tuple[str, ...], Callable[..., Any]], ...]) -> None:
     for path, name, parameters, instead in changes:
         owner = _owner(path)
-        if getattr(owner, name, None) is instead:
+        if vars(owner).get(name) is instead:
             continue  # done before
         found(owner, name, parameters)
         setattr(owner, name, instead)
 
 
 def fetch_nothing() -> None:
-    """A client may name an address where a file is wanted, and Gradio would fetch it. This server fetches nothing."""
+    """A client may name an address where a file is wanted, and Gradio would fetch it.
+
+    This server fetches nothing.
+    """
     _replace(FETCHERS)
 
 
 def no_files_of_gradio() -> None:
-    """Gradio hands out every file of its folders and keeps the visitor's file names; `ui.uploads` does neither."""
+    """Gradio hands out every file of its folders and keeps the visitor's file names; `ui.uploads`
+    does neither.
+    """
     _replace(FILES)
 
 
@@ -169,7 +179,9 @@ def no_http_client() -> None:
 
 
 def plain_errors() -> None:
-    """No error is answered by null, and what went wrong stands in the log as one line without the visitor's data."""
+    """No error is answered by null, and what went wrong stands in the log as one line without the
+    visitor's data.
+    """
     for path in ("gradio.utils", "gradio.queueing"):
         module = importlib.import_module(path)
         if getattr(module, "error_payload", None) is not _payload:
@@ -178,7 +190,7 @@ def plain_errors() -> None:
     for path in ("gradio.queueing", "gradio.routes"):
         module = importlib.import_module(path)
         if not isinstance(getattr(module, "traceback", None), ModuleType):
-            raise Changed(f"{path}.traceback is gone; change ui/compat.py.")
+            raise GradioChangedError(f"{path}.traceback is gone; change ui/compat.py.")
         module.traceback = OneLine("traceback")  # type: ignore[attr-defined]
 
 
@@ -196,7 +208,9 @@ def _payload(error: BaseException | None, show_error: bool) -> dict[str, Any]:
 
 
 class OneLine(ModuleType):
-    """Stands where a module imported `traceback`: an unexpected error is a line in the log, not a page of it."""
+    """Stands where a module imported `traceback`: an unexpected error is a line in the log, not a
+    page of it.
+    """
 
     @staticmethod
     def print_exc(*args: Any, **kwargs: Any) -> None:

@@ -22,7 +22,9 @@ def split(authority: str) -> tuple[str, int | None] | None:
 
 
 def is_loopback(name: str) -> bool:
-    """localhost, 127.0.0.0/8 or ::1, written in full: no other name, since a name can be made to point here."""
+    """localhost, 127.0.0.0/8 or ::1, written in full: no other name, since a name can be made to
+    point here.
+    """
     if name == LOCAL:
         return True
     try:

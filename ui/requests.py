@@ -1,4 +1,6 @@
-"""What is in the JSON of a request, checked against the components that it is for before Gradio sees any of it."""
+"""What is in the JSON of a request, checked against the components that it is for before Gradio sees
+any of it.
+"""
 
 import math
 from collections.abc import Callable, Iterable
@@ -10,7 +12,7 @@ from gradio import blocks, components
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StringConstraints, ValidationError
 
 from ui.compat import FETCHES_NOTHING
-from ui.security import SESSION, Refused
+from ui.security import SESSION, RefusalError
 from ui.uploads import locate
 
 DEPTH = 16  # lists in lists
@@ -68,7 +70,10 @@ class FileReference(_Body):
 
 
 class Checker:
-    """Check: (path, JSON) to the JSON that Gradio gets. page: the built Blocks. roots: folders that are ours."""
+    """Check: (path, JSON) to the JSON that Gradio gets.
+
+    page: the built Blocks. roots: folders that are ours.
+    """
 
     def __init__(self, page: blocks.Blocks, roots: Callable[[], Iterable[Path]]) -> None:
         self.page = page
@@ -87,26 +92,26 @@ class Checker:
     def join(self, body: Join) -> dict[str, Any]:
         function = self.page.fns.get(body.fn_index)
         if function is None:
-            raise Refused(404, "The page has no such function; reload it.")
+            raise RefusalError(404, "The page has no such function; reload it.")
         inputs = function.inputs
         if function.cancels:  # Gradio itself fills these in
             return body.model_dump() | {"data": [], "event_data": None}
-        values = self.values(inputs, body.data, "this function of the page")
+        values = self.values(inputs, body.data, "This function of the page")
         return body.model_dump() | {"data": values, "event_data": self.event(body.event_data)}
 
     def call(self, name: str, body: Call) -> dict[str, Any]:
         for function in self.page.fns.values():
             if function.api_name == name and function.api_visibility == "public":
                 inputs = [block for block in function.inputs if not block.skip_api]
-                values = self.values(inputs, body.data, f"/{name}")
+                values = self.values(inputs, body.data, f"The endpoint /{name}")
                 return {"data": values, "session_hash": body.session_hash}
-        raise Refused(404, "There is no such endpoint; see /gradio_api/info for those there are.")
+        raise RefusalError(404, "There is no such endpoint; see /gradio_api/info for those there are.")
 
     def values(self, inputs: Iterable[Any], data: list[Any], where: str) -> list[Any]:
         inputs = list(inputs)
         if len(inputs) != len(data):
             labels = ", ".join(label_of(block, k) for k, block in enumerate(inputs))
-            raise Refused(422, f"{where} takes {len(inputs)} values ({labels}), not {len(data)}.")
+            raise RefusalError(422, f"{where} takes {len(inputs)} values ({labels}), not {len(data)}.")
         return [self.value(block, label_of(block, k), data[k]) for k, block in enumerate(inputs)]
 
     def value(self, block: Any, label: str, value: Any) -> Any:
@@ -119,7 +124,7 @@ class Checker:
             return number(label, value)
         if isinstance(block, components.Checkbox):
             if not isinstance(value, bool):
-                raise Refused(422, f"The value of {label} must be true or false.")
+                raise RefusalError(422, f"The value of {label} must be true or false.")
             return value
         if isinstance(block, components.Textbox):
             return text(label, str(value) if _is_number(value) else value)
@@ -135,7 +140,7 @@ class Checker:
         if isinstance(value, str):
             _refuse_address(value)
         if not isinstance(value, dict):
-            raise Refused(422, f"The value of {label} must be a file that was uploaded here.")
+            raise RefusalError(422, f"The value of {label} must be a file that was uploaded here.")
         return self.reference(value)
 
     def reference(self, value: dict[str, Any]) -> dict[str, Any]:
@@ -146,10 +151,10 @@ class Checker:
         try:
             named = FileReference.model_validate(value)
         except ValidationError:
-            raise Refused(422, IMAGE_GONE) from None
+            raise RefusalError(422, IMAGE_GONE) from None
         path = locate(named.path, self.roots())
         if path is None:
-            raise Refused(404, IMAGE_GONE)
+            raise RefusalError(404, IMAGE_GONE)
         return {
             "path": str(path),
             "orig_name": clean_name(named.orig_name),
@@ -161,11 +166,11 @@ class Checker:
         if value is None:
             return None
         if not isinstance(value, dict):
-            raise Refused(422)
+            raise RefusalError(422)
         index = value.get("index")
         pair = isinstance(index, list) and len(index) == 2 and all(_is_number(k) for k in index)
         if not (index is None or pair or (_is_number(index) and index >= 0)):
-            raise Refused(422)
+            raise RefusalError(422)
         return self.anything(value)
 
     def anything(self, value: Any) -> Any:
@@ -184,11 +189,11 @@ def parse(body: bytes) -> dict[str, Any]:
     try:
         content = orjson.loads(body)
     except orjson.JSONDecodeError:
-        raise Refused(400, "This is not JSON; NaN and Infinity are not either.") from None
+        raise RefusalError(400, "This is not JSON; NaN and Infinity are not either.") from None
     if not isinstance(content, dict):
-        raise Refused(422, "The request must be a JSON object with a list named data.")
+        raise RefusalError(422, "The request must be a JSON object with a list named data.")
     if depth(content) > DEPTH:
-        raise Refused(422, "This JSON is nested too deeply.")
+        raise RefusalError(422, "This JSON is nested too deeply.")
     return content
 
 
@@ -210,21 +215,21 @@ def _valid(model: type[Any], content: dict[str, Any]) -> Any:
         return model.model_validate(content)
     except ValidationError as error:
         name = str(error.errors(include_url=False)[0]["loc"][0])
-        raise Refused(422, f"The request's {name} is missing or not what it should be.") from None
+        raise RefusalError(422, f"The request's {name} is missing or not what it should be.") from None
 
 
 def number(label: str, value: Any) -> float:
     """A finite number of sensible size."""
     if not _is_number(value) or not math.isfinite(value) or abs(value) > LARGEST:
-        raise Refused(422, f"The value of {label} must be a number.")
+        raise RefusalError(422, f"The value of {label} must be a number.")
     return value
 
 
 def text(label: str, value: Any) -> str:
     if not isinstance(value, str):
-        raise Refused(422, f"The value of {label} must be text.")
+        raise RefusalError(422, f"The value of {label} must be text.")
     if len(value) > TEXT:
-        raise Refused(422, f"The value of {label} is too long.")
+        raise RefusalError(422, f"The value of {label} is too long.")
     return value
 
 
@@ -233,16 +238,21 @@ def _is_number(value: Any) -> bool:
 
 
 def _refuse_address(value: str, own: bool = False) -> None:
-    """Raises Refused for what names another place. own: the page's own addresses of files are meant, and ignored."""
+    """Raises RefusalError for what names another place.
+
+    own: the page's own addresses of files are meant, and ignored.
+    """
     lowered = value.strip().lower().replace("\\", "/")
     if own and "/gradio_api/file=/" in lowered and lowered.count("://") <= 1 and not lowered.startswith("//"):
         return
     if "://" in lowered or lowered.startswith(("//", "data:", "javascript:", "blob:", "file:")):
-        raise Refused(400, FETCHES_NOTHING)
+        raise RefusalError(400, FETCHES_NOTHING)
 
 
 def clean_name(name: str | None) -> str | None:
-    """The visitor's own name of a file, for the download's name in the browser alone; None if there is none."""
+    """The visitor's own name of a file, for the download's name in the browser alone; None if there
+    is none.
+    """
     if not name:
         return None
     last = name.replace("\\", "/").rsplit("/", 1)[-1]

@@ -1,8 +1,8 @@
-"""What stands between every request and Gradio: an ASGI middleware that lets in what the page and the documented
-endpoints need, and nothing else, and that answers every error in one sentence.
+"""What stands between every request and Gradio: an ASGI middleware that lets in what the page and the
+documented endpoints need, and nothing else, and that answers every error in one sentence.
 
-In order: the name that the server is called by, where the request comes from, the route, the query, the size and time
-of the body and what is in it; then, on the way out, the headers.
+In order: the name that the server is called by, where the request comes from, the route, the query, the size
+and time of the body and what is in it; then, on the way out, the headers.
 """
 
 import asyncio
@@ -28,6 +28,7 @@ UPLOAD_BYTES = 60 << 20  # a photo, with 64 KB for the form around it
 FORM_BYTES = 64 << 10
 BODY_SECONDS = 30.0  # in which a body has to be here
 UPLOAD_SECONDS = 120.0
+REQUESTS_AT_ONCE = 200  # each open page holds two that stay
 UPLOADS_AT_ONCE = 4  # each holds up to UPLOAD_BYTES of memory
 PATH_BYTES = 4096
 READS = frozenset({"GET", "HEAD"})
@@ -91,15 +92,19 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "camera=(self), microphone=(), geolocation=(), display-capture=(), usb=(), payment=()",
+    "Permissions-Policy": "camera=(self), microphone=(), geolocation=(), display-capture=(), usb=()",
     "X-DNS-Prefetch-Control": "off",
 }
-# The page: scripts from here alone, and of those in its HTML the ones that were in it when it left (by their hashes).
-# Styles in line stay allowed: Gradio's components set `style` attributes, and a style cannot send anything, since
+# The page: scripts from here alone, and of those in its HTML the ones that were in it when it left (by their
+# hashes).
+# 'unsafe-eval' is for what drives a browser from outside (Playwright's wait_for_function, say): the page
+# runs without.
+# Styles in line stay allowed: Gradio's components set `style` attributes, and a style cannot send anything,
+# since
 # every address but this server's is closed to it as well.
 POLICY = {
     "default-src": "'none'",
-    "script-src": "'self'",
+    "script-src": "'self' 'unsafe-eval'",
     "style-src": "'self' 'unsafe-inline'",
     "img-src": "'self' data: blob:",
     "media-src": "'self' blob:",
@@ -125,11 +130,11 @@ INLINE_SCRIPT = re.compile(rb"<script(?![^>]*\ssrc\s*=)[^>]*>(.*?)</script>", re
 DROPPED = frozenset({"server", "content-security-policy", "cache-control", "set-cookie", "location"})
 
 Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
-Check = Callable[[str, bytes], bytes]  # (path, JSON) to the JSON that Gradio gets; raises Refused
+Check = Callable[[str, bytes], bytes]  # (path, JSON) to the JSON that Gradio gets; raises RefusalError
 Lasting = Callable[[str], bool]  # may a browser keep the file at this address?
 
 
-class Refused(Exception):
+class RefusalError(Exception):
     """A request that ends in one sentence."""
 
     def __init__(self, status: int, sentence: str = "") -> None:
@@ -138,7 +143,7 @@ class Refused(Exception):
         self.sentence = sentence or SENTENCES[status]
 
 
-class _Hung(Exception):
+class _HungUpError(Exception):
     """The client hung up while its request was still arriving."""
 
 
@@ -150,10 +155,14 @@ class _Visitor:
 
 
 class Guard:
-    """The middleware. app: Gradio's. names: what the server is called beside the loopback names, in lower case.
+    """The middleware.
 
-    own: handlers that stand before Gradio, by the part of the path before "=". check: reads the JSON of a request.
-    knows: (kind, value) -> bool, whether a session or event exists. lasting: see `Lasting`.
+    app: Gradio's.
+    names: what the server is called beside the loopback names, in lower case.
+    own: handlers that stand before Gradio, by the part of the path before "=".
+    check: reads the JSON of a request.
+    knows: (kind, value) -> bool, whether a "session" or "event" of that name exists.
+    lasting: whether a browser may keep the file at an address.
     """
 
     def __init__(
@@ -171,6 +180,7 @@ class Guard:
         self.check = check
         self.knows = knows
         self.lasting = lasting
+        self.answering = 0
         self.uploading = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -184,7 +194,10 @@ class Guard:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         exit_ = Exit(scope, send)
+        self.answering += 1
         try:
+            if self.answering > REQUESTS_AT_ONCE:
+                raise RefusalError(503)
             check_host(scope, self.names)
             check_origin(scope)
             route = find_route(scope)
@@ -193,13 +206,15 @@ class Guard:
                 exit_.lasting = self.lasting is not None and self.lasting(_named_file(scope))
             self._check_known(scope)
             await self._pass_on(route, clean(scope, route), receive, exit_)
-        except Refused as refused:
+        except RefusalError as refused:
             await exit_.refuse(refused.status, refused.sentence)
-        except _Hung:
+        except _HungUpError:
             return
         except Exception as error:
             log_error(error)
             await exit_.refuse(500)
+        finally:
+            self.answering -= 1
 
     def _check_known(self, scope: Scope) -> None:
         """A stream of a session or event that does not exist would fail when its answer has begun."""
@@ -209,19 +224,19 @@ class Guard:
         if path == "/gradio_api/queue/data":
             session = dict(parse_qsl(scope["query_string"].decode("latin-1"))).get("session_hash", "")
             if not re.fullmatch(SESSION, session):
-                raise Refused(400)
+                raise RefusalError(400)
             if not self.knows("session", session):
-                raise Refused(404)
+                raise RefusalError(404)
         elif re.fullmatch(rf"/gradio_api/call/{NAME}/{SESSION}", path) and not self.knows(
             "event", path.rsplit("/", 1)[1]
         ):
-            raise Refused(404)
+            raise RefusalError(404)
 
     async def _pass_on(self, route: Route, scope: Scope, receive: Receive, exit_: "Exit") -> None:
         handler = self.own.get(scope["path"].partition("=")[0], self.app)
         if route.kind == "upload":
             if self.uploading >= UPLOADS_AT_ONCE:
-                raise Refused(503)
+                raise RefusalError(503)
             self.uploading += 1
             try:
                 async with _deadline(UPLOAD_SECONDS):
@@ -254,7 +269,7 @@ class _Deadline:
         try:
             await self.timeout.__aexit__(kind, error, trace)
         except TimeoutError:
-            raise Refused(408) from None
+            raise RefusalError(408) from None
 
 
 def _all(scope: Scope, name: bytes) -> list[str]:
@@ -262,36 +277,39 @@ def _all(scope: Scope, name: bytes) -> list[str]:
 
 
 def check_host(scope: Scope, names: frozenset[str]) -> str:
-    """The Host header. Another name than ours means that somebody's name was made to point at this machine."""
+    """The Host header.
+
+    Another name than ours means that somebody's name was made to point at this machine.
+    """
     given = _all(scope, b"host")
     if len(given) != 1:
-        raise Refused(400)
+        raise RefusalError(400)
     host = hosts.split(given[0])
     if host is None:
-        raise Refused(400)
+        raise RefusalError(400)
     if not (hosts.is_loopback(host[0]) or host[0] in names):
-        raise Refused(421)
+        raise RefusalError(421)
     return given[0].lower()
 
 
 def check_origin(scope: Scope) -> None:
     """Other sites get nothing: neither answers nor effects. A link to the page itself may be followed.
 
-    Browsers say where a request comes from in Origin (all but the simplest requests) and in Sec-Fetch-Site. Programs
-    (curl, gradio_client) say neither: they may write when they call this machine by a loopback name.
+    Browsers say where a request comes from in Origin (all but the simplest requests) and in Sec-Fetch-Site.
+    Programs (curl, gradio_client) say neither: they may write when they call this machine by a loopback name.
     """
     origins = _all(scope, b"origin")
     sites = _all(scope, b"sec-fetch-site")
     host = _all(scope, b"host")[0].lower()
     if len(origins) > 1 or len(sites) > 1:
-        raise Refused(403)
+        raise RefusalError(403)
     if origins and origins[0].lower() not in (f"http://{host}", f"https://{host}"):
-        raise Refused(403)
+        raise RefusalError(403)
     if sites and sites[0].lower() not in ("same-origin", "none") and not _follows_link(scope):
-        raise Refused(403)
+        raise RefusalError(403)
     name = hosts.split(host)
     if scope["method"] not in READS and not origins and not (name and hosts.is_loopback(name[0])):
-        raise Refused(403)
+        raise RefusalError(403)
 
 
 def _follows_link(scope: Scope) -> bool:
@@ -307,14 +325,14 @@ def find_route(scope: Scope) -> Route:
     path = scope["path"]
     raw = scope.get("raw_path") or path.encode("utf-8", "surrogateescape")
     if len(raw) > PATH_BYTES or not raw.startswith(b"/") or raw.startswith(b"//"):
-        raise Refused(400)
+        raise RefusalError(400)
     fits = [route for route in ROUTES if route.pattern.fullmatch(path)]
     if not fits:
-        raise Refused(404)
+        raise RefusalError(404)
     for route in fits:
         if scope["method"] in route.methods:
             return route
-    raise Refused(405)
+    raise RefusalError(405)
 
 
 def _named_file(scope: Scope) -> str:
@@ -322,7 +340,9 @@ def _named_file(scope: Scope) -> str:
 
 
 def clean(scope: Scope, route: Route) -> Scope:
-    """The request as Gradio sees it: without what would tell it of other addresses, and without other queries."""
+    """The request as Gradio sees it: without what would tell it of other addresses, and without other
+    queries.
+    """
     query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
     kept = urlencode([(key, value) for key, value in query if key in route.query])
     headers = [
@@ -346,7 +366,7 @@ def limited(scope: Scope, receive: Receive, limit: int) -> Receive:
     """receive, that stops at `limit` bytes."""
     declared = _declared(scope)
     if declared > limit:
-        raise Refused(413)
+        raise RefusalError(413)
     seen = 0
 
     async def receive_within() -> Message:
@@ -354,7 +374,7 @@ def limited(scope: Scope, receive: Receive, limit: int) -> Receive:
         message = await receive()
         seen += len(message.get("body", b""))
         if seen > limit:
-            raise Refused(413)
+            raise RefusalError(413)
         return message
 
     return receive_within
@@ -365,7 +385,7 @@ def _declared(scope: Scope) -> int:
     if not length:
         return 0
     if len(length) > 1 or not (length[0].isascii() and length[0].isdigit()):
-        raise Refused(400)
+        raise RefusalError(400)
     return int(length[0]) if len(length[0]) < 20 else sys.maxsize
 
 
@@ -373,14 +393,14 @@ async def read_json(scope: Scope, receive: Receive) -> bytes:
     """The whole body, at most JSON_BYTES within BODY_SECONDS."""
     kind = Headers(scope=scope).get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
-        raise Refused(415)
+        raise RefusalError(415)
     receive = limited(scope, receive, JSON_BYTES)
     parts = []
     async with _deadline(BODY_SECONDS):
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
-                raise _Hung
+                raise _HungUpError
             parts.append(message.get("body", b""))
             if not message.get("more_body", False):
                 return b"".join(parts)
@@ -496,7 +516,10 @@ def _hash(script: bytes) -> str:
 
 
 def refuse_connections() -> None:
-    """From now on this process reaches no address but loopback ones, whatever code asks for it. There is no way back."""
+    """From now on this process reaches no address but loopback ones, whatever code asks for it.
+
+    There is no way back.
+    """
     sys.addaudithook(_audit)
 
 

@@ -2,11 +2,8 @@
 
 import asyncio
 import functools
-import signal
 import socket
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
 import gradio as gr
 import h11
@@ -28,13 +25,15 @@ from ui.security import Guard
 from ui.words import t
 
 FONT = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans CJK SC", "sans-serif"]
-CONNECTIONS = 200  # open at once; each page has two that stay
+CONNECTIONS = 800  # open at once, those counted that ask for nothing
 HEADER_SECONDS = 15.0  # in which a request's first line and headers have to be here
 GRACE_SECONDS = 3  # that open pages get when the server ends
 
 
 class PatientProtocol(H11Protocol):
-    """uvicorn's HTTP, which hangs up on those who open a connection and then say nothing, or say it slowly."""
+    """uvicorn's HTTP, which hangs up on those who open a connection and then say nothing, or say it
+    slowly.
+    """
 
     _waiting: asyncio.TimerHandle | None = None
 
@@ -74,7 +73,9 @@ def roots() -> list[Path]:
 
 
 def mounted(page: Page) -> FastAPI:
-    """Gradio's app for the page, as `launch` would make it, but without its own server and its checks over a proxy."""
+    """Gradio's app for the page, as `launch` would make it, but without its own server and its checks
+    over a proxy.
+    """
     page.queue(max_size=64, api_open=False)
     app = gr.mount_gradio_app(
         FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
@@ -151,11 +152,4 @@ def serve(page: Page, bound: socket.socket, names: frozenset[str] = frozenset())
         h11_max_incomplete_event_size=16 << 10,
     )
     server = uvicorn.Server(config)
-    signal.signal(
-        signal.SIGTERM, _end
-    )  # uvicorn raises it again when all is closed, which would end us uncleaned
     server.run(sockets=[bound])
-
-
-def _end(number: int, frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt

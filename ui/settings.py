@@ -29,7 +29,8 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
     """Settings from GRADIO_SERVER_NAME, GRADIO_SERVER_PORT and AGEDIT_HOSTS.
 
     Raises:
-        AgeEditError: one of them makes no sense, or the server would listen to others and knows no name of its own.
+        AgeEditError: one of them makes no sense, or the server would listen to others and knows no name of
+        its own.
     """
     address = environment.get("GRADIO_SERVER_NAME", "127.0.0.1").strip().strip("[]")
     hosts = [name.strip().lower() for name in environment.get("AGEDIT_HOSTS", "").split(",") if name.strip()]
@@ -92,6 +93,6 @@ def listen(settings: Settings) -> socket.socket:
             f"No port from {FIRST_PORT} on is free; close a program, or set GRADIO_SERVER_PORT."
         )
     raise AgeEditError(
-        f"Port {settings.port} of {settings.address or 'this machine'} cannot be used, another program may have it; "
-        "set GRADIO_SERVER_PORT to another."
+        f"Port {settings.port} of {settings.address or 'this machine'} cannot be used; "
+        "another program may have it. Set GRADIO_SERVER_PORT to another."
     )

@@ -1,7 +1,7 @@
 """Files in and out over HTTP: the door for uploads, and what is handed out of the folders that are ours.
 
-An upload is held in memory until all of it is here, and then gets a random name: nothing of an upload that breaks off,
-and nothing of what the visitor calls the photo, reaches the disk or an address.
+An upload is held in memory until all of it is here, and then gets a random name: nothing of an upload that
+breaks off, and nothing of what the visitor calls the photo, reaches the disk or an address.
 """
 
 import re
@@ -12,13 +12,13 @@ from pathlib import Path
 from urllib.parse import quote
 
 import anyio
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from ui.security import UPLOAD_BYTES, Refused
+from ui.security import UPLOAD_BYTES, RefusalError
 
 FILES_AT_ONCE = 4  # in one form
 FOLDER_BYTES = 2 << 30  # all uploads together; what is over an hour old is deleted anyway
@@ -58,13 +58,13 @@ async def take(scope: Scope, receive: Receive, send: Send, folder: Path, kept: C
     """Take a form's files into `folder` and answer with their paths, in order. kept: told of each path."""
     request = Request(scope, receive)
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        raise Refused(415)
+        raise RefusalError(415)
     try:
         form = await _InMemory(
             request.headers, request.stream(), max_files=FILES_AT_ONCE, max_fields=0
         ).parse()
     except (MultiPartException, KeyError, ValueError):
-        raise Refused(
+        raise RefusalError(
             400, "This upload was not understood; send one photo as a form with the field 'files'."
         ) from None
     except ClientDisconnect:
@@ -72,7 +72,9 @@ async def take(scope: Scope, receive: Receive, send: Send, folder: Path, kept: C
     files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
     try:
         if not files:
-            raise Refused(400, "This upload holds no file; send one photo as a form with the field 'files'.")
+            raise RefusalError(
+                400, "This upload holds no file; send one photo as a form with the field 'files'."
+            )
         paths = [await anyio.to_thread.run_sync(_store, file, folder) for file in files]
     finally:
         await form.close()
@@ -86,14 +88,14 @@ def _store(file: UploadFile, folder: Path) -> str:
     place = folder / secrets.token_hex(16)
     try:
         if _size(folder) + (file.size or 0) > FOLDER_BYTES:
-            raise Refused(507)
+            raise RefusalError(507)
         place.mkdir(parents=True, mode=0o700)
         path = place / (secrets.token_hex(16) + ending(file.filename))
         with path.open("wb") as out:
             shutil.copyfileobj(file.file, out, 1 << 20)
     except OSError:
         shutil.rmtree(place, ignore_errors=True)
-        raise Refused(507) from None
+        raise RefusalError(507) from None
     return str(path)
 
 
@@ -125,7 +127,7 @@ async def give(scope: Scope, receive: Receive, send: Send, roots: Roots) -> None
     """Hand out one of our own files, as a picture or a film, or else to be saved; never as a page."""
     path = locate(scope["path"].partition("=")[2], roots())
     if path is None:
-        raise Refused(404)
+        raise RefusalError(404)
     kind = SHOWN.get(path.suffix.lower())
     headers = {"content-disposition": "inline"}
     if kind is None:
@@ -135,7 +137,9 @@ async def give(scope: Scope, receive: Receive, send: Send, roots: Roots) -> None
 
 
 async def progress(scope: Scope, receive: Receive, send: Send) -> None:
-    """How far an upload is: to a server on the same machine it is done before anybody could read the answer."""
+    """How far an upload is: to a server on the same machine it is done before anybody could read the
+    answer.
+    """
     await StreamingResponse(iter(['data: {"msg": "done"}\n\n']), media_type="text/event-stream")(
         scope, receive, send
     )

@@ -1,4 +1,6 @@
-"""The server as an attacker sees it: the real app against a corpus of hostile requests, and every guard on its own."""
+"""The server as an attacker sees it: the real app against a corpus of hostile requests, and every
+guard on its own.
+"""
 
 import http.client
 import json
@@ -50,6 +52,8 @@ def send(port: int, asked: hostile.Request) -> tuple[int, dict[str, str], bytes]
         return answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
     except (BrokenPipeError, ConnectionResetError, http.client.RemoteDisconnected):
         return 0, {}, b""
+    except TimeoutError:  # let in, and a stream that stays open
+        return -1, {}, b""
     finally:
         connection.close()
 
@@ -72,12 +76,7 @@ def complaint(asked: hostile.Request, status: int, headers: dict[str, str], body
     if asked.method == "HEAD":
         return None
     sentence = json.loads(body).get("error")
-    if not (
-        isinstance(sentence, str)
-        and 10 < len(sentence) < 200
-        and sentence[0].isupper()
-        or "/" in body.decode()
-    ):
+    if not (isinstance(sentence, str) and 10 < len(sentence) < 200 and sentence[0].isupper()):
         return f"not one sentence: {body!r}"
     found = [word for word in (*FORBIDDEN, str(ROOT)) if word in body.decode()]
     return f"{found} in {body!r}" if found else None
@@ -144,34 +143,30 @@ def test_a_flood_is_told_that_the_machine_is_busy(url, app_folder):
         answers = list(pool.map(lambda _: send(port_of(url), ask), range(300)))
     assert {status for status, _, _ in answers} <= {200, 503}
     for status, _, answer in answers:
-        assert status == 200 or "busy" in answer.decode() or "Unavailable" in answer.decode()
+        assert status == 200 or "busy" in json.loads(answer)["error"]
     assert "Traceback" not in (app_folder / "log").read_text()
 
 
 def test_one_who_says_nothing_or_too_little_is_hung_up_on(url):
     """An upload that never ends and a request that never begins hold no place for good."""
-    from ui.security import UPLOADS_AT_ONCE
-
     port = port_of(url)
     head = f"POST /gradio_api/upload HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: 1000\r\n"
     head += "Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n"
-    slow = [socket.create_connection(("127.0.0.1", port)) for _ in range(UPLOADS_AT_ONCE)]
-    for connection in slow:
-        connection.sendall(head.encode())
     form = {"Content-Type": "multipart/form-data; boundary=x"}
-    upload = hostile.Request(
-        "one more", "/gradio_api/upload", "POST", form, hostile.form("files", "a.jpg", b"x")
-    )
-    deadline = time.monotonic() + 20
-    while (answer := send(port, upload))[0] != 503 and time.monotonic() < deadline:
-        continue
+    content = hostile.form("files", "a.jpg", b"x")
+    upload = hostile.Request("one more", "/gradio_api/upload", "POST", form, content)
+    slow = []
+    while (answer := send(port, upload))[0] == 200 and len(slow) < 30:
+        slow.append(socket.create_connection(("127.0.0.1", port)))
+        slow[-1].sendall(head.encode())
     assert answer[0] == 503 and "busy" in json.loads(answer[2])["error"]
     for connection in slow:
         connection.close()
+    deadline = time.monotonic() + 60
     while (answer := send(port, upload))[0] != 200 and time.monotonic() < deadline:
         continue
     assert answer[0] == 200, "a place is free again when they are gone"
-    silent = socket.create_connection(("127.0.0.1", port), timeout=60)
+    silent = socket.create_connection(("127.0.0.1", port), timeout=120)
     silent.sendall(b"GET / HT")
     assert silent.recv(100) == b""
 
@@ -188,7 +183,8 @@ def test_one_who_says_nothing_or_too_little_is_hung_up_on(url):
         "GET //evil.example/ HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
         "CONNECT evil.example:443 HTTP/1.1\r\nHost: evil.example:443\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nOrigin: https://evil.example\r\n\r\n",
-        "POST /gradio_api/upload HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nabcde",
+        "POST /gradio_api/upload HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 5\r\n"
+        "Content-Length: 6\r\n\r\nabcde",
         "GARBAGE\r\n\r\n",
         "\x16\x03\x01\x02\x00\x01\x00\r\n\r\n",
     ],
