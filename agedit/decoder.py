@@ -1,4 +1,4 @@
-"""The decoding process as its parent sees it: started when needed, kept for the next photo, ended when it hangs."""
+"""The decoding process as its parent sees it: started when needed, reused, ended when it hangs."""
 
 import atexit
 import functools
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from agedit import decoding
-from agedit.decoding import Header, Refused
+from agedit.decoding import Header, RefusedError
 
 PROGRAM = "from agedit.decoding import serve; serve()"
 PROCESSES = 2  # photos decoded at the same time; others wait
@@ -36,7 +36,7 @@ class Decoded:
     alpha: Rows | None
 
 
-class _Gone(Exception):
+class _GoneError(Exception):
     """The process ended before it had answered."""
 
 
@@ -83,7 +83,7 @@ class _Process:
         self.used = False
 
     def decode(self, source: str | bytes, seconds: float) -> Decoded:
-        """Raises Refused, or _Gone."""
+        """Raises RefusedError, or _GoneError."""
         late = threading.Event()
         timer = threading.Timer(seconds, self._end_late, [late])
         timer.daemon = True
@@ -92,8 +92,8 @@ class _Process:
             return self._ask(source)
         except (EOFError, OSError, ValueError, struct.error):
             if late.is_set() or self._ran_out_of_time():
-                raise Refused("slow") from None
-            raise _Gone from None
+                raise RefusedError("slow") from None
+            raise _GoneError from None
         finally:
             timer.cancel()
             self.used = True
@@ -143,7 +143,7 @@ def _wanted(answers: BinaryIO | Any, key: str) -> Any:
     message = decoding.receive(answers)
     if "refused" in message:
         reason = message.pop("refused")
-        raise Refused(reason, **message)
+        raise RefusedError(reason, **message)
     return message[key]
 
 
@@ -157,7 +157,7 @@ class Decoder:
         self._places = threading.BoundedSemaphore(PROCESSES)
 
     def decode(self, source: str | bytes) -> Decoded:
-        """Decode a path or a file's content. Raises Refused."""
+        """Decode a path or a file's content. Raises RefusedError."""
         with self._places:
             process = self._take()
             if process is None:
@@ -165,20 +165,20 @@ class Decoder:
             old = process.used
             try:
                 return self._decode(process, source)
-            except _Gone:
+            except _GoneError:
                 if not old:
-                    raise Refused("damaged") from None
+                    raise RefusedError("damaged") from None
             try:  # it was idle, and ended just when it was asked
                 return self._decode(_Process(), source)
-            except _Gone:
-                raise Refused("damaged") from None
+            except _GoneError:
+                raise RefusedError("damaged") from None
 
     def _decode(self, process: _Process, source: str | bytes) -> Decoded:
         healthy = False
         try:
             decoded = process.decode(source, self.seconds)
             healthy = True
-        except Refused as error:
+        except RefusedError as error:
             healthy = error.reason not in ("slow", "memory")
             raise
         finally:

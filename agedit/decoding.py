@@ -1,7 +1,8 @@
 """Decoding picture files: the formats that we name, within limits, a few rows at a time.
 
-This runs in a process of its own (`agedit.decoder`), because no decoder can be stopped from outside otherwise, and so
-that a decoder that crashes or wants all memory takes nothing else down. It imports little, to start quickly.
+This runs in a process of its own (`agedit.decoder`), because no decoder can be stopped from outside
+otherwise, and so that a decoder that crashes or wants all memory takes nothing else down. It imports little,
+to start quickly.
 """
 
 import faulthandler
@@ -36,24 +37,39 @@ if TYPE_CHECKING:
 
 MAX_PIXELS = 50_000_000
 MAX_RATIO = 40  # longer to shorter side; the longest panoramas that cameras and stitchers make have some 30
-CPU_SECONDS = 30  # of a processor, however busy it is; a picture of 50 megapixels takes 1 to 10 s on a slow core
+CPU_SECONDS = (
+    30  # of a processor, however busy it is; a picture of 50 megapixels takes 1 to 10 s on a slow core
+)
 SECONDS = 120.0  # by the clock, where the system cannot count the former, and for files that do not come
-MEMORY = 1_000_000_000  # bytes that the decoding process may allocate; 50 megapixels take 0.8e9 at most
+MEMORY = 850_000_000  # bytes that the decoding process may allocate; 50 megapixels take 0.6e9 at most
 IDLE = 10.0  # seconds after which a decoding process without work ends
 
 PILLOW_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF")  # MPO comes with JPEG
 KNOWN_FORMATS = (*PILLOW_FORMATS, "MPO", "HEIF")
-HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1", b"mif2")
+HEIF_BRANDS = (
+    b"heic",
+    b"heix",
+    b"heim",
+    b"heis",
+    b"hevc",
+    b"hevx",
+    b"hevm",
+    b"hevs",
+    b"mif1",
+    b"msf1",
+    b"mif2",
+)
 ORIENTATION = 0x0112
 SUBFILE_TYPE = 254
 REDUCED_OR_MASK = 0b101  # a smaller copy of another page, or its transparency mask
 PAGES_LOOKED_AT = 20
 STRIP_PIXELS = 1 << 20
+LARGE_WEBP = 16_000_000  # pixels over which Pillow's five copies of a WebP are too many
 
 Strips = Iterator[bytes]
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """Why a picture is not read: a key of `agedit.photo.REASONS` and what its sentence needs."""
 
     def __init__(self, reason: str, **values: Any) -> None:
@@ -80,13 +96,13 @@ class Header:
 
 
 def check_size(width: int, height: int) -> None:
-    """Raises Refused for more pixels than MAX_PIXELS, and for shapes that no photo has."""
+    """Raises RefusedError for more pixels than MAX_PIXELS, and for shapes that no photo has."""
     if width < 1 or height < 1:
-        raise Refused("damaged")
+        raise RefusedError("damaged")
     if width * height > MAX_PIXELS:
-        raise Refused("pixels", megapixels=width * height / 1e6)
+        raise RefusedError("pixels", megapixels=width * height / 1e6)
     if max(width, height) > MAX_RATIO * min(width, height):
-        raise Refused("slim", width=width, height=height)
+        raise RefusedError("slim", width=width, height=height)
 
 
 def decode(source: str | bytes | Image.Image) -> tuple[Header, Strips]:
@@ -96,10 +112,11 @@ def decode(source: str | bytes | Image.Image) -> tuple[Header, Strips]:
         source: path, file content, or an image that somebody else opened.
 
     Returns:
-        (header, strips): strips are bytes of whole rows, `header.channels` bytes a pixel, sRGB, top to bottom.
+        (header, strips): strips are bytes of whole rows, `header.channels` bytes a pixel, sRGB, top to
+        bottom.
 
     Raises:
-        Refused: the reason. Nothing else.
+        RefusedError: the reason. Nothing else.
     """
     with _plain_reasons():
         header, strips = _decode(source)
@@ -112,16 +129,16 @@ def _plain_reasons() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of metadata that it mends
             yield
-    except Refused:
+    except RefusedError:
         raise
     except UnidentifiedImageError:
-        raise Refused("unknown") from None
+        raise RefusedError("unknown") from None
     except Image.DecompressionBombError:
-        raise Refused("pixels", megapixels=None) from None
+        raise RefusedError("pixels", megapixels=None) from None
     except MemoryError:
-        raise Refused("memory") from None
+        raise RefusedError("memory") from None
     except Exception:  # decoders raise what they like on damaged files
-        raise Refused("damaged") from None
+        raise RefusedError("damaged") from None
 
 
 def _with_plain_reasons(strips: Strips) -> Strips:
@@ -132,7 +149,7 @@ def _with_plain_reasons(strips: Strips) -> Strips:
 def _decode(source: str | bytes | Image.Image) -> tuple[Header, Strips]:
     if isinstance(source, Image.Image):
         if isinstance(source, ImageFile.ImageFile) and source.format not in KNOWN_FORMATS:
-            raise Refused("unknown")
+            raise RefusedError("unknown")
         image = source
     else:
         file = io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb")
@@ -143,6 +160,11 @@ def _decode(source: str | bytes | Image.Image) -> tuple[Header, Strips]:
     check_size(*image.size)
     if not isinstance(source, Image.Image):
         _refuse_several_pictures(image, source)
+        if image.format == "WEBP" and image.width * image.height > LARGE_WEBP:
+            profile, turn = image.info.get("icc_profile"), _orientation(image)
+            image.close()
+            del image  # before the next decoder wants memory
+            return _decode_large_webp(source, profile, turn)
     image.load()
     check_size(*image.size)  # some headers promise less than the data holds
     return _header(image), _strips(image)
@@ -160,11 +182,11 @@ def _open(file: BinaryIO) -> Image.Image:
 
 
 def _refuse_several_pictures(image: Image.Image, source: str | bytes) -> None:
-    """Raises Refused for animations and for documents; further pictures in MPO and HEIC belong to a phone's photo."""
+    """Raises RefusedError for animations and documents; further pictures in MPO and HEIC are a phone's own."""
     if image.format == "TIFF":
         _refuse_pages(source)
     elif image.format in ("GIF", "WEBP", "PNG", "AVIF") and getattr(image, "is_animated", False):
-        raise Refused("animated")
+        raise RefusedError("animated")
 
 
 def _refuse_pages(source: str | bytes) -> None:
@@ -178,7 +200,7 @@ def _refuse_pages(source: str | bytes) -> None:
                 return
             kind = pages.tag_v2.get(SUBFILE_TYPE, 0)
             if not (isinstance(kind, int) and kind & REDUCED_OR_MASK):
-                raise Refused("pages")
+                raise RefusedError("pages")
 
 
 def _header(image: Image.Image) -> Header:
@@ -288,7 +310,7 @@ def _top(values: "npt.NDArray[Any]") -> float:
 
 
 class _Scale:
-    """From a picture's own numbers to 0..255: its white is the least of the usual ones that no number passes."""
+    """From a picture's own numbers to 0..255: its white is the least usual one that no number passes."""
 
     def __init__(self, tops: list[float], fractions: bool) -> None:
         top = max(tops, default=0.0)
@@ -299,6 +321,8 @@ class _Scale:
     def __call__(self, values: "npt.NDArray[Any]") -> "npt.NDArray[np.uint8]":
         import numpy as np
 
+        if values.dtype == np.uint8:
+            return values
         scaled = np.nan_to_num(values.astype(np.float64)) * (255.0 / self.white)
         return np.clip(scaled + 0.5, 0, 255).astype(np.uint8)
 
@@ -308,15 +332,33 @@ def _decode_deep_tiff(file: BinaryIO, source: str | bytes) -> tuple[Header, Stri
     file.seek(0)
     start = file.read(8)
     if start[:4] not in (b"II*\0", b"MM\0*"):
-        raise Refused("unknown")
+        raise RefusedError("unknown")
     tags = TiffImagePlugin.ImageFileDirectory_v2(start)
     file.seek(tags.next)
     tags.load(file)
     width = tags.get(TiffImagePlugin.IMAGEWIDTH, 0)
     height = tags.get(TiffImagePlugin.IMAGELENGTH, 0)
     if max(tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,))) < 32:
-        raise Refused("unknown")
+        raise RefusedError("unknown")
     check_size(int(width), int(height))
+    values = _by_opencv(source)
+    turn = tags.get(ORIENTATION, 1)
+    turn = turn if turn in range(1, 9) else 1
+    header = Header(values.shape[1], values.shape[0], values.shape[2], turn, "TIFF")
+    return header, _colour_strips(values, tags.get(TiffImagePlugin.ICCPROFILE))
+
+
+def _decode_large_webp(source: str | bytes, profile: bytes | None, turn: int) -> tuple[Header, Strips]:
+    values = _by_opencv(source)
+    header = Header(values.shape[1], values.shape[0], values.shape[2], turn, "WEBP")
+    return header, _colour_strips(values, profile)
+
+
+def _by_opencv(source: str | bytes) -> "npt.NDArray[Any]":
+    """BGR or BGRA numbers of any kind, shape (H, W, 3 or 4)."""
+    os.environ.setdefault(
+        "OPENCV_IMGCODECS_WEBP_MAX_FILE_SIZE", str(MEMORY)
+    )  # else 64 MiB; read when it is loaded
     import cv2
     import numpy as np
 
@@ -326,14 +368,11 @@ def _decode_deep_tiff(file: BinaryIO, source: str | bytes) -> tuple[Header, Stri
         else:
             values = cv2.imread(source, cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
-        raise Refused("memory" if error.code == cv2.Error.StsNoMem else "damaged") from None
+        raise RefusedError("memory" if error.code == cv2.Error.StsNoMem else "damaged") from None
     if values is None or values.ndim != 3 or values.shape[2] not in (3, 4):
-        raise Refused("damaged")
+        raise RefusedError("damaged")
     check_size(values.shape[1], values.shape[0])
-    turn = tags.get(ORIENTATION, 1)
-    turn = turn if turn in range(1, 9) else 1
-    header = Header(values.shape[1], values.shape[0], values.shape[2], turn, "TIFF")
-    return header, _colour_strips(values, tags.get(TiffImagePlugin.ICCPROFILE))
+    return values
 
 
 def _colour_strips(values: "npt.NDArray[Any]", profile: bytes | None) -> Strips:
@@ -341,7 +380,9 @@ def _colour_strips(values: "npt.NDArray[Any]", profile: bytes | None) -> Strips:
     import numpy as np
 
     height, width, channels = values.shape
-    to_8_bit = _Scale([_top(values[top:bottom]) for _, top, _, bottom in _boxes(width, height)], values.dtype.kind == "f")
+    to_8_bit = _Scale(
+        [_top(values[top:bottom]) for _, top, _, bottom in _boxes(width, height)], values.dtype.kind == "f"
+    )
     like = Image.new("RGB", (1, 1))
     if profile:
         like.info["icc_profile"] = profile
@@ -354,9 +395,9 @@ def _colour_strips(values: "npt.NDArray[Any]", profile: bytes | None) -> Strips:
         yield strip.tobytes()
 
 
-# The process. A message is its length in 4 bytes and JSON. A request may be followed by the file's content. An answer
-# with a header is followed by strips, each its length and its bytes, then length 0, and one more message, which says
-# whether all went well.
+# The process. A message is its length in 4 bytes and JSON. A request may be followed by the file's content.
+# An answer with a header is followed by strips, each its length and its bytes, then length 0, and one more
+# message, which says whether all went well.
 
 
 def send(pipe: BinaryIO, message: dict[str, Any]) -> None:
@@ -387,7 +428,7 @@ def _limit_process(memory: int) -> None:
 
 
 def _limit_time(seconds: int) -> None:
-    """The system ends this process (SIGXCPU) when the next picture has taken so many seconds of a processor."""
+    """The system ends this process (SIGXCPU) when the next picture has taken so much of a processor."""
     try:
         import resource
     except ImportError:  # Windows: the clock alone
@@ -420,7 +461,8 @@ def serve(memory: int = MEMORY, cpu_seconds: int = CPU_SECONDS, idle: float = ID
                 os._exit(0)
             end.cancel()
             _limit_time(cpu_seconds)
-            # the parent ends us sooner; this is for when it is gone. It works while a decoder holds the interpreter.
+            # the parent ends us sooner; this is for when it is gone. It works while a decoder holds the
+            # interpreter.
             faulthandler.dump_traceback_later(SECONDS + 5, exit=True, file=silent)
             content = requests.read(request["bytes"]) if "bytes" in request else request["path"]
             _answer(answers, content)
@@ -432,14 +474,14 @@ def _answer(answers: BinaryIO, source: str | bytes) -> None:
     try:
         header, strips = decode(source)
         send(answers, {"header": asdict(header)})
-    except Refused as error:
+    except RefusedError as error:
         return send(answers, {"refused": error.reason, **error.values})
     end: dict[str, Any] = {"done": True}
     try:
         for strip in strips:
             answers.write(struct.pack(">I", len(strip)))
             answers.write(strip)
-    except Refused as error:
+    except RefusedError as error:
         end = {"refused": error.reason, **error.values}
     answers.write(struct.pack(">I", 0))
     send(answers, end)

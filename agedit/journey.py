@@ -1,6 +1,7 @@
 """One face through all ages: a strip to print and a film to send."""
 
 import os
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -8,6 +9,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from agedit.align import align
+from agedit.credentials import add_credentials
 from agedit.errors import AgeEditError
 from agedit.mark import TEXT, mark_gif, mark_mp4, stamp
 
@@ -33,7 +35,10 @@ def journey(editor, face=0, submodel=None, stops=7, between=8, size=384):
 
 
 def strip(frames, stops=7, gap=6):
-    """The strip of `stops` pictures out of [(years, crop)]: RGB uint8, one row, years written under each, and that it is synthetic."""
+    """The strip of `stops` pictures out of [(years, crop)]: RGB uint8, one row.
+
+    Under each its years, and that it was edited.
+    """
     chosen = [frames[round(i)] for i in np.linspace(0, len(frames) - 1, stops)]
     cells = []
     for years, crop in chosen:
@@ -57,7 +62,7 @@ def _labelled(crop: npt.NDArray[np.uint8], years: float) -> npt.NDArray[np.uint8
 
 
 def write_gif(path, pictures):
-    """There and back again, for ever, marked as synthetic in words and metadata. pictures: RGB uint8, all of one size."""
+    """There and back again, for ever, marked as synthetic. pictures: RGB uint8, all of one size."""
     there = [
         Image.fromarray(stamp(p)).convert("P", palette=Image.Palette.ADAPTIVE, colors=128) for p in pictures
     ]
@@ -70,10 +75,14 @@ def write_gif(path, pictures):
         optimize=False,
     )
     mark_gif(path)
+    _sign(path, "GIF")
 
 
 def write_mp4(path, pictures):
-    """There and back again, marked as synthetic; VP9 in MP4: the one free codec that browsers play and OpenCV brings along."""
+    """There and back again, marked as synthetic. pictures: RGB uint8, all of one size.
+
+    VP9 in MP4: the one free codec that browsers play and OpenCV brings along.
+    """
     height, width = pictures[0].shape[:2]
     if hasattr(cv2, "setLogLevel"):
         cv2.setLogLevel(0)
@@ -86,3 +95,9 @@ def write_mp4(path, pictures):
         writer.write(np.ascontiguousarray(stamp(p)[:, :, ::-1]))
     writer.release()
     mark_mp4(path)
+    _sign(path, "MP4")
+
+
+def _sign(path: str | os.PathLike[str], format: str) -> None:
+    file = Path(path)
+    file.write_bytes(add_credentials(file.read_bytes(), format))

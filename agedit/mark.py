@@ -1,4 +1,4 @@
-"""Marks that say a picture is synthetic: words in a corner, and metadata that programs read (IPTC digital source type)."""
+"""Marks that say a picture is synthetic: words in a corner, and metadata (IPTC digital source type)."""
 
 import os
 import struct
@@ -57,8 +57,8 @@ def mark_gif(path: str | os.PathLike[str]) -> None:
 def mark_mp4(path: str | os.PathLike[str]) -> None:
     """Write into an MP4 that it is synthetic: XMP at its end, and a comment among the film's tags.
 
-    The comment is written where the index of the film comes last, as OpenCV writes it: elsewhere it would move the
-    frames that the index points to.
+    The comment is written where the index of the film comes last, as OpenCV writes it: elsewhere it would
+    move the frames that the index points to.
     """
     data = Path(path).read_bytes()
     boxes = _boxes(data)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from agedit import decoder
-from agedit.decoding import MAX_PIXELS, MAX_RATIO, Refused, is_file
+from agedit.decoding import MAX_PIXELS, MAX_RATIO, RefusedError, is_file
 from agedit.errors import AgeEditError
 from agedit.picture_files import (
     FORMATS,
@@ -41,12 +41,13 @@ PictureSource = str | os.PathLike[str] | bytes | Image.Image
 
 # each is one sentence; {name} is the file's
 REASONS = {
-    "unknown": "{name} is not a picture that can be read; use a JPEG, PNG, WebP, HEIC, AVIF, TIFF, BMP or GIF photo.",
+    "unknown": "{name} is not a picture that can be read; use a JPEG, PNG, WebP, HEIC, AVIF, TIFF, BMP or GIF "
+    "photo.",
     "damaged": "{name} is damaged or incomplete; save or download it again.",
     "pixels": "{name} has {megapixels:.0f} megapixels; shrink it below {limit} megapixels and try again.",
     "many pixels": "{name} has more than {limit} megapixels; shrink it and try again.",
-    "slim": "{name} is {width} by {height} pixels, too narrow for a photo; its longer side may be {ratio} times the "
-    "shorter one at most, so crop it.",
+    "slim": "{name} is {width} by {height} pixels, too narrow for a photo; its longer side may be {ratio} "
+    "times the shorter one at most, so crop it.",
     "animated": "{name} is an animation; save one of its frames as a picture and use that.",
     "pages": "{name} holds several pages; save one of them as a picture and use that.",
     "slow": "{name} takes too long to decode; save it again as an ordinary JPEG and use that.",
@@ -56,7 +57,8 @@ REASONS = {
 # how numpy undoes each EXIF orientation: (quarter turns to the left, then mirrored left to right)
 TURNS = {2: (0, True), 3: (2, False), 4: (2, True), 5: (3, True), 6: (3, False), 7: (1, True), 8: (1, False)}
 
-FAINT = 0.5  # share of colour under which a change is not made good in full: it would blow up at the edge of a cutout
+# share of colour under which a change is not made good in full: it would blow up at the edge of a cutout
+FAINT = 0.5
 BLOCK = 1 << 20  # pixels that are computed at a time
 
 
@@ -65,7 +67,8 @@ class Photo:
     """A photo that was read.
 
     rgb: uint8 (H, W, 3), sRGB, upright; what is transparent is laid on white. This is what the networks see.
-    colours: uint8 (H, W, 3), the colours as stored, also where nothing of them shows; equal to rgb without alpha.
+    colours: uint8 (H, W, 3), the colours as stored, also where nothing of them shows; equal to rgb without
+        alpha.
     alpha: uint8 (H, W), or None where the whole photo is opaque.
     format: of the file: "JPEG", "PNG", "HEIF" and so on. stem: its name without folder and ending.
     jpeg: how it was compressed, where it is a JPEG.
@@ -85,7 +88,8 @@ class Photo:
             edited: RGB uint8 (H, W, 3).
 
         Returns:
-            `edited` itself for an opaque photo, else RGBA uint8 (H, W, 4). Where alpha is 0 the pixels are the photo's.
+            `edited` itself for an opaque photo, else RGBA uint8 (H, W, 4). Where alpha is 0 the pixels are
+            the photo's.
         """
         if self.alpha is None:
             return edited
@@ -101,19 +105,21 @@ class Photo:
 def open_photo(source: PictureSource) -> Photo:
     """Read a picture with what is needed to write its edit in its own way (`picture_files.encode_like`).
 
-    It is decoded in a process of its own, with limits of pixels, memory and time; call it outside of any lock.
+    It is decoded in a process of its own, with limits of pixels, memory and time; call it outside of any
+    lock.
 
     Args:
-        source: path, file content, or a PIL image. Any mode (grey, CMYK, 16 and 32 bit, fractions, palette, with alpha
-            or without), any colour profile, any EXIF turn.
+        source: path, file content, or a PIL image. Any mode (grey, CMYK, 16 and 32 bit, fractions, palette,
+            with alpha or without), any colour profile, any EXIF turn.
 
     Raises:
-        AgeEditError: one sentence: not a picture, damaged, animated, too large, too narrow, or too slow to decode.
+        AgeEditError: one sentence: not a picture, damaged, animated, too large, too narrow, or too slow to
+            decode.
     """
     name, stem = _names(source)
     try:
         decoded = _decode(source)
-    except Refused as error:
+    except RefusedError as error:
         raise AgeEditError(_sentence(error, name)) from None
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise AgeEditError(f"There is no picture at {source}; check the path.") from None
@@ -145,15 +151,16 @@ def _names(source: PictureSource) -> tuple[str, str]:
 def _decode(source: PictureSource) -> decoder.Decoded:
     if isinstance(source, Image.Image):
         return decoder.decode_here(source)
-    if not isinstance(source, bytes):
-        source = os.path.abspath(source)
-        if not is_file(source):
-            raise FileNotFoundError
-        open(source, "rb").close()  # says itself why it cannot be read
-    return decoder.shared().decode(source)
+    if isinstance(source, bytes):
+        return decoder.shared().decode(source)
+    path = os.path.abspath(source)
+    if not is_file(path):
+        raise FileNotFoundError
+    open(path, "rb").close()  # says itself why it cannot be read
+    return decoder.shared().decode(path)
 
 
-def _sentence(error: Refused, name: str) -> str:
+def _sentence(error: RefusedError, name: str) -> str:
     reason = error.reason
     if reason == "pixels" and error.values["megapixels"] is None:
         reason = "many pixels"

@@ -1,4 +1,4 @@
-"""Writing pictures: formats, quality, transparency, marks, file names. Nothing of the photo's own metadata is written."""
+"""Writing pictures: formats, quality, transparency, marks, names. No metadata of the photo is written."""
 
 import errno
 import io
@@ -15,6 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from agedit.credentials import add_credentials
 from agedit.errors import AgeEditError
 from agedit.mark import WORDS, XMP, stamp
 
@@ -40,7 +41,10 @@ RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*
 
 @dataclass(frozen=True)
 class JpegSettings:
-    """How a JPEG was compressed. tables: its quantization tables. subsampling: Pillow's number, -1 for an odd one."""
+    """How a JPEG was compressed.
+
+    tables: its quantization tables. subsampling: Pillow's number, -1 for an odd one.
+    """
 
     tables: list[list[int]]
     subsampling: int | None
@@ -64,10 +68,12 @@ def encode_photo(
     """A picture as file content, without EXIF; quick rather than small, because the visitor waits.
 
     Args:
-        picture: RGB uint8 (H, W, 3), or RGBA uint8 (H, W, 4), laid on white where the format has no transparency.
+        picture: RGB uint8 (H, W, 3), or RGBA uint8 (H, W, 4), laid on white where the format has no
+            transparency.
         format: one of FORMATS' values.
-        synthetic: also write that the picture was edited: as metadata (see `agedit.mark`), which changes no pixel. BMP has
-            none, so there the words are in the picture.
+        synthetic: also write that the picture was edited: as metadata (see `agedit.mark` and, in what is to
+            keep, `agedit.credentials`), which changes no pixel. BMP has none, so there the words are in the
+            picture.
         lasting: a JPEG to keep, not to look at in passing: every pixel its own colour.
         jpeg: compress a JPEG as this one was.
     """
@@ -79,7 +85,9 @@ def encode_photo(
     Image.fromarray(picture).save(
         buffer, format, **_options(format, picture.shape[2] == 4, lasting, jpeg), **_mark(format, synthetic)
     )
-    return buffer.getvalue()
+    data = buffer.getvalue()
+    passing = format == "JPEG" and not lasting  # a look at an edit while the slider moves
+    return add_credentials(data, format) if synthetic and not passing else data
 
 
 def _options(format: str, alpha: bool, lasting: bool, jpeg: JpegSettings | None) -> dict[str, Any]:
@@ -115,7 +123,8 @@ def encode_like(
     synthetic: bool = False,
     words: bool = False,
 ) -> bytes:
-    """An edit as file content, in the photo's own way: its transparency, and as JPEG its quality and subsampling.
+    """An edit as file content, in the photo's own way: its transparency, and as JPEG its quality and
+    subsampling.
 
     Args:
         photo: what was edited.
@@ -132,7 +141,8 @@ def encode_like(
 
 
 def _like(photo: "Photo | None", edited: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    # the strict form's picture is a face alone, of another size: nothing of the photo's transparency belongs to it
+    # the strict form's picture is a face alone, of another size: nothing of the photo's transparency belongs
+    # to it
     if photo is None or edited.shape != photo.rgb.shape:
         return edited
     return photo.cut_out(edited)
@@ -183,7 +193,9 @@ def save_photo(
         AgeEditError: why it could not be written.
     """
     path = check_output(path)
-    temporary = path.with_name(f".agedit-{secrets.token_hex(4)}.tmp")  # short: path's own name may be as long as allowed
+    temporary = path.with_name(
+        f".agedit-{secrets.token_hex(4)}.tmp"
+    )  # short: path's own name may be as long as allowed
     try:
         data = encode_photo(
             _like(like, rgb), FORMATS[path.suffix.lower()], synthetic, True, like.jpeg if like else None
@@ -221,4 +233,4 @@ def _safe_stem(stem: str, most: int) -> str:
 
 
 def _odd(character: str) -> bool:
-    return character in '<>:"/\\|?*%$`\'' or unicodedata.category(character)[0] == "C"
+    return character in "<>:\"/\\|?*%$`'" or unicodedata.category(character)[0] == "C"

@@ -13,7 +13,8 @@ from agedit.photo import READ_ENDINGS, load_photo
 
 
 def sheet(photos, engine, years=(-20, 0, 20, 40), submodel=None, strict=False, size=256):
-    """Aligned faces of `photos` (paths) by `years`, written under each: RGB uint8 (rows * size, columns * size, 3),
+    """Aligned faces of `photos` (paths) by `years`, written under each: RGB uint8 (rows * size, columns *
+    size, 3),
     with the words that it was edited.
 
     The face is cut at `size` pixels and edited there, so the sheet shows what the full photo gets.
@@ -53,7 +54,9 @@ def pictures_in(folder):
     """Paths of the pictures in a folder, or of one picture, sorted."""
     folder = Path(folder)
     files = (
-        [folder] if folder.is_file() else sorted(p for p in folder.glob("*") if p.suffix.lower() in READ_ENDINGS)
+        [folder]
+        if folder.is_file()
+        else sorted(p for p in folder.glob("*") if p.suffix.lower() in READ_ENDINGS)
     )
     if not files:
         raise AgeEditError(f"There are no pictures in {folder}; name a folder with JPEG, PNG or WebP photos.")

@@ -1,8 +1,9 @@
-"""Reading and writing pictures: odd but valid ones just work, bad ones end in one plain sentence, edits say that they are."""
+"""Pictures: odd but valid ones just work, bad ones end in one sentence, edits say that they are."""
 
 import io
 import json
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import zlib
 from pathlib import Path
 from xml.etree import ElementTree
 
+import c2pa
 import cv2
 import mutagen.mp4
 import numpy as np
@@ -19,10 +21,11 @@ import pillow_heif
 import pytest
 from PIL import Image, ImageOps, JpegImagePlugin
 
-from agedit import AgeEditError, decoder, decoding, load_photo, save_photo
+from agedit import AgeEditError, credentials, decoder, decoding, load_photo, save_photo
+from agedit.credentials import MEDIA_TYPES
 from agedit.journey import strip, write_gif, write_mp4
 from agedit.mark import SOURCE, stamp
-from agedit.photo import edited_name, encode_like, open_photo
+from agedit.photo import REASONS, edited_name, encode_like, encode_photo, open_photo
 
 from conftest import PORTRAITS, ROOT
 from security import malformed
@@ -109,7 +112,9 @@ def test_saved_pictures_carry_no_exif(tmp_path):
 # formats, limits and the process that decodes
 
 
-@pytest.mark.parametrize("format", ["EPS", "ICNS", "PPM", "ICO", "TGA", "PCX", "JPEG2000", "SGI", "DDS", "PDF"])
+@pytest.mark.parametrize(
+    "format", ["EPS", "ICNS", "PPM", "ICO", "TGA", "PCX", "JPEG2000", "SGI", "DDS", "PDF"]
+)
 def test_only_named_formats_are_decoded_whatever_the_ending(tmp_path, format):
     data = encoded(Image.fromarray(np.zeros((64, 64, 3), np.uint8)), format)
     for name in ("a.jpg", "a.png", "a.heic", "a.tif"):
@@ -161,13 +166,14 @@ def test_a_picture_that_takes_too_long_is_given_up_and_the_next_one_is_read(monk
     def read():  # as on the page, where signals do not help: not in the main thread
         try:
             impatient.decode(slow)
-        except decoding.Refused as error:
+        except decoding.RefusedError as error:
             errors.append(error.reason)
 
     thread = threading.Thread(target=read)
     thread.start()
     thread.join(60)
     assert errors == ["slow"]
+    impatient.seconds = 120  # a busy machine starts its process slowly
     assert impatient.decode(encoded(Image.fromarray(RGB), "PNG")).colours.shape == RGB.shape
     impatient.close()
 
@@ -176,7 +182,7 @@ def test_a_picture_that_takes_too_long_is_given_up_and_the_next_one_is_read(monk
 def test_the_limit_counts_processor_time(monkeypatch):
     monkeypatch.setattr(decoder, "PROGRAM", decoder.PROGRAM.replace("serve()", "serve(cpu_seconds=1)"))
     patient = decoder.Decoder(seconds=300)
-    with pytest.raises(decoding.Refused) as error:
+    with pytest.raises(decoding.RefusedError) as error:
         patient.decode(malformed.scan_bomb(4000, 20_000))
     assert error.value.reason == "slow"
     patient.close()
@@ -186,7 +192,7 @@ def test_the_limit_counts_processor_time(monkeypatch):
 def test_a_decoder_gets_no_more_memory_than_a_photo_needs(monkeypatch):
     monkeypatch.setattr(decoder, "PROGRAM", decoder.PROGRAM.replace("serve()", "serve(memory=150_000_000)"))
     hungry = decoder.Decoder()
-    with pytest.raises(decoding.Refused) as error:
+    with pytest.raises(decoding.RefusedError) as error:
         hungry.decode(encoded(Image.new("RGB", (6000, 6000)), "PNG", compress_level=1))
     assert error.value.reason == "memory"
     hungry.close()
@@ -195,7 +201,7 @@ def test_a_decoder_gets_no_more_memory_than_a_photo_needs(monkeypatch):
 def test_a_decoder_that_dies_takes_nothing_down(monkeypatch):
     monkeypatch.setattr(decoder, "PROGRAM", "import os; os.abort()")
     dying = decoder.Decoder()
-    with pytest.raises(decoding.Refused) as error:
+    with pytest.raises(decoding.RefusedError) as error:
         dying.decode(encoded(Image.fromarray(RGB), "PNG"))
     assert error.value.reason == "damaged"
     monkeypatch.undo()
@@ -221,7 +227,9 @@ def test_the_decoder_ends_with_its_program():
         "from agedit import load_photo, decoder; import sys, os\n"
         "load_photo(sys.argv[1]); print(decoder.shared()._free[0].process.pid, flush=True); os._exit(0)"
     )
-    run = subprocess.run([sys.executable, "-c", code, PORTRAITS[0]], cwd=ROOT, capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, "-c", code, PORTRAITS[0]], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     pid = int(run.stdout)
     for _ in range(600):
         try:
@@ -236,7 +244,7 @@ def test_where_no_process_can_be_started_photos_are_decoded_here(monkeypatch):
     monkeypatch.setattr(decoder, "_Process", lambda: (_ for _ in ()).throw(OSError("not here")))
     alone = decoder.Decoder()
     assert np.array_equal(alone.decode(encoded(Image.fromarray(RGB), "PNG")).colours, RGB)
-    with pytest.raises(decoding.Refused):
+    with pytest.raises(decoding.RefusedError):
         alone.decode(malformed.png(9000, 9000))
 
 
@@ -259,19 +267,37 @@ def test_folders_pipes_and_devices_are_no_pictures(tmp_path):
 
 
 MEASURE = """
-import resource, sys
+import os, sys, threading
 from agedit import AgeEditError, decoder
 from agedit.photo import open_photo
+
+def resident(pid):
+    with open(f"/proc/{pid}/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+def watch():
+    global peak
+    while not done.wait(0.005):
+        pids = [os.getpid(), *open(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read().split()]
+        try:
+            peak = max(peak, sum(map(resident, pids)))
+        except OSError:  # one has just ended
+            pass
+
+peak, done = 0, threading.Event()
+watcher = threading.Thread(target=watch)
+watcher.start()
 try:
     print(open_photo(sys.argv[1]).rgb.shape)
 except AgeEditError as error:
     print(error)
-decoder.shared().close()
-print(sum(resource.getrusage(w).ru_maxrss for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) * 1024)
+done.set()
+watcher.join()
+print(peak)
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss has other units elsewhere")
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize(
     "mode,name,options",
     [
@@ -282,7 +308,7 @@ print(sum(resource.getrusage(w).ru_maxrss for w in (resource.RUSAGE_SELF, resour
         ("RGBA", "a.webp", {"lossless": True, "quality": 0, "method": 0}),
     ],
 )
-def test_no_photo_takes_more_than_a_gigabyte_and_a_half(tmp_path, mode, name, options):
+def test_the_largest_photos_leave_room_for_the_networks(tmp_path, mode, name, options):
     profile = {} if mode == "CMYK" else {"icc_profile": PROFILE}
     color = {"RGBA": (9, 9, 9, 9), "CMYK": (9, 9, 9, 9)}.get(mode, 1)
     Image.new(mode, (7070, 7070), color).save(tmp_path / name, **options, **profile)
@@ -290,7 +316,7 @@ def test_no_photo_takes_more_than_a_gigabyte_and_a_half(tmp_path, mode, name, op
         [sys.executable, "-c", MEASURE, tmp_path / name], cwd=ROOT, capture_output=True, text=True
     )
     shape, memory = run.stdout.splitlines()
-    assert shape == "(7070, 7070, 3)" and int(memory) < 1.5e9, run
+    assert shape == "(7070, 7070, 3)" and int(memory) < 1.3e9, run  # and the networks beside it
 
 
 def test_a_thousand_malformed_files_are_read_or_refused_plainly():
@@ -367,7 +393,9 @@ def test_a_profile_counts_with_alpha_as_without(format):
     assert np.abs(plain.astype(int) - RGB).max() > 5  # it does something
     opaque = Image.fromarray(np.dstack([RGB, np.full((40, 60), 255, np.uint8)]))
     assert np.array_equal(plain, load_photo(encoded(opaque, format, **options)))
-    half = open_photo(encoded(Image.fromarray(np.dstack([RGB, np.full((40, 60), 128, np.uint8)])), format, **options))
+    half = open_photo(
+        encoded(Image.fromarray(np.dstack([RGB, np.full((40, 60), 128, np.uint8)])), format, **options)
+    )
     assert np.array_equal(plain, half.colours) and (half.alpha == 128).all()
 
 
@@ -394,8 +422,8 @@ def grey_profile(gamma):
     white = b"XYZ " + bytes(4) + struct.pack(">iii", 63190, 65536, 54061)
     words = b"desc" + bytes(4) + struct.pack(">I", 2) + b"g\0" + bytes(78)
     tags, at, content = b"", 128 + 4 + 12 * 3, b""
-    for name, data in ((b"kTRC", curve), (b"wtpt", white), (b"desc", words)):
-        data += bytes(-len(data) % 4)
+    for name, value in ((b"kTRC", curve), (b"wtpt", white), (b"desc", words)):
+        data = value + bytes(-len(value) % 4)
         tags += name + struct.pack(">II", at + len(content), len(data))
         content += data
     head = b"\0\0\0\0\x02\x40\0\0mntrGRAYXYZ " + bytes(12) + b"acsp" + bytes(28)
@@ -439,7 +467,7 @@ def test_animations_are_refused_not_cut_to_one_frame(format):
 
 
 def test_pages_are_refused_and_thumbnails_are_not(tmp_path):
-    with pytest.raises(AgeEditError, match="anim_faces.gif is an animation"):
+    with pytest.raises(AgeEditError, match=r"anim_faces\.gif is an animation"):
         load_photo(DATA / "anim_faces.gif")
     pages = [Image.fromarray(RGB), Image.fromarray(RGB[::-1].copy())]
     with pytest.raises(AgeEditError, match="several pages"):
@@ -478,14 +506,18 @@ def test_an_edit_of_a_cutout_is_a_cutout(tmp_path, ending):
     photo = open_photo(tmp_path / "in.png")
     out = tmp_path / f"out.{ending}"
     save_photo(out, photo.rgb, like=photo)
-    assert np.array_equal(np.asarray(Image.open(out)), stored)  # no edit: what was read, also where nothing shows
+    assert np.array_equal(
+        np.asarray(Image.open(out)), stored
+    )  # no edit: what was read, also where nothing shows
     edited = np.minimum(photo.rgb, 235) + np.uint8(20)
     save_photo(out, edited, like=photo, synthetic=True)
     got = np.asarray(Image.open(out))
     assert np.array_equal(got[..., 3], stored[..., 3])
     assert np.array_equal(got[:, 0, :3], stored[:, 0, :3])  # alpha 0
     assert np.array_equal(got[:, -1, :3], edited[:, -1])  # alpha 255
-    shown = np.asarray(Image.alpha_composite(Image.new("RGBA", (60, 40), "white"), Image.fromarray(got)))[..., :3]
+    shown = np.asarray(Image.alpha_composite(Image.new("RGBA", (60, 40), "white"), Image.fromarray(got)))[
+        ..., :3
+    ]
     solid = stored[0, :, 3] > 128
     assert np.abs(shown[:, solid].astype(int) - edited[:, solid]).max() <= 2
 
@@ -554,6 +586,19 @@ def test_a_name_as_long_as_the_system_allows(tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
+@pytest.mark.parametrize("lossless", [True, False])
+def test_large_webps_read_as_small_ones(monkeypatch, lossless):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = Image.fromarray(cutout())
+    data = encoded(image, "WEBP", lossless=lossless, exact=True, icc_profile=PROFILE, exif=exif)
+    small = decoder.decode_here(data)
+    monkeypatch.setattr(decoding, "LARGE_WEBP", 0)
+    large = decoder.decode_here(data)
+    assert large.header.orientation == small.header.orientation == 6
+    assert np.array_equal(large.colours, small.colours) and np.array_equal(large.alpha, small.alpha)
+
+
 # marks, read by others' readers
 
 
@@ -594,7 +639,9 @@ def test_a_gif_says_so_and_still_moves(tmp_path):
     image = Image.open(tmp_path / "a.gif")
     assert image.n_frames == 8 and image.info["loop"] == 0
     assert "neural network" in image.info["comment"].decode()
-    packet = (tmp_path / "a.gif").read_bytes().split(b"\x21\xff\x0bXMP DataXMP")[1].split(b"\x01\xff\xfe\xfd")[0]
+    packet = (
+        (tmp_path / "a.gif").read_bytes().split(b"\x21\xff\x0bXMP DataXMP")[1].split(b"\x01\xff\xfe\xfd")[0]
+    )
     assert source_type(packet) == SOURCE
     for k in range(image.n_frames):
         image.seek(k)
@@ -629,3 +676,78 @@ def test_the_strip_has_the_words_under_every_edit_and_not_under_the_photo():
     cells = [strip(frames, 3)[128:, k * 134 : k * 134 + 128] for k in range(3)]
     ink = [(cell < 128).any(2).any(0).sum() for cell in cells]
     assert ink[0] > 1.5 * ink[1] and ink[2] > 1.5 * ink[1]  # "-20 years, AI-edited" beside "photo"
+
+
+# content credentials
+
+
+def credentials_of(data, media_type):
+    """What the C2PA library's reader finds: (state, every claim's actions, what it minds)."""
+    found = json.loads(c2pa.Reader(media_type, io.BytesIO(data)).json())
+    manifest = found["manifests"][found["active_manifest"]]
+    actions = [a for part in manifest["assertions"] for a in part["data"].get("actions", [])]
+    return (
+        found["validation_state"],
+        actions,
+        {status["code"] for status in found.get("validation_status", [])},
+    )
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "TIFF"])
+def test_kept_edits_have_content_credentials(format):
+    data = encode_photo(RGB, format, synthetic=True, lasting=True)
+    state, actions, minded = credentials_of(data, MEDIA_TYPES[format])
+    assert state == "Valid" and minded == {"signingCredential.untrusted"}  # whole; signed by nobody known
+    assert actions[0]["digitalSourceType"] == SOURCE
+    assert np.array_equal(load_photo(data), load_photo(encode_photo(RGB, format, lasting=True)))
+    broken = bytearray(data)
+    broken[-40] ^= 1
+    assert credentials_of(bytes(broken), MEDIA_TYPES[format])[0] == "Invalid"
+    with pytest.raises(c2pa.C2paError):
+        c2pa.Reader(MEDIA_TYPES[format], io.BytesIO(encode_photo(RGB, format, lasting=True)))
+
+
+def test_films_have_content_credentials(tmp_path):
+    write_gif(tmp_path / "a.gif", moving_pictures())
+    write_mp4(tmp_path / "a.mp4", moving_pictures())
+    for name, media_type in (("a.gif", "image/gif"), ("a.mp4", "video/mp4")):
+        state, actions, _ = credentials_of((tmp_path / name).read_bytes(), media_type)
+        assert state == "Valid" and actions[0]["digitalSourceType"] == SOURCE
+
+
+def test_no_two_pictures_can_be_traced_to_one_device():
+    serials = set()
+    for _ in range(2):
+        found = json.loads(c2pa.Reader("image/png", io.BytesIO(encode_photo(RGB, synthetic=True))).json())
+        serials.add(found["manifests"][found["active_manifest"]]["signature_info"]["cert_serial_number"])
+    assert len(serials) == 2
+    assert "thumbnail" not in json.dumps(found)
+
+
+@pytest.mark.parametrize("missing", [True, False])
+def test_without_the_library_pictures_go_without_credentials(monkeypatch, missing):
+    if missing:
+        monkeypatch.setitem(sys.modules, "c2pa", None)
+    else:
+        monkeypatch.setenv("AGEDIT_CREDENTIALS", "0")
+    credentials._library.cache_clear()
+    try:
+        assert not credentials.available()
+        data = encode_photo(RGB, synthetic=True)
+    finally:
+        credentials._library.cache_clear()
+    assert source_type(Image.open(io.BytesIO(data)).info["xmp"]) == SOURCE and b"c2pa" not in data
+
+
+def test_every_reason_is_one_sentence_and_has_a_translation():
+    from ui.words import ERRORS
+
+    values = {"name": "a.jpg", "megapixels": 81.0, "limit": 50, "width": 1, "height": 90, "ratio": 40}
+    assert {
+        reason for reason in re.findall(r'RefusedError\("(\w+)"', Path(decoding.__file__).read_text())
+    } <= REASONS.keys()
+    for sentence in REASONS.values():
+        said = sentence.format(**values)
+        assert said.endswith(".") and any(re.fullmatch(pattern, said, re.DOTALL) for pattern, _ in ERRORS), (
+            said
+        )

@@ -1,4 +1,7 @@
-"""Malformed pictures, made from small valid ones: the same ones for the same seed. `python tests/security/malformed.py` tries all."""
+"""Malformed pictures, made from small valid ones, the same for the same seed.
+
+`python tests/security/malformed.py` tries all.
+"""
 
 import io
 import json
@@ -103,7 +106,10 @@ def _mutations(name: str, data: bytes, others: list[bytes], chance: random.Rando
         yield f"twice-{k}-{name}", data[:end] + data[start:]
     for k in range(SPLICES):
         other = chance.choice(others)
-        yield f"splice-{k}-{name}", data[: chance.randrange(len(data))] + other[chance.randrange(len(other)) :]
+        yield (
+            f"splice-{k}-{name}",
+            data[: chance.randrange(len(data))] + other[chance.randrange(len(other)) :],
+        )
 
 
 def chunk(kind: bytes, content: bytes) -> bytes:
@@ -144,7 +150,17 @@ def jpeg_of_size(width: int, height: int) -> bytes:
 
 def lying_headers() -> Iterator[File]:
     """Sizes that no photo has, in every format whose header is plain."""
-    sizes = [(0, 0), (0, 5), (1, 1), (1, 60000), (60000, 1), (65500, 3), (20000, 10), (9000, 9000), (65535, 65535)]
+    sizes = [
+        (0, 0),
+        (0, 5),
+        (1, 1),
+        (1, 60000),
+        (60000, 1),
+        (65500, 3),
+        (20000, 10),
+        (9000, 9000),
+        (65535, 65535),
+    ]
     wide = [(1, 50_000_000), (2**31 - 1, 1), (2**31 - 1, 2**31 - 1), (2**16, 2**16)]
     empty = chunk(b"IDAT", zlib.compress(b""))
     for width, height in sizes + wide:
@@ -185,7 +201,10 @@ def chunk_bombs() -> Iterator[File]:
         for kind, count in ((2, 2**32 - 1), (4, 2**30), (12, 2**28), (1, 2**31)):
             yield f"bomb-{tag}-{kind}.tif", tiff(*size, (tag, kind, count, 8))
     tile = [(256, 4, 1, 64), (257, 4, 1, 48), (258, 3, 1, 8), (262, 3, 1, 1), (277, 3, 1, 1), (259, 3, 1, 8)]
-    yield "huge-tile.tif", tiff(*tile, (322, 4, 1, 2**30), (323, 4, 1, 2**30), (324, 4, 1, 8), (325, 4, 1, 99))
+    yield (
+        "huge-tile.tif",
+        tiff(*tile, (322, 4, 1, 2**30), (323, 4, 1, 2**30), (324, 4, 1, 8), (325, 4, 1, 99)),
+    )
     yield "scans.jpg", scan_bomb(256, 300)
 
 
@@ -233,11 +252,15 @@ def outcome(path: Path) -> str | None:
         rgb = load_photo(path)
     except AgeEditError as error:
         text = str(error)
-        plain = text.endswith(".") and "\n" not in text and str(path.parent) not in text and "Error" not in text
+        plain = (
+            text.endswith(".") and "\n" not in text and str(path.parent) not in text and "Error" not in text
+        )
         return None if plain else f"{path.name}: {text}"
     except BaseException as error:
         return f"{path.name}: {type(error).__name__}: {error}"
-    return None if rgb.dtype == np.uint8 and rgb.ndim == 3 and rgb.shape[2] == 3 else f"{path.name}: {rgb.shape}"
+    return (
+        None if rgb.dtype == np.uint8 and rgb.ndim == 3 and rgb.shape[2] == 3 else f"{path.name}: {rgb.shape}"
+    )
 
 
 def main() -> None:
@@ -256,7 +279,9 @@ def main() -> None:
             count += 1
             wrong += [found] if found else []
     decoder.shared().close()
-    memory = [resource.getrusage(who).ru_maxrss * 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    memory = [
+        resource.getrusage(who).ru_maxrss * 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    ]
     print(json.dumps({"files": count, "wrong": wrong, "memory": memory}))
 
 
