@@ -338,7 +338,7 @@ def test_a_temporary_folder_that_takes_nothing_is_one_sentence(tmp_path, monkeyp
 def test_every_librarys_temporary_files_go_into_the_one_folder(folder, monkeypatch):
     import tempfile
 
-    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")  # as it is once somebody has asked for it
     monkeypatch.setenv("TMPDIR", "/nowhere")
     monkeypatch.setenv("GRADIO_TEMP_DIR", "/nowhere")
     monkeypatch.setattr(workspace, "sweep", lambda parent: [])
@@ -563,6 +563,28 @@ def test_a_visit_that_closes_while_its_photo_is_read_leaves_nothing(folder, sess
     with pytest.raises(Forgotten):
         visit.find_faces(visit.read())
     assert visit._editor is None and visit.pixels == 0 and len(service.held) == 0
+
+
+def test_a_deleted_visit_lets_go_of_the_photo(folder, sessions, service):
+    visit = Visit(service, photo(folder, sessions))
+    editor = weakref.ref(visit.editor)
+    visit.delete()
+    assert editor() is None and visit._photo is None
+    with pytest.raises(Forgotten):
+        visit.editor  # noqa: B018
+
+
+def test_a_photo_without_a_face_is_not_held(folder, sessions, service, monkeypatch):
+    import gradio as gr
+
+    def refuse(self, rgb):
+        raise AgeEditError("No face was found.")
+
+    monkeypatch.setattr(FakeEditor, "set_photo", refuse)
+    sessions.connected("page")
+    with pytest.raises(gr.Error):
+        list(opening(Tab(lambda: service), photo(folder, sessions)))
+    assert len(service.held) == 0 and not left(folder)
 
 
 # how much is held
