@@ -3,23 +3,23 @@
 Each is one call, with no page and no state.
 """
 
+import contextlib
 import math
-import tempfile
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal
 
 import gradio as gr
-from gradio.processing_utils import save_bytes_to_cache
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StringConstraints, ValidationError
 
 from agedit import AgeEditError
-from agedit.mark import stamp
-from agedit.photo import encode_photo
+from agedit.photo import encode_like, encode_photo
 from agedit.reports.compare import compare, with_times
 from agedit.reports.journey import journey as every_age
 from agedit.reports.journey import strip, write_gif, write_mp4
-from ui.common import BUDGETS, ONE, said, untouched
+from ui.common import BUDGETS, said
+from ui.edit_tab import PhotoInput
+from ui.files import Files, sessions
+from ui.photos import Upload
 from ui.service import Service, Visit
 
 DEFAULT_YEARS = 20
@@ -47,7 +47,7 @@ class Asked(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    photo: str | None = None
+    photo: Upload | None = None
     years: Years = DEFAULT_YEARS
     budget: Milliseconds = float(BUDGETS[2])
     face: Literal["all"] | FaceNumber = "0"
@@ -77,91 +77,101 @@ def finite(value: Any) -> Any:
     return value
 
 
+def claim(photo: Any, request: gr.Request) -> None:
+    """First of all: whatever else is wrong with a call, its upload is deleted with its session."""
+    if isinstance(photo, Upload):
+        sessions.claim(request.session_hash or "", photo.path)
+
+
 class Endpoints:
     """The calls themselves. service: gives the one Service."""
 
     def __init__(self, service: Callable[[], Service]) -> None:
         self.service = service
-        self.block: gr.File | None = None  # whose cache Gradio empties
 
-    def keep(self, data: bytes, name: str) -> str:
-        """Path of a file in Gradio's own cache, which it empties: nothing of a visit outlives its call."""
-        assert self.block is not None
-        path = save_bytes_to_cache(data, name, self.block.GRADIO_CACHE)
-        self.block.temp_files.add(path)
-        return path
+    def results(self, request: gr.Request) -> Files:
+        """Where a call's results are written: deleted with its session, or soon after a call without one."""
+        files = Files()
+        sessions.keep(request.session_hash or "", files)
+        return files
 
-    def visit(self, call: Asked) -> tuple[Visit, list[int]]:
-        """A visit of the photo, and the numbers of the faces that were asked for."""
+    @contextlib.contextmanager
+    def visit(self, call: Asked, request: gr.Request) -> Iterator[tuple[Visit, list[int]]]:
+        """A visit of the photo, and the numbers of the faces that were asked for; the photo is forgotten at the end."""
         if call.photo is None:
             raise AgeEditError(WRONG["photo"])
-        visit = Visit(self.service(), call.photo)
-        faces = list(visit.editor.indices("all" if call.face == "all" else int(call.face)))
-        with visit.service.lock:
-            for face in faces:
-                visit.editor.prepare(face)
-        return visit, faces
+        path = sessions.claim(request.session_hash or "", call.photo.path)
+        visit = Visit(self.service(), path, call.photo.name)
+        try:
+            faces = list(visit.editor.indices("all" if call.face == "all" else int(call.face)))
+            with visit.service.lock:
+                for face in faces:
+                    visit.editor.prepare(face)
+            yield visit, faces
+        finally:
+            visit.delete()
 
-    def edit(self, photo: Any, years: Any, budget: Any, face: Any, mark: Any) -> tuple[str, dict[str, Any]]:
+    def edit(
+        self, photo: Any, years: Any, budget: Any, face: Any, mark: Any, request: gr.Request
+    ) -> tuple[str, dict[str, Any]]:
+        claim(photo, request)
         call = asked(photo=photo, years=years, budget=budget, face=face, mark=mark)
-        visit, faces = self.visit(call)
-        visit.years = dict.fromkeys(faces, call.years)
-        choice = visit.choose(call.budget)
-        submodel = (choice["submodel"]["r"], choice["submodel"]["c"])
-        with visit.service.lock:
-            result = visit.editor.edit(visit.years, submodel=submodel)
-            reading = visit.editor.read(result, faces[0])
-        picture = stamp(result.picture) if call.mark and result.changes else result.picture
-        path = self.keep(encode_photo(picture, "PNG", synthetic=bool(result.changes)), "edit.png")
-        told = {
-            "faces": len(visit.editor.faces),
-            "submodel": choice["submodel"],
-            "fits": choice["fits"],
-            "years": call.years,
-            **reading,
-            "ms": {stage: round(ms, 2) for stage, ms in result.ms.items()},
-        }
-        return path, finite(told)
+        with self.visit(call, request) as (visit, faces):
+            visit.years = dict.fromkeys(faces, call.years)
+            choice = visit.choose(call.budget)
+            submodel = (choice["submodel"]["r"], choice["submodel"]["c"])
+            with visit.service.edits.turn(), visit.service.lock:
+                result = visit.editor.edit(visit.years, submodel=submodel)
+                reading = visit.editor.read(result, faces[0])
+            data = encode_like(
+                visit.photo, result.picture, "PNG", bool(result.changes), call.mark and bool(result.changes)
+            )
+            path = self.results(request).write(data, "edit.png")
+            told = {
+                "faces": len(visit.editor.faces),
+                "submodel": choice["submodel"],
+                "fits": choice["fits"],
+                "years": call.years,
+                **reading,
+                "ms": {stage: round(ms, 2) for stage, ms in result.ms.items()},
+            }
+            return path, finite(told)
 
     def tune(self, budget: Any, fresh: Any) -> dict[str, Any]:
         call = asked(budget=budget, fresh=fresh)
         return finite(self.service().tune(call.budget, call.fresh))
 
-    def compare(self, photo: Any, years: Any, budget: Any, face: Any) -> dict[str, Any]:
+    def compare(self, photo: Any, years: Any, budget: Any, face: Any, request: gr.Request) -> dict[str, Any]:
+        claim(photo, request)
         call = asked(photo=photo, years=years, budget=budget, face=face)
-        visit, faces = self.visit(call)
-        with visit.service.lock:
-            rows = list(compare(visit.editor, call.years, faces[0]))
+        with self.visit(call, request) as (visit, faces):
+            steps = compare(visit.editor, call.years, faces[0])
+            rows = list(self.service().one_by_one(visit, steps))
         tuner = self.service().tuner
         rows = with_times(rows, tuner.times, tuner.engine.weights.order, call.budget)
         return finite({"submodels": [{k: v for k, v in row.items() if k != "crop"} for row in rows]})
 
-    def journey(self, photo: Any, budget: Any, face: Any) -> list[str]:
+    def journey(self, photo: Any, budget: Any, face: Any, request: gr.Request) -> list[str]:
+        claim(photo, request)
         call = asked(photo=photo, budget=budget, face=face)
-        visit, faces = self.visit(call)
-        choice = visit.service.choose(call.budget)["submodel"]
-        with visit.service.lock:
+        with self.visit(call, request) as (visit, faces):
+            choice = visit.service.choose(call.budget)["submodel"]
             steps = every_age(visit.editor, faces[0], (choice["r"], choice["c"]))
-            frames = [(years, crop) for _, _, years, crop in steps]
+            frames = [(years, crop) for _, _, years, crop in self.service().one_by_one(visit, steps)]
         pictures = [crop for _, crop in frames]
-        with tempfile.TemporaryDirectory() as folder:
-            gif = Path(folder) / "journey.gif"
-            mp4 = Path(folder) / "journey.mp4"
-            write_gif(gif, pictures)
-            write_mp4(mp4, pictures)
-            return [
-                self.keep(encode_photo(strip(frames), "PNG", True), "journey.png"),
-                self.keep(gif.read_bytes(), gif.name),
-                self.keep(mp4.read_bytes(), mp4.name),
-            ]
+        files = self.results(request)
+        paths = [files.write(encode_photo(strip(frames), "PNG", True), "journey.png")]
+        for name, write in (("journey.gif", write_gif), ("journey.mp4", write_mp4)):
+            paths.append(files.write(b"", name))
+            write(paths[-1], pictures)
+        return paths
 
 
 def build(service: Callable[[], Service]) -> None:
     """Endpoints for `gradio_client`; call inside gr.Blocks. Nothing of it is visible."""
     calls = Endpoints(service)
     with gr.Row(visible=False):
-        photo = gr.Image(type="filepath", label="photo")
-        photo.preprocess = untouched()
+        photo = PhotoInput(type="filepath", label="photo")
         years = gr.Number(DEFAULT_YEARS, label="years")
         budget = gr.Number(BUDGETS[2], label="budget")
         face = gr.Textbox("0", label="face")
@@ -170,12 +180,14 @@ def build(service: Callable[[], Service]) -> None:
         shown = gr.File(label="picture")
         data = gr.JSON(label="data")
         files = [gr.File(label=name) for name in ("strip", "gif", "mp4")]
-        calls.block = shown
-        retime = {"concurrency_id": "tune", "concurrency_limit": 1}
-        for name, run, inputs, outputs, queue in (
-            ("edit", calls.edit, [photo, years, budget, face, mark], [shown, data], ONE),
-            ("tune", calls.tune, [budget, fresh], data, retime),
-            ("compare", calls.compare, [photo, years, budget, face], data, ONE),
-            ("journey", calls.journey, [photo, budget, face], files, ONE),
+        # queues of their own: nobody's slider waits for a program
+        for name, run, inputs, outputs in (
+            ("edit", calls.edit, [photo, years, budget, face, mark], [shown, data]),
+            ("tune", calls.tune, [budget, fresh], data),
+            ("compare", calls.compare, [photo, years, budget, face], data),
+            ("journey", calls.journey, [photo, budget, face], files),
         ):
-            gr.Button(name).click(said(run), inputs, outputs, api_name=name, **queue)
+            queue = name if name == "tune" else f"call-{name}"
+            gr.Button(name).click(
+                said(run), inputs, outputs, api_name=name, concurrency_id=queue, concurrency_limit=1
+            )

@@ -13,7 +13,7 @@ from gradio.context import LocalContext
 from gradio.utils import get_upload_folder
 
 from agedit import AgeEditError
-from agedit.weights import FOLDER
+from agedit.paths import weights_folder
 from ui.compat import WENT_WRONG, log_error
 from ui.uploads import NAME
 from ui.words import plainly, t
@@ -30,7 +30,7 @@ COMMAND = re.compile(r"\s+with --[a-z-]+|[;,]?\s+`[^`]*`[^.;]*")  # what a visit
 # of an absolute path, all but its name
 FOLDERS = re.compile(r"(?<![\w:/])(?:[A-Za-z]:[\\/]|/)(?:[^\s/\\;:,]+[\\/])+")
 OURS = (
-    FOLDER,
+    weights_folder(),
     Path(tempfile.gettempdir()),
     Path(get_upload_folder()),
     Path.home(),

@@ -12,10 +12,13 @@ from agedit.selection.budget import TIMING_MARGIN
 from agedit.selection.cost_model import answer
 from agedit.selection.profiles import TimesOf, survey
 from agedit.submodel import RATIOS, work
-from ui.common import ONE, QUIET, budget_slider, said
+from ui.common import QUIET, budget_slider, said
+from ui.files import Forgotten
+from ui.line import COMPARE, PAINT
 from ui.plain_text import in_markdown
 from ui.plots import quality_against_latency
 from ui.service import Service
+from ui.waiting import until_served
 from ui.words import plainly, say, t
 
 THUMB, BAND, DIFFERENCE_GAIN = 288, 84, 8  # pixels, pixels, times
@@ -191,24 +194,32 @@ def build(service, visit, edit):
 
     @said
     def go(visit, who, budget, device, request: gr.Request, progress=gr.Progress()):
-        if visit is None:
+        if visit is None or visit.closed:
             return [gr.skip(), say(request, "choose_first"), *[gr.skip()] * 5]
         face, rows = visit.faces(who)[0], []
         total = len(visit.editor.engine.weights.candidates)
-        steps = compare(visit.editor, visit.years.get(face, 0), face)
-        while True:
-            with visit.service.lock:
-                row = next(steps, None)
-            if row is None:
-                break
-            rows.append(row)
-            progress((len(rows), total), desc=say(request, "drawing", done=len(rows), all=total))
-        visit.rows, visit.compared = rows, (visit.years.get(face), face)
-        return list(paint(visit, budget, device, request))
+        try:
+            with service().comparisons.place() as place:
+                for text in until_served(place, request):
+                    progress((0, total), desc=text)
+                steps = compare(visit.editor, visit.years.get(face, 0), face)
+                for row in service().one_by_one(visit, steps):
+                    rows.append(row)
+                    progress((len(rows), total), desc=say(request, "drawing", done=len(rows), all=total))
+            visit.rows, visit.compared = rows, (visit.years.get(face), face)
+            return list(paint(visit, budget, device, request))
+        except Forgotten:  # another photo was chosen, or the page was closed
+            return [gr.skip()] * 7
+
+    def clear(visit):
+        """Another photo: what was drawn of the one before goes."""
+        if visit is not None and visit.rows:  # compared already
+            return [gr.skip()] * 7
+        return [None, None, None, *[gr.update(value=None, interactive=False)] * 2, None, None]
 
     @said
     def repaint(visit, budget, device, request: gr.Request):
-        if visit is None or not visit.rows:
+        if visit is None or visit.closed or not visit.rows:
             return [gr.skip()] * 7
         return list(paint(visit, budget, device, request))
 
@@ -242,9 +253,13 @@ def build(service, visit, edit):
         outputs,
         show_progress_on=[grid],
         api_visibility="private",
-        **ONE,
+        **COMPARE,
     )
-    budget.input(repaint, [visit, budget, device], outputs, trigger_mode="always_last", **QUIET, **ONE)
-    device.input(repaint, [visit, budget, device], outputs, **QUIET, **ONE)
+    budget.input(repaint, [visit, budget, device], outputs, trigger_mode="always_last", **QUIET, **PAINT)
+    device.input(repaint, [visit, budget, device], outputs, **QUIET, **PAINT)
     grid.select(enlarge, visit, [large, difference], **QUIET)
-    return {"arrive": (arrive, [visit, edit["who"], budget, device], outputs), "grid": grid}
+    return {
+        "arrive": (arrive, [visit, edit["who"], budget, device], outputs),
+        "grid": grid,
+        "clear": (clear, visit, [grid, plot, table, *files, large, difference]),
+    }

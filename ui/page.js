@@ -60,4 +60,25 @@
   document.addEventListener("keydown", event => onButton(event) && isPress(event) && hold(true));
   document.addEventListener("keyup", event => onButton(event) && hold(false));
   for (const end of ["pointerup", "pointercancel", "blur"]) window.addEventListener(end, () => hold(false));
+
+  // A picture pasted anywhere goes the way of one that was chosen.
+  document.addEventListener("paste", event => {
+    const pictures = [...(event.clipboardData?.files ?? [])].filter(file => file.type.startsWith("image/"));
+    const input = find("#paste input[type=file]");
+    if (!pictures.length || !input) return;
+    event.preventDefault();
+    event.stopPropagation();
+    const chosen = new DataTransfer();
+    chosen.items.add(pictures[0]);
+    input.files = chosen.files;
+    input.dispatchEvent(new Event("change", {bubbles: true}));
+  }, true);
+
+  // What this browser cannot draw is not shown as a broken picture: a preview follows.
+  const drawn = event => {
+    if (event.target.tagName === "IMG" && event.target.closest("#photo")) {
+      event.target.classList.toggle("undrawn", event.type === "error");
+    }
+  };
+  for (const type of ["error", "load"]) document.addEventListener(type, drawn, true);
 })();

@@ -11,13 +11,15 @@ import uvicorn
 from fastapi import FastAPI
 from gradio.data_classes import _StaticFiles
 from gradio.utils import get_upload_folder
+from starlette.datastructures import Headers
 from starlette.responses import FileResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ui import uploads
 from ui.edit_tab import PORTRAITS
-from ui.page import CSS, SCRIPT
+from ui.files import sessions
+from ui.page import CSS, SCRIPT, Page
 from ui.requests import Checker
 from ui.security import Guard
 from ui.words import t
@@ -70,7 +72,7 @@ def roots() -> list[Path]:
     return [folder.resolve() for folder in folders]
 
 
-def mounted(page: gr.Blocks) -> FastAPI:
+def mounted(page: Page) -> FastAPI:
     """Gradio's app for the page, as `launch` would make it, but without its own server and its checks
     over a proxy.
     """
@@ -96,8 +98,9 @@ def mounted(page: gr.Blocks) -> FastAPI:
     return app
 
 
-def guarded(page: gr.Blocks, names: frozenset[str] = frozenset()) -> ASGIApp:
+def guarded(page: Page, names: frozenset[str] = frozenset()) -> ASGIApp:
     """The whole application. names: what this server is called beside the loopback names."""
+    page.settle()
     app = mounted(page)
     queue = page._queue
 
@@ -113,23 +116,26 @@ def guarded(page: gr.Blocks, names: frozenset[str] = frozenset()) -> ASGIApp:
         return path is not None
 
     own = {
-        "/gradio_api/upload": functools.partial(
-            uploads.take,
-            folder=Path(get_upload_folder()),
-            kept=page.upload_file_set.add,
-        ),
+        "/gradio_api/upload": _take,
         "/gradio_api/file": functools.partial(uploads.give, roots=roots),
         "/gradio_api/upload_progress": uploads.progress,
         "/page.js": _script,
     }
-    return Guard(app, names, own, Checker(page, roots), knows, lasting)
+    return page.watched(Guard(app, names, own, Checker(page, roots), knows, lasting))
+
+
+async def _take(scope: Scope, receive: Receive, send: Send) -> None:
+    """An upload, which is deleted soon unless somebody asks for it."""
+    by_a_page = "origin" in Headers(scope=scope)
+    received = functools.partial(sessions.received, by_a_page=by_a_page)
+    await uploads.take(scope, receive, send, folder=Path(get_upload_folder()), kept=received)
 
 
 async def _script(scope: Scope, receive: Receive, send: Send) -> None:
     await FileResponse(SCRIPT, media_type="text/javascript")(scope, receive, send)
 
 
-def serve(page: gr.Blocks, bound: socket.socket, names: frozenset[str] = frozenset()) -> None:
+def serve(page: Page, bound: socket.socket, names: frozenset[str] = frozenset()) -> None:
     """Answer on a bound socket until a signal ends it."""
     config = uvicorn.Config(
         guarded(page, names),

@@ -25,7 +25,8 @@ WORDS = {
         "view_face": "Face",
         "view_beside": "Side by side",
         "budget": "How long may an edit take? (milliseconds)",
-        "download": "Download at full size",
+        "download": "Download as PNG",
+        "download_jpeg": "As JPEG",
         "advanced": "Advanced",
         "strict": "Strict form: only what the generator draws, without your photo",
         "mark": 'Write "AI-edited" in a corner of saved pictures',
@@ -47,7 +48,7 @@ WORDS = {
         "no_younger": "Further than this nothing changes: the networks know too few children that small.",
         "child": "Children do not grow up here: skin and hair get older, the face keeps its shape.",
         "child_end": "Further than this nothing changes: children do not grow up here, the face keeps its shape.",
-        "busy": "This machine is busy: {others} other edits were in line.",
+        "busy": "This machine is busy; ahead of you: {others}.",
         "drifted": "This device is {times:.1f} times {direction} than when it was timed; timing again.",
         "slower": "slower",
         "faster": "faster",
@@ -110,8 +111,8 @@ WORDS = {
         ),
         "about_text": """### Privacy, and how to check it
 Everything runs on this machine. The server answers on this machine only, analytics are off, and no font or script comes from elsewhere.
-Pull the network cable and go on: nothing changes. Your photo is deleted from its temporary folder when you close the page, or an hour
-after its last use; saved pictures carry no EXIF, so no place and no camera.
+Pull the network cable and go on: nothing changes. Within 20 seconds after you close the page nothing of your photo is left, neither in
+memory nor on disk; saved pictures carry no EXIF, so no place and no camera.
 
 ### Fair use
 Results are synthetic: a small network's guess, not a prediction of how anybody will look or looked. Use photos of people who agreed,
@@ -135,7 +136,8 @@ edited, in a corner and in their metadata; leave that in. The networks were trai
         "view_face": "面部",
         "view_beside": "并排",
         "budget": "一次编辑最多等多久？（毫秒）",
-        "download": "下载原尺寸图片",
+        "download": "下载 PNG",
+        "download_jpeg": "JPEG",
         "advanced": "高级",
         "strict": "严格形式：只显示生成器画出的脸，不含你的照片",
         "mark": "在保存的图片角落写上“AI-edited”",
@@ -157,7 +159,7 @@ edited, in a corner and in their metadata; leave that in. The networks were trai
         "no_younger": "再往前不会再变：网络见过的这么小的孩子太少。",
         "child": "孩子在这里不会长大：皮肤和头发变老，脸形不变。",
         "child_end": "再往后不会再变：孩子在这里不会长大，脸形不变。",
-        "busy": "这台机器正忙：前面还有 {others} 个编辑在排队。",
+        "busy": "这台机器正忙；前面还有 {others} 人。",
         "drifted": "这台设备比测速时{direction}了 {times:.1f} 倍，正在重新测速。",
         "slower": "慢",
         "faster": "快",
@@ -225,7 +227,7 @@ edited, in a corner and in their metadata; leave that in. The networks were trai
         ),
         "about_text": """### 隐私，以及如何验证
 一切都在这台设备上运行。服务器只对本机开放，没有统计分析，也不加载任何外部字体或脚本。拔掉网线再试：一切照旧。
-照片只保存在临时文件夹里，关闭页面时删除，最迟在最后一次使用一小时后；保存的图片不含 EXIF，因此没有地点和相机信息。
+关闭页面后 20 秒内，内存和磁盘上都不再有你的照片；保存的图片不含 EXIF，因此没有地点和相机信息。
 
 ### 合理使用
 结果是合成的：只是一个小网络的猜测，并不预言任何人将来或过去的样子。请使用征得本人同意的照片；儿童的照片请先征求父母同意；
@@ -297,6 +299,11 @@ ERRORS = (
         r"The weights .*|The manifest .*|.* is missing; fetch the weights folder again.*",
         "模型文件缺失或被改动；请重新获取 weights 文件夹。",
     ),
+    (r"The page was closed and the photo was forgotten.*", "页面已关闭，照片已被删除；请重新选择照片。"),
+    (r"The disk is full.*", "磁盘已满；请腾出空间后再试。"),
+    (r"A temporary file could not be written.*", "无法写入临时文件；请重新启动程序后再试。"),
+    (r"The film could not be written.*", "无法写入动画；请腾出空间后再试。"),
+    (r"Too many photos are being worked on.*", "正在处理的照片太多；请一分钟后再试。"),
     (
         r"Nothing meets (\S+) ms on this device; .* in about (\S+) ms.*",
         r"这台设备达不到 \1 毫秒；会运行最小的，约 \2 毫秒。",
