@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 
 gc.disable()  # what is imported stays: looking through it for garbage is a sixth of the start
 
@@ -9,96 +10,107 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("GLOG_minloglevel", "3")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-
-import contextlib
-import inspect
-import signal
-import sys
-import threading
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 from agedit import AgeEditError
+from ui.settings import Settings, check_temporary_folder, from_environment, listen
+
+
+def settings_or_end() -> Settings:
+    """What the environment asks for; if it asks for what cannot be, one sentence and exit status 2.
+
+    Before Gradio is imported, which reads the same variables and wants the folder for temporary files.
+    """
+    try:
+        check_temporary_folder()
+        return from_environment()
+    except AgeEditError as error:
+        sys.exit(f"agedit: {error}")
+
+
+SETTINGS = settings_or_end() if __name__ == "__main__" else None
+
+import atexit
+import signal
+import threading
+from types import FrameType
+
 from agedit.runtime import one_heap
 
 one_heap()
 
-
-@contextlib.contextmanager
-def no_stubs():
-    """Gradio rewrites a stub for editors beside each of its 60 components whenever it is imported: a third of the start.
-
-    It leaves out classes that have no file.
-    """
-    real = inspect.getfile
-
-    def getfile(thing):
-        if type(thing).__name__ == "ComponentMeta":
-            raise OSError
-        return real(thing)
-
-    inspect.getfile = getfile
-    try:
-        yield
-    finally:
-        inspect.getfile = real
-
+from ui.compat import no_http_client, no_stubs
 
 with no_stubs():
-    import gradio as gr
-
-    gr.utils.MatplotlibBackendMananger = (
-        contextlib.nullcontext
-    )  # it imports matplotlib at each request, for a backend that our plots do without
-
     from ui.common import BUDGETS
-    from ui.page import CSS, JS, build
+    from ui.page import build
+    from ui.security import refuse_connections
+    from ui.server import serve
     from ui.service import Service
-    from ui.words import t
 
 gc.freeze()
 gc.enable()
 
 
-AGAIN = 10.0  # seconds
-
-
-def end(number, frame):
-    """End as Ctrl-C does, so that no visitor's photo stays on disk; once more if that gets lost, as in a callback that swallows it."""
-    again = threading.Timer(AGAIN, os.kill, (os.getpid(), number))
-    again.daemon = True
-    again.start()
+def end(number: int, frame: FrameType | None) -> None:
+    """End as Ctrl-C does, so that no visitor's photo stays on disk."""
     raise KeyboardInterrupt
 
 
-def main():
-    for name in ("SIGTERM", "SIGHUP"):
-        if (
-            hasattr(signal, name) and signal.getsignal(getattr(signal, name)) != signal.SIG_IGN
-        ):  # nohup stays nohup
-            signal.signal(getattr(signal, name), end)
+def hang_up(number: int, frame: FrameType | None) -> None:
+    """The terminal was closed: uvicorn, which does not know this signal, gets one that it knows."""
+    signal.raise_signal(signal.SIGTERM)
+
+
+def listen_to_signals() -> None:
+    signal.signal(
+        signal.SIGTERM, end
+    )  # while uvicorn runs, its own; it raises the signal again when all is closed
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup stays nohup
+        signal.signal(signal.SIGHUP, hang_up)
+
+
+def service_if_possible() -> Service | None:
+    """None, and a sentence, without weights: the page opens all the same, and says it on every request."""
     try:
         service = Service()
-    except AgeEditError as error:  # the page opens all the same, and says it on every request
+    except AgeEditError as error:
         print(f"agedit: {error}", file=sys.stderr)
-        service = None
-    else:
-        threading.Thread(target=service.start, args=(BUDGETS[2],), daemon=True).start()
-    font = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans CJK SC", "sans-serif"]
-    build(service).queue(max_size=64).launch(
-        server_name=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"),
-        css=CSS,
-        js=JS,
-        footer_links=[],
-        run_history=False,
-        i18n=t,
-        theme=gr.themes.Default(font=font, font_mono=["ui-monospace", "monospace"], primary_hue="indigo"),
-        max_file_size="60mb",
-        strict_cors=True,
-        enable_monitoring=False,
-        share=False,
-        show_error=False,
-        pwa=False,
-    )
+        return None
+    threading.Thread(target=service.start, args=(BUDGETS[2],), daemon=True).start()
+    return service
+
+
+def main(settings: Settings) -> int:
+    """Serve the page until a signal comes; the exit status."""
+    try:
+        bound = listen(settings)
+    except AgeEditError as error:
+        print(f"agedit: {error}", file=sys.stderr)
+        return 2
+    name, port = bound.getsockname()[:2]
+    no_http_client()
+    refuse_connections()
+    listen_to_signals()
+    try:
+        page = build(service_if_possible())
+        print(f"AgeEdit: open http://{f'[{name}]' if ':' in name else name}:{port}", flush=True)
+        serve(page, bound, settings.hosts)
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+def leave(status: int) -> None:
+    """End at once, after cleaning up: threads that still compute would be torn down in the middle of
+    native code.
+    """
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 if __name__ == "__main__":
-    main()
+    assert SETTINGS is not None
+    leave(main(SETTINGS))

@@ -6,7 +6,11 @@ editor.set_photo(load_photo("me.jpg"))
 save_photo("older.png", editor.edit(years=+20).picture)
 """
 
-from agedit.errors import AgeEditError
+from agedit.compat import silence
+
+silence()  # first: of any module of the package this one runs before, so no library has been imported yet
+
+from agedit.errors import AgeEditError  # noqa: E402
 
 __version__ = "0.1.0"
 __all__ = ["AgeEditError", "AgeEditor", "Edit", "Engine", "load_photo", "save_photo"]

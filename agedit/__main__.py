@@ -4,11 +4,16 @@ import json
 import os
 import sys
 import time
+from typing import TYPE_CHECKING
 
 import click
 
 from agedit.commands import PlainErrors
 from agedit.errors import AgeEditError
+
+if TYPE_CHECKING:
+    from agedit.editor import AgeEditor
+    from agedit.weights import Weights
 
 
 def quiet_libraries():
@@ -61,46 +66,27 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON o
 def edit(photo, output, years, budget, submodel, face, strict, as_json):
     """Make the person in PHOTO older or younger."""
     from agedit.editor import AgeEditor
-    from agedit.photo import check_output, load_photo, save_photo
-    from agedit.selection.tuner import Tuner
+    from agedit.photo import check_output, open_photo, save_photo
     from agedit.submodel import parse
 
     check_output(output)
     start = time.perf_counter()
-    rgb = load_photo(photo)
-    ms, eng = {"read": (time.perf_counter() - start) * 1e3}, engine()
-    notes = []
-    if face != "all":
-        if not (face.isascii() and face.isdigit()):
-            raise AgeEditError(
-                f"--face {face} is not a face; give a number, 0 being the largest face, or all."
-            )
-        face = int(face)
+    photo = open_photo(photo)
+    ms = {"read": (time.perf_counter() - start) * 1e3}
+    face = face_number(face)
     if submodel and budget:
         raise AgeEditError("Give either --budget or --submodel, not both.")
-    choice = parse(submodel, eng.weights.resolutions) if submodel else None
-    editor = AgeEditor(eng, choice)
-    ms |= editor.set_photo(rgb)
-    if budget is not None:
-        tuner = Tuner(eng)
-        known = (
-            tuner.answer(budget) is not None
-        )  # a profile is not believed blindly, nor dropped for one busy moment
-        tuned = tuner.choose(budget, fresh=known and not any(tuner.verify(budget) for _ in range(3)))
-        editor.submodel, notes = (tuned["submodel"]["r"], tuned["submodel"]["c"]), tuned["notes"]
+    eng = engine()
+    editor = AgeEditor(eng, parse(submodel, eng.weights.resolutions) if submodel else None)
+    ms |= editor.set_photo(photo.rgb)
+    notes = [] if budget is None else choose_submodel(editor, budget)
     for index in editor.indices(face):
         editor.prepare(index, None if strict else editor.submodel)
     result = editor.edit(years, face, strict=strict)
-    first = next(iter(result.years))
-    reading = editor.read(result, first)
-    low, high = eng.weights.reach(reading["age_before"])
-    if not low <= years <= high:
-        notes = [
-            *notes,
-            f"OuterHair {high if years > 0 else low:+.0f} years nothing changes for a face that looks about {reading['age_before']:.0f}: the networks know no further.",
-        ]
+    reading = editor.read(result, next(iter(result.years)))
+    notes = [*notes, *beyond_reach(eng.weights, reading["age_before"], years)]
     start = time.perf_counter()
-    save_photo(output, result.picture, synthetic=bool(result.changes) or strict)
+    save_photo(output, result.picture, synthetic=bool(result.changes) or strict, like=photo)
     ms |= result.ms | {"write": (time.perf_counter() - start) * 1e3}
     r, c = result.submodel
     data = {
@@ -121,6 +107,39 @@ def edit(photo, output, years, budget, submodel, face, strict, as_json):
         *notes,
     ]
     report(data, as_json, "\n".join(text))
+
+
+def face_number(text: str) -> int | str:
+    """What --face means: a number, or "all". Raises AgeEditError for anything else."""
+    if text == "all":
+        return text
+    if not (text.isascii() and text.isdigit()):
+        raise AgeEditError(f"--face {text} is not a face; give a number, 0 being the largest face, or all.")
+    return int(text)
+
+
+def choose_submodel(editor: "AgeEditor", budget: float) -> list[str]:
+    """Set the editor's sub-model to the best within a budget in ms, and return what the tuner has to say."""
+    from agedit.selection.tuner import Tuner
+
+    tuner = Tuner(editor.engine)
+    known = tuner.answer(budget) is not None
+    # a profile is not believed blindly, nor dropped for one busy moment
+    fresh = known and not any(tuner.verify(budget) for _ in range(3))
+    tuned = tuner.choose(budget, fresh=fresh)
+    editor.submodel = tuned["submodel"]["r"], tuned["submodel"]["c"]
+    return tuned["notes"]
+
+
+def beyond_reach(weights: "Weights", age: float, years: float) -> list[str]:
+    """A note, where more years were asked for than the networks know at this age."""
+    low, high = weights.reach(age)
+    if low <= years <= high:
+        return []
+    return [
+        f"Beyond {high if years > 0 else low:+.0f} years nothing changes for a face that looks about {age:.0f}: "
+        "the networks know no further."
+    ]
 
 
 @main.command()
@@ -160,12 +179,13 @@ def tune(budget, fresh, as_json):
 @as_json
 def profiles(path, as_json):
     """Devices whose times are known, and what each sub-model costs there."""
-    from agedit.selection import profiles
     from agedit.paths import profiles_folder
+    from agedit.selection import profiles
 
     folder = profiles_folder()
     if path:
         profiles.import_profile(path, folder)
+    readable, left_out = profiles.survey(folder)
     rows = [
         {
             "device": p["device"],
@@ -176,19 +196,20 @@ def profiles(path, as_json):
                 for (r, c), t in sorted(p["times"].items())
             ],
         }
-        for p in profiles.load_folder(folder)
+        for p in readable
     ]
     lines = [
-        f"{d['device'].get('processor')}, {d['device'].get('cores')} cores, {d['device'].get('threads')} threads\n"
+        f"{d['device']['processor']}, {d['device']['cores']} cores, {d['device']['threads']} threads\n"
         + "\n".join(
             f"  {t['r']}:{t['c']:g}  p50 {t['p50_ms']:.1f} ms, p90 {t['p90_ms']:.1f} ms" for t in d["times"]
         )
         for d in rows
     ]
     report(
-        {"profiles": rows},
+        {"profiles": rows, "left_out": left_out},
         as_json,
-        "\n".join(lines) or f"There is no profile in {folder} yet; `python -m agedit tune` makes one.",
+        "\n".join(lines + left_out)
+        or f"There is no profile in {folder} yet; `python -m agedit tune` makes one.",
     )
 
 
@@ -198,7 +219,7 @@ def info(as_json):
     """What the weights hold: sub-models, their costs, layer counts, hashes, provenance."""
     from agedit.reports.info import describe, table
 
-    data = describe(engine().weights)
+    data = describe(engine())
     report(data, as_json, table(data))
 
 
@@ -237,9 +258,8 @@ def sheet(photos, output, years, submodel, strict, size):
         raise AgeEditError(f"--years {years} is not a list of whole years such as -20,0,20.") from None
     eng = engine()
     choice = parse(submodel, eng.weights.resolutions) if submodel else None
-    save_photo(
-        output, make([p for photo in photos for p in pictures_in(photo)], eng, columns, choice, strict, size)
-    )
+    paths = [p for photo in photos for p in pictures_in(photo)]
+    save_photo(output, make(paths, eng, columns, choice, strict, size), synthetic=strict or any(columns))
     click.echo(output)
 
 

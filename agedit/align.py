@@ -1,115 +1,65 @@
-"""S11/S61: find faces, one similarity transform into the reference position, and its exact inverse."""
+"""S61: one similarity transform of a face into the reference position, and its exact inverse.
 
-import sys
+Points are in pixels with the origin at the outer corner of the first pixel, whose centre is at (0.5, 0.5); OpenCV's warps
+count from pixel centres, and `pixel_centres` goes from the one to the other.
+"""
+
 from dataclasses import dataclass
-from pathlib import Path
-from types import ModuleType
 
 import cv2
 import numpy as np
-
-from agedit.errors import AgeEditError
-from agedit.paths import weights_folder
+import numpy.typing as npt
 
 # Reference position in a unit square: both eye centres and both mouth corners of an average FFHQ-framed face.
 TEMPLATE = np.array([[0.3799, 0.4767], [0.6201, 0.4767], [0.3877, 0.7278], [0.6123, 0.7278]])
-EYE_MOUTH = ((33, 133), (362, 263), (61,), (291,))  # face-mesh points behind the four
-OVAL = (
-    10,
-    338,
-    297,
-    332,
-    284,
-    251,
-    389,
-    356,
-    454,
-    323,
-    361,
-    288,
-    397,
-    365,
-    379,
-    378,
-    400,
-    377,
-    152,
-    148,
-    176,
-    149,
-    150,
-    136,
-    172,
-    58,
-    132,
-    93,
-    234,
-    127,
-    162,
-    21,
-    54,
-    103,
-    67,
-    109,
+
+
+def _indices(text: str) -> tuple[int, ...]:
+    """Landmark numbers of MediaPipe's face mesh (0..477), written one after the other."""
+    return tuple(int(number) for number in text.split())
+
+
+EYE_MOUTH = ((33, 133), (362, 263), (61,), (291,))  # the landmarks behind the four points of TEMPLATE
+OVAL = _indices(
+    "10 338 297 332 284 251 389 356 454 323 361 288 397 365 379 378 400 377 "
+    "152 148 176 149 150 136 172 58 132 93 234 127 162 21 54 103 67 109"
 )
-LIPS = (
-    61,
-    146,
-    91,
-    181,
-    84,
-    17,
-    314,
-    405,
-    321,
-    375,
-    291,
-    409,
-    270,
-    269,
-    267,
-    0,
-    37,
-    39,
-    40,
-    185,
-)  # their outer outline
-EYES = (
-    (33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246),  # between the lids
-    (362, 382, 381, 380, 374, 373, 390, 249, 263, 466, 388, 387, 386, 385, 384, 398),
+LIPS = _indices("61 146 91 181 84 17 314 405 321 375 291 409 270 269 267 0 37 39 40 185")  # the outer outline
+EYES = (  # between the lids
+    _indices("33 7 163 144 145 153 154 155 133 173 157 158 159 160 161 246"),
+    _indices("362 382 381 380 374 373 390 249 263 466 388 387 386 385 384 398"),
 )
-NOSE = (
-    168,
-    122,
-    351,
-    188,
-    412,
-    174,
-    399,
-    198,
-    420,
-    131,
-    360,
-    48,
-    278,
-    64,
-    294,
-    98,
-    327,
-    2,
-)  # on it; its hull is the nose
-IRISES = ((468, 469, 470, 471, 472), (473, 474, 475, 476, 477))  # centre, then rim
-MOST_FACES = 20  # of one photo, the largest: a crowd must not keep everybody else waiting
-MIN_FRAME, MAX_YAW = 64, 60  # pixels of the photo across the template; degrees
+NOSE = _indices("168 122 351 188 412 174 399 198 420 131 360 48 278 64 294 98 327 2")  # its hull is the nose
+IRISES = (_indices("468 469 470 471 472"), _indices("473 474 475 476 477"))  # centre, then rim
+MIN_FRAME = 64  # pixels of the photo across the template: a smaller face is refused
+MAX_YAW = 60  # degrees: a face that is turned further away is refused
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """Another person's head in the photo: its `centre` (2,) and the edge `frame` of its template square, in photo pixels."""
+
+    centre: npt.NDArray[np.floating]
+    frame: float
 
 
 @dataclass
 class Face:
-    """One face: `points` (478, 2) photo pixels, `yaw` in degrees, `matrix` (2, 3) photo pixels -> unit square."""
+    """One face.
+
+    points: (478, 2) photo pixels. yaw: degrees. matrix: (2, 3) photo pixels -> unit square.
+    neighbours: heads beside it that are not faces to edit: seen in part, from behind or not clearly.
+    """
 
     points: np.ndarray
     yaw: float
     matrix: np.ndarray
+    neighbours: tuple[Neighbour, ...] = ()
+
+    @property
+    def centre(self):
+        """(2,) photo pixels."""
+        return self.points.mean(0)
 
     @property
     def frame(self):
@@ -118,9 +68,7 @@ class Face:
 
     def to_crop(self, size):
         """(2, 3) matrix from photo pixel centres to the pixel centres of a size x size crop."""
-        m = self.matrix * size
-        m[:, 2] += m[:, :2] @ (0.5, 0.5) - 0.5  # pixel i covers [i, i + 1) of the plane
-        return m
+        return pixel_centres(self.matrix * size)
 
     def scaled(self, shape, new_shape):
         """The same face in the same photo resized from `shape` (H, W, ...) to `new_shape`."""
@@ -144,6 +92,13 @@ class Face:
         return None
 
 
+def pixel_centres(matrix: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    """(2, 3) between planes whose pixel i covers [i, i + 1), as a new one between pixel centres, as OpenCV counts."""
+    moved = matrix.copy()
+    moved[:, 2] += moved[:, :2] @ (0.5, 0.5) - 0.5
+    return moved
+
+
 def similarity(source, target):
     """Least-squares rotation, uniform scale and shift (Umeyama 1991): (2, 3) with target = M [source, 1]."""
     cs, ct = source.mean(0), target.mean(0)
@@ -152,89 +107,6 @@ def similarity(source, target):
     a = np.vdot(s, t) / np.vdot(s, s)
     rotation = np.array([[a.real, -a.imag], [a.imag, a.real]])
     return np.column_stack([rotation, ct - rotation @ cs])
-
-
-def mediapipe_solutions():
-    """`mediapipe.solutions`, imported without its drawing modules: they bring all of matplotlib, 30 MB and half a second."""
-    unused = [f"mediapipe.python.solutions.drawing_{k}" for k in ("utils", "styles")]
-    unused = [] if "mediapipe" in sys.modules else unused
-    sys.modules.update((name, ModuleType(name)) for name in unused)
-    try:
-        import mediapipe
-    finally:
-        for name in unused:  # who asks for them later gets the real ones
-            del sys.modules[name]
-    return mediapipe.solutions
-
-
-class FaceFinder:
-    """YuNet proposes faces of any size, MediaPipe's face mesh places 478 landmarks on each.
-
-    Not thread-safe: MediaPipe graphs keep state between calls.
-    """
-
-    def __init__(self, models: Path | None = None) -> None:
-        path = (models or weights_folder()) / "face_detection_yunet.onnx"
-        if not path.exists():
-            raise AgeEditError(f"The face detector is missing at {path}; fetch the weights folder again.")
-        self.detector_model = str(path)
-        self.mesh = mediapipe_solutions().face_mesh.FaceMesh(
-            static_image_mode=True, max_num_faces=1, refine_landmarks=True, min_detection_confidence=0.3
-        )
-
-    def find(self, rgb):
-        """All faces of RGB uint8 (H, W, 3), the MOST_FACES largest, largest first; raises AgeEditError when there is none."""
-        boxes = self._boxes(rgb, 640)
-        if not len(boxes) and max(rgb.shape[:2]) > 640:
-            boxes = self._boxes(rgb, 1600)
-        if not len(boxes):  # a crop tighter than the detector likes: give it some surroundings
-            pad = max(rgb.shape[:2]) // 3
-            boxes = self._boxes(cv2.copyMakeBorder(rgb, pad, pad, pad, pad, cv2.BORDER_REPLICATE), 640)
-            boxes[:, [0, 1, 4, 5, 6, 7]] -= pad
-        boxes, faces = sorted(boxes, key=lambda box: -box[2] * box[3])[:MOST_FACES], []
-        for face in sorted(
-            filter(None, (self._landmarks(rgb, box) for box in boxes)), key=lambda face: -face.frame
-        ):
-            centre = face.points.mean(0)  # two boxes may end on one face: keep it once
-            if all(np.linalg.norm(centre - f.points.mean(0)) > 0.25 * f.frame for f in faces):
-                faces.append(face)
-        if not faces:
-            raise AgeEditError(
-                "No face was found; use a photo where a face is clearly visible from the front."
-            )
-        return faces
-
-    def _boxes(self, rgb, limit):
-        height, width = rgb.shape[:2]
-        scale = min(1.0, limit / max(height, width))
-        small = cv2.resize(
-            rgb, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=cv2.INTER_AREA
-        )
-        # opened anew each time, in 5 ms: what it has computed in stays allocated, 44 MB for 640 pixels
-        detector = cv2.FaceDetectorYN.create(
-            self.detector_model, "", (small.shape[1], small.shape[0]), 0.7, 0.3, 50
-        )
-        found = detector.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))[1]
-        return np.zeros((0, 15)) if found is None else found / scale
-
-    def _landmarks(self, rgb, box, size=256):
-        centre = box[:2] + box[2:4] / 2
-        eyes = box[6:8] - box[4:6]
-        angle = np.arctan2(eyes[1], eyes[0])  # upright for the mesh, however the head is tilted
-        scale = size / (1.6 * max(box[2], box[3]))
-        turn = scale * np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-        crop_from_photo = np.column_stack([turn, size / 2 - turn @ centre])
-        crop = warp(rgb, crop_from_photo, size)
-        result = self.mesh.process(crop).multi_face_landmarks
-        if not result:
-            return None
-        mesh = np.array([(p.x, p.y, p.z) for p in result[0].landmark]) * size
-        points = cv2.transform(mesh[None, :, :2], cv2.invertAffineTransform(crop_from_photo))[0]
-        across = mesh[263] - mesh[33]
-        yaw = float(np.degrees(np.arctan2(across[2], np.hypot(across[0], across[1]))))
-        anchors = np.array([points[list(i)].mean(0) for i in EYE_MOUTH])
-        # landmarks are in pixels with the origin at a pixel's corner, as the template is
-        return Face(points, yaw, similarity(anchors, TEMPLATE))
 
 
 def region(matrix, size, shape, margin=4):

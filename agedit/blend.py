@@ -82,6 +82,26 @@ class Masker:
         )  # the photo's own edge cuts exactly
 
 
+def own_share(square, face, others, size):
+    """How much nearer to `face` than to any of the `others` each place is, float32 (size, size) in 0..1, 1 without others.
+
+    Distances are measured in frames of each head.
+
+    Args:
+        square: the align.Face whose reference square is shown. others: align.Face or align.Neighbour.
+    """
+    if not others:
+        return np.ones((size, size), np.float32)
+    grid = np.stack(np.meshgrid(np.arange(size), np.arange(size)), -1).astype(float)
+    places = cv2.transform(grid, cv2.invertAffineTransform(square.to_crop(size)))
+
+    def distance(head):
+        return np.linalg.norm(places - head.centre, axis=2) / head.frame
+
+    ahead = np.min([distance(other) for other in others], axis=0) - distance(face)
+    return np.float32(np.clip(5 * ahead + 0.5, 0, 1))
+
+
 def ramp(size):
     """How a square fades out towards its edges: float32 (size,) in 0..1."""
     near = np.clip((np.minimum(np.arange(size), np.arange(size)[::-1]) + 0.5) / (size * 0.07), 0, 1)

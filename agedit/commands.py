@@ -1,5 +1,8 @@
 """How every command ends on bad input: one sentence on stderr, exit status 2."""
 
+import sys
+from typing import Any
+
 import click
 
 from agedit.errors import AgeEditError
@@ -7,6 +10,10 @@ from agedit.errors import AgeEditError
 
 class PlainErrors(click.Group):
     """A click group whose commands may raise AgeEditError."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        speak_anywhere()
+        return super().main(*args, **kwargs)
 
     def invoke(self, ctx):
         try:
@@ -17,3 +24,11 @@ class PlainErrors(click.Group):
         except AgeEditError as error:
             click.echo(f"agedit: {error}", err=True)
             ctx.exit(2)
+
+
+def speak_anywhere() -> None:
+    """A console that cannot show a character gets its number, as in \\u4e2d, instead of an error."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure and stream.errors in ("strict", "surrogateescape"):
+            reconfigure(errors="backslashreplace")

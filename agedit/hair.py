@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 
 from agedit.align import Face, align, region
-from agedit.blend import MASK_SIZE, ramp, warp_inside
-from agedit.tone import GREY, LOCKS, WHITE, gain_of, lit, too_light
+from agedit.blend import MASK_SIZE, own_share, ramp, warp_inside
+from agedit.tone import HAIR, LOCKS, TO_LUMA, highlight_rolloff, relit_strands, strand_gain
 
 WIDE = 2  # edge of the square that is searched for hair, in edges of the reference square
 SEARCHED = (
@@ -56,29 +56,18 @@ class OuterHair:
             warp_inside(self.face, rgb.shape, s), np.ones((5, 5))
         )  # the photo's own edge cuts exactly
         self.weight = np.float32(wide * (1 - reached) * np.outer(ramp(s), ramp(s)) * inside)
-        if others:
-            self.weight *= self._nearest(face, others)
+        self.weight *= own_share(self.face, face, others, s)
         self.weight[self.weight < 0.02] = 0
-        grey, cells = cv2.transform(crop.astype(np.float32), GREY), (WIDE * LOCKS,) * 2
+        grey, cells = cv2.transform(crop.astype(np.float32), TO_LUMA), (WIDE * LOCKS,) * 2
         area = lambda v: cv2.GaussianBlur(cv2.resize(v, cells, interpolation=cv2.INTER_AREA), (0, 0), 1.0)
         self.locks = area(grey * (wide + 0.01)) / area(wide + 0.01)
         self.inner = cv2.resize(hair, (LOCKS, LOCKS), interpolation=cv2.INTER_AREA) > 0.8
         within = align(rgb, face, LOCKS)[self.inner].astype(np.float32)
-        self.light = within @ GREY[0]
+        self.light = within @ TO_LUMA[0]
         self.colour = within - self.light[:, None]
         self.bright = np.percentile(self.light, 95) + WALL if len(self.light) else 255
         self.exists = bool(self.weight.any()) and self.inner.sum() >= LEAST
         self.weight *= self.exists
-
-    def _nearest(self, face, others):
-        """How much nearer to this face than to any other each place is, float32 (256, 256) in 0..1."""
-        s = MASK_SIZE
-        places = cv2.transform(
-            np.stack(np.meshgrid(np.arange(s), np.arange(s)), -1).astype(float),
-            cv2.invertAffineTransform(self.face.to_crop(s)),
-        )
-        far = lambda f: np.linalg.norm(places - f.points.mean(0), axis=2) / f.frame
-        return np.float32(np.clip(5 * (np.min([far(f) for f in others], axis=0) - far(face)) + 0.5, 0, 1))
 
     def tone(self, change):
         """What an edit does to the hair within: (a, b, colour left), the light Y of its locks, in 0..255, becoming Y + a + b Y.
@@ -87,8 +76,9 @@ class OuterHair:
             change: float32 (r, r, 3) in units of 0..255, as it is shown.
         """
         drawn = cv2.resize(change, (LOCKS, LOCKS), interpolation=cv2.INTER_AREA)[self.inner]
-        lighter, apart, count = drawn @ GREY[0], self.light - self.light.mean(), len(self.light)
-        slope = float(np.clip((apart @ lighter) / (apart @ apart + 25 * count), -0.9, 1.2))
+        lighter, apart, count = drawn @ TO_LUMA[0], self.light - self.light.mean(), len(self.light)
+        least = 0.0 if lighter.mean() > 0 else -0.9  # hair that greys keeps its lit and shaded locks
+        slope = float(np.clip((apart @ lighter) / (apart @ apart + 25 * count), least, 1.2))
         gained = (self.colour * (drawn - lighter[:, None])).sum() / ((self.colour**2).sum() + 4 * count)
         return float(lighter.mean() - slope * self.light.mean()), slope, float(np.clip(1 + gained, 0, 1))
 
@@ -112,8 +102,8 @@ class OuterHair:
             return
         a, b, left = tone
         light = a + b * low
-        light += lit(strands, gain_of(light, low))
-        light -= too_light(light, np.maximum(WHITE - low - strands, 0))
+        light += relit_strands(strands, strand_gain(light, low))
+        light -= highlight_rolloff(light, np.maximum(HAIR.white - low - strands, 0))
         light *= np.where(light < 0, darker, weight)
         change = cv2.scaleAdd(colour, left - 1, cv2.merge((light, light, light)))
         if layer is None:
@@ -170,7 +160,7 @@ class OuterHair:
                 weight[rows, columns],
                 place(self.locks)[rows, columns],
             )
-            grey = pixels @ GREY[0]
+            grey = pixels @ TO_LUMA[0]
             likely = np.clip(1.5 - (grey - self.bright) / WALL, 0, 1)
             found = (
                 weight,

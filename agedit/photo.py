@@ -1,135 +1,187 @@
-"""Reading and writing pictures: orientation, colour, limits, metadata, clear errors."""
+"""Reading photos as the eye sees them: orientation, colour, transparency, limits, plain errors."""
 
-import io
 import os
+import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
-from PIL.PngImagePlugin import PngInfo
+import numpy.typing as npt
+from PIL import Image
 
+from agedit import decoder
+from agedit.decoding import MAX_PIXELS, MAX_RATIO, RefusedError, is_file
 from agedit.errors import AgeEditError
-from agedit.mark import XMP
+from agedit.picture_files import (
+    FORMATS,
+    JpegSettings,
+    check_output,
+    edited_name,
+    encode_like,
+    encode_photo,
+    save_photo,
+)
 
-MAX_PIXELS = 50_000_000
-FORMATS = {
-    ".png": "PNG",
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".webp": "WEBP",
-    ".bmp": "BMP",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
+__all__ = [
+    "FORMATS",
+    "MAX_PIXELS",
+    "READ_ENDINGS",
+    "Photo",
+    "check_output",
+    "edited_name",
+    "encode_like",
+    "encode_photo",
+    "load_photo",
+    "open_photo",
+    "save_photo",
+]
+
+READ_ENDINGS = frozenset(FORMATS) | {".jpe", ".jfif", ".mpo", ".gif", ".heic", ".heif", ".hif", ".avif"}
+PictureSource = str | os.PathLike[str] | bytes | Image.Image
+
+# each is one sentence; {name} is the file's
+REASONS = {
+    "unknown": "{name} is not a picture that can be read; use a JPEG, PNG, WebP, HEIC, AVIF, TIFF, BMP or GIF "
+    "photo.",
+    "damaged": "{name} is damaged or incomplete; save or download it again.",
+    "pixels": "{name} has {megapixels:.0f} megapixels; shrink it below {limit} megapixels and try again.",
+    "many pixels": "{name} has more than {limit} megapixels; shrink it and try again.",
+    "slim": "{name} is {width} by {height} pixels, too narrow for a photo; its longer side may be {ratio} "
+    "times the shorter one at most, so crop it.",
+    "animated": "{name} is an animation; save one of its frames as a picture and use that.",
+    "pages": "{name} holds several pages; save one of them as a picture and use that.",
+    "slow": "{name} takes too long to decode; save it again as an ordinary JPEG and use that.",
+    "memory": "{name} needs too much memory to decode; save it again as an ordinary JPEG and use that.",
 }
-Image.MAX_IMAGE_PIXELS = None  # our own limit below speaks plainly; Pillow's only warns at first
+
+# how numpy undoes each EXIF orientation: (quarter turns to the left, then mirrored left to right)
+TURNS = {2: (0, True), 3: (2, False), 4: (2, True), 5: (3, True), 6: (3, False), 7: (1, True), 8: (1, False)}
+
+# share of colour under which a change is not made good in full: it would blow up at the edge of a cutout
+FAINT = 0.5
+BLOCK = 1 << 20  # pixels that are computed at a time
 
 
-def load_photo(source):
-    """Read a picture as the eye sees it.
+@dataclass(frozen=True)
+class Photo:
+    """A photo that was read.
+
+    rgb: uint8 (H, W, 3), sRGB, upright; what is transparent is laid on white. This is what the networks see.
+    colours: uint8 (H, W, 3), the colours as stored, also where nothing of them shows; equal to rgb without
+        alpha.
+    alpha: uint8 (H, W), or None where the whole photo is opaque.
+    format: of the file: "JPEG", "PNG", "HEIF" and so on. stem: its name without folder and ending.
+    jpeg: how it was compressed, where it is a JPEG.
+    """
+
+    rgb: npt.NDArray[np.uint8]
+    colours: npt.NDArray[np.uint8]
+    alpha: npt.NDArray[np.uint8] | None = None
+    format: str = ""
+    stem: str = "photo"
+    jpeg: JpegSettings | None = None
+
+    def cut_out(self, edited: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """An edit of `rgb` with the photo's own transparency.
+
+        Args:
+            edited: RGB uint8 (H, W, 3).
+
+        Returns:
+            `edited` itself for an opaque photo, else RGBA uint8 (H, W, 4). Where alpha is 0 the pixels are
+            the photo's.
+        """
+        if self.alpha is None:
+            return edited
+        out = np.dstack([self.colours, self.alpha])
+        for rows in _blocks(self.alpha):
+            alpha = self.alpha[rows][..., None].astype(np.float32) / 255
+            change = edited[rows].astype(np.float32) - self.rgb[rows]  # as it shows on white
+            changed = self.colours[rows] + change / np.maximum(alpha, FAINT)
+            out[rows][..., :3] = np.where(alpha > 0, np.clip(np.rint(changed), 0, 255), self.colours[rows])
+        return out
+
+
+def open_photo(source: PictureSource) -> Photo:
+    """Read a picture with what is needed to write its edit in its own way (`picture_files.encode_like`).
+
+    It is decoded in a process of its own, with limits of pixels, memory and time; call it outside of any
+    lock.
 
     Args:
-        source: path, bytes, or a PIL image. Any mode (grey, CMYK, 16 bit, palette, RGBA over white), any EXIF turn.
-
-    Returns:
-        RGB uint8, shape (H, W, 3), in sRGB.
+        source: path, file content, or a PIL image. Any mode (grey, CMYK, 16 and 32 bit, fractions, palette,
+            with alpha or without), any colour profile, any EXIF turn.
 
     Raises:
-        AgeEditError: not a picture, damaged, or over 50 megapixels.
+        AgeEditError: one sentence: not a picture, damaged, animated, too large, too narrow, or too slow to
+            decode.
     """
-    name = Path(source).name if isinstance(source, (str, Path)) else "The picture"
+    name, stem = _names(source)
     try:
-        image = (
-            source
-            if isinstance(source, Image.Image)
-            else Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
-        )
-        width, height = image.size
-        if width * height > MAX_PIXELS:
-            raise AgeEditError(
-                f"{name} has {width * height / 1e6:.0f} megapixels; shrink it below "
-                f"{MAX_PIXELS // 1_000_000} megapixels and try again."
-            )
-        image.load()
-        try:
-            image = ImageOps.exif_transpose(image)
-        except Exception:  # damaged EXIF: the photo itself may be fine
-            pass
-        return np.ascontiguousarray(np.asarray(_to_rgb(image)))
-    except AgeEditError:
-        raise
-    except (FileNotFoundError, IsADirectoryError):
+        decoded = _decode(source)
+    except RefusedError as error:
+        raise AgeEditError(_sentence(error, name)) from None
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise AgeEditError(f"There is no picture at {source}; check the path.") from None
     except PermissionError:
         raise AgeEditError(f"{name} may not be read; check its permissions.") from None
-    except UnidentifiedImageError:
-        raise AgeEditError(
-            f"{name} is not a picture that can be read; use a JPEG, PNG or WebP photo."
-        ) from None
-    except Exception as error:  # decoders raise what they like on damaged files
-        raise AgeEditError(f"{name} is damaged or incomplete ({error}); save or download it again.") from None
+    except (OSError, ValueError):  # a name that no file can have
+        raise AgeEditError("There is no picture of that name; check the path.") from None
+    header = decoded.header
+    colours = _turned(decoded.colours, header.orientation)
+    alpha = None if decoded.alpha is None else _turned(decoded.alpha, header.orientation)
+    jpeg = None if header.tables is None else JpegSettings(header.tables, header.subsampling)
+    rgb = colours if alpha is None else _on_white(colours, alpha)
+    return Photo(rgb, colours, alpha, header.format, stem, jpeg)
 
 
-def _to_rgb(image):
-    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        values = np.asarray(image, np.float64)
-        scale = 257.0 if values.max(initial=0) > 255 else 1.0
-        image = Image.fromarray(np.clip(values / scale + 0.5, 0, 255).astype(np.uint8))
-    profile = image.info.get("icc_profile")
-    if profile and image.mode in ("RGB", "CMYK", "L"):
-        try:  # wide-gamut and print profiles; a broken profile is no reason to refuse the photo
-            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-        except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
-            pass
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
+def load_photo(source: PictureSource) -> npt.NDArray[np.uint8]:
+    """`open_photo(source).rgb`: RGB uint8, shape (H, W, 3), in sRGB, upright, on white. Raises AgeEditError."""
+    return open_photo(source).rgb
 
 
-def encode_photo(rgb, format="PNG", synthetic=False, lasting=False):
-    """RGB uint8 (H, W, 3) to file bytes without EXIF; quick rather than small, because the visitor waits.
-
-    lasting: a JPEG to keep, not to look at in passing: every pixel its own colour.
-
-    synthetic: also write metadata that says so (PNG, JPEG and WebP; see `agedit.mark`). No pixel changes.
-    """
-    buffer = io.BytesIO()
-    jpeg = {"quality": 95, "subsampling": "4:4:4"} if lasting else {"quality": 93, "subsampling": "4:2:0"}
-    options = {"PNG": {"compress_level": 1}, "JPEG": jpeg, "WEBP": {"quality": 95}}.get(format, {})
-    if synthetic and format == "PNG":
-        info = PngInfo()
-        info.add_itxt("XML:com.adobe.xmp", XMP.decode())
-        info.add_text("Comment", "The apparent age in this photo was edited by a neural network (AgeEdit).")
-        options = options | {"pnginfo": info}
-    elif synthetic and format in ("JPEG", "WEBP"):
-        options = options | {"xmp": XMP}
-    Image.fromarray(rgb).save(buffer, format, **options)
-    return buffer.getvalue()
+def _names(source: PictureSource) -> tuple[str, str]:
+    """What a sentence calls the picture, and what its edits are named after."""
+    if isinstance(source, (str, os.PathLike)):
+        path = Path(source)
+        return re.sub(r"\s", " ", path.name) or str(source), path.stem
+    return "The picture", "photo"
 
 
-def check_output(path):
-    """Refuse a picture path that cannot be written, before any work is done."""
-    path = Path(path)
-    if path.suffix.lower() not in FORMATS:
-        raise AgeEditError(
-            f"{path.name} has no known picture ending; use one of {', '.join(sorted(FORMATS))}."
-        )
-    if not path.parent.is_dir():
-        raise AgeEditError(f"The folder {path.parent} does not exist; make it first.")
-    return path
+def _decode(source: PictureSource) -> decoder.Decoded:
+    if isinstance(source, Image.Image):
+        return decoder.decode_here(source)
+    if isinstance(source, bytes):
+        return decoder.shared().decode(source)
+    path = os.path.abspath(source)
+    if not is_file(path):
+        raise FileNotFoundError
+    open(path, "rb").close()  # says itself why it cannot be read
+    return decoder.shared().decode(path)
 
 
-def save_photo(path, rgb, synthetic=False):
-    """Write RGB uint8 (H, W, 3); the ending chooses the format. synthetic: as in `encode_photo`. Raises AgeEditError with the reason."""
-    path = check_output(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(encode_photo(rgb, FORMATS[path.suffix.lower()], synthetic, lasting=True))
-        os.replace(temporary, path)  # whole or not at all: the old picture is never lost
-    except (OSError, ValueError) as error:
-        temporary.unlink(missing_ok=True)
-        raise AgeEditError(
-            f"{path} could not be written ({getattr(error, 'strerror', None) or error}); "
-            "choose another place or ending."
-        ) from None
+def _sentence(error: RefusedError, name: str) -> str:
+    reason = error.reason
+    if reason == "pixels" and error.values["megapixels"] is None:
+        reason = "many pixels"
+    values = {"limit": MAX_PIXELS // 1_000_000, "ratio": MAX_RATIO} | error.values
+    return REASONS[reason].format(name=name, **values)
+
+
+def _turned(picture: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np.uint8]:
+    quarters, mirrored = TURNS.get(orientation, (0, False))
+    picture = np.rot90(picture, quarters)
+    return np.ascontiguousarray(picture[:, ::-1] if mirrored else picture)
+
+
+def _on_white(colours: npt.NDArray[np.uint8], alpha: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    out = np.empty_like(colours)
+    for rows in _blocks(alpha):
+        share = alpha[rows][..., None].astype(np.uint16)
+        out[rows] = (colours[rows] * share + 255 * (255 - share) + 127) // 255
+    return out
+
+
+def _blocks(plane: npt.NDArray[np.uint8]) -> list[slice]:
+    step = max(1, BLOCK // plane.shape[1])
+    return [slice(top, top + step) for top in range(0, plane.shape[0], step)]

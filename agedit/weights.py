@@ -1,24 +1,28 @@
-"""The weights folder: `manifest.json` names every file with its hash; nothing is used before its hash was checked."""
+"""The weights folder: `manifest.json`, whose own hash is pinned, names every file with its hash; nothing is
+read before it was checked.
+"""
 
 import hashlib
-import json
+import stat
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from agedit import manifest
 from agedit.errors import AgeEditError
+from agedit.manifest import NETWORKS, RANGES, SCHEMA
 from agedit.paths import weights_folder
 from agedit.submodel import candidates
 
-NETWORKS = "agedit.safetensors"
-RANGES = "ranges.safetensors"  # for int8; absent until `calibrate` measured them
-SCHEMA = 4
+__all__ = ["NETWORKS", "RANGES", "SCHEMA", "Weights", "sha256"]
 
 
 def sha256(path):
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    """64 hex digits of a file's content."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class Weights:
@@ -29,51 +33,45 @@ class Weights:
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = Path(folder or weights_folder())
+        self.manifest = manifest.read(self.folder)
+        self._checked = {
+            name: self._check(name, expected) for name, expected in self.manifest["files"].items()
+        }
+
+    def _check(self, name, expected):
+        """The stamp of a file of the folder whose hash is the `expected`. Raises AgeEditError."""
+        path = self.folder / name
         try:
-            self.manifest = json.loads((self.folder / "manifest.json").read_text())
-            files = dict(self.manifest["files"])
-            schema = self.manifest["schema"]
-            files[NETWORKS]
-            for key in ("resolutions", "calibration", "quality_order", "provenance", "encoder"):
-                self.manifest[key]
+            if not stat.S_ISREG(path.stat().st_mode):
+                raise manifest.damaged(f"{name} is not a file")
+            stamp = self._stamp(name)  # before it is read: what comes later is another
+            found = sha256(path)
         except FileNotFoundError:
             raise AgeEditError(
-                f"The weights are missing: there is no manifest.json in {self.folder}; "
-                "fetch the weights folder again."
+                f"The weights are incomplete: {name} is missing; fetch the weights folder again."
             ) from None
         except OSError as error:
+            raise manifest.unreadable(name, error) from None
+        if found != expected:
             raise AgeEditError(
-                f"The weights in {self.folder} cannot be read ({error.strerror}); check permissions."
-            ) from None
-        except (ValueError, KeyError, TypeError):
-            raise AgeEditError(
-                f"The manifest in {self.folder} is damaged; fetch the weights folder again."
-            ) from None
-        if schema != SCHEMA:
-            raise AgeEditError(
-                f"The weights have schema {schema} and this program reads {SCHEMA}; update one of them."
+                f"The weights were altered: {name} is not the file that was released; "
+                "fetch the weights folder again."
             )
-        for name, expected in files.items():
-            if not (self.folder / name).is_file():
-                raise AgeEditError(
-                    f"The weights are incomplete: {name} is missing; fetch the weights folder again."
-                )
-            try:
-                found = sha256(self.folder / name)
-            except OSError as error:
-                raise AgeEditError(
-                    f"{name} cannot be read ({error.strerror}); check its permissions."
-                ) from None
-            if found != expected:
-                raise AgeEditError(
-                    f"The weights were altered: {name} is not the file that was released; "
-                    "fetch the weights folder again."
-                )
-        self._checked = {name: self._stamp(name) for name in (NETWORKS, RANGES)}
+        return stamp
+
+    def path(self, name):
+        """Where a file lies whose hash was checked, for a library that opens it. Raises AgeEditError where it
+        is another by now.
+        """
+        if name not in self._checked or self._stamp(name) != self._checked[name]:
+            raise AgeEditError(f"The weights were replaced while in use ({name}); start the program again.")
+        return self.folder / name
 
     @property
     def hash(self):
-        """Names what is computed, 16 hex digits: the trained networks and, once there are some, the ranges for int8."""
+        """Names what is computed, 16 hex digits: the trained networks and, once there are some, the ranges
+        for int8.
+        """
         files = self.manifest["files"]
         return (
             hashlib.sha256((files[NETWORKS] + files[RANGES]).encode()).hexdigest()[:16]
@@ -102,9 +100,11 @@ class Weights:
         return [(int(r), float(c)) for r, c in self.manifest["quality_order"]]
 
     def part(self, prefix):
-        """{name: array} below `prefix.`, the prefix removed: "generator", "encoder" (batch norms folded), "sketch"; with "", every array by its full name.
+        """{name: array} below `prefix.`, the prefix removed: "generator", "encoder" (batch norms folded),
+        "sketch"; with "", every array by its full name.
 
-        float16 as in the file, `age_vector` float32. Read anew each time: nothing of it stays in memory but what runs.
+        float16 as in the file, `age_vector` float32. Read anew each time: nothing of it stays in memory but
+        what runs.
         """
         return {
             k[len(prefix) + 1 if prefix else 0 :]: v
@@ -130,13 +130,12 @@ class Weights:
         return found.st_ino, found.st_size, found.st_mtime_ns
 
     def _read(self, start, name=NETWORKS):
-        if self._stamp(name) != self._checked[name]:  # its hash was checked, another file's was not
-            raise AgeEditError(f"{name} was replaced while it was in use; start the program again.")
+        path = self.path(name)
         try:
-            with safe_open(self.folder / name, "numpy") as file:
+            with safe_open(path, "numpy") as file:
                 return {k: file.get_tensor(k) for k in file.keys() if k.startswith(start)}
         except (OSError, SafetensorError):
-            raise AgeEditError(f"{name} is damaged; fetch the weights folder again.") from None
+            raise manifest.damaged(name) from None
 
     def alpha(self, years, age, blur, r, c):
         """Edit strength (S63) with which G_{r,c} makes a face of an apparent `age` look `years` older.
@@ -155,7 +154,8 @@ class Weights:
         return float(np.interp(blur, table["blurs"], by_blur))
 
     def reach(self, age):
-        """(lowest, highest) change in years that anything comes of for a face of an apparent `age`: the networks know few people beyond, and
+        """(lowest, highest) change in years that anything comes of for a face of an apparent `age`: the
+        networks know few people beyond, and
         with more years a small child, whose face does not grow here, only looks like an old baby."""
         table = self.manifest["calibration"]
         grown = float(np.interp(age, table["children"]["ages"], table["children"]["years"]))

@@ -7,7 +7,8 @@ from conftest import PORTRAITS
 from PIL import Image
 
 from agedit import AgeEditError, load_photo
-from agedit.align import EYE_MOUTH, MOST_FACES, TEMPLATE, Face, align, similarity, unalign
+from agedit.align import EYE_MOUTH, TEMPLATE, Face, align, similarity, unalign
+from agedit.faces import MOST_FACES
 
 
 def smooth_photo(size=600):

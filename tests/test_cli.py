@@ -188,3 +188,70 @@ def test_rank_correlation_shares_ranks_of_equal_values():
     assert rank_correlation([1, 2, 3], [9.0, 6.0, 5.0]) == pytest.approx(-1)
     assert rank_correlation([1, 2, 3, 4], [1.0, 2.0, 2.0, 2.0]) < 0.9
     assert rank_correlation([1, 2, 3], [4.0, 4.0, 4.0]) == 0
+
+
+def test_a_console_that_cannot_show_a_name_gets_its_numbers(tmp_path):
+    photo = tmp_path / "中文→−.jpg"
+    photo.write_bytes(PORTRAITS[0].read_bytes())
+    out = tmp_path / "旧→.png"
+    for encoding in ("cp1252", "ascii"):
+        said = agedit(
+            "edit", photo, "-o", out, "--years", 5, "--submodel", "64:0.25", PYTHONIOENCODING=encoding
+        )
+        assert said.returncode == 0 and "Traceback" not in said.stderr, said.stderr
+        assert out.exists()
+        if encoding == "cp1252":  # click itself speaks UTF-8 where the console says ASCII
+            assert "\\u65e7\\u2192.png" in said.stdout
+        out.unlink()
+        gone = agedit(
+            "edit", tmp_path / "没有.jpg", "-o", out, "--years", 5, PYTHONIOENCODING=encoding, PYTHONUTF8="0"
+        )
+        assert gone.returncode == 2 and "no picture" in gone.stderr and "Traceback" not in gone.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are any bytes there")
+def test_a_name_that_is_no_text(tmp_path):
+    photo = tmp_path / os.fsdecode(b"caf\xe9.jpg")
+    photo.write_bytes(PORTRAITS[0].read_bytes())
+    said = agedit(
+        "edit", photo, "-o", tmp_path / os.fsdecode(b"\xe9.png"), "--years", 0, "--submodel", "64:0.25"
+    )
+    assert said.returncode == 0 and len(list(tmp_path.iterdir())) == 2, said.stderr
+
+
+def test_an_output_name_as_long_as_the_system_allows(tmp_path):
+    out = tmp_path / ("n" * 251 + ".png")
+    one_object(agedit("edit", PORTRAITS[0], "-o", out, "--years", 0, "--submodel", "64:0.25", "--json"))
+    assert np.array_equal(load_photo(out), load_photo(PORTRAITS[0]))
+    longer = agedit("edit", PORTRAITS[0], "-o", tmp_path / ("n" * 252 + ".png"), "--years", 0, "--json")
+    assert longer.returncode == 2 and "too long" in longer.stderr and len(longer.stderr.splitlines()) == 1
+
+
+def test_an_edit_of_a_jpeg_has_its_quality_and_of_a_cutout_its_outline(tmp_path):
+    out = tmp_path / "o.jpg"
+    one_object(agedit("edit", PORTRAITS[0], "-o", out, "--years", 20, "--submodel", "64:0.25", "--json"))
+    assert Image.open(out).quantization == Image.open(PORTRAITS[0]).quantization
+    image = Image.open(PORTRAITS[0]).convert("RGBA")
+    alpha = np.full(image.size[::-1], 255, np.uint8)
+    alpha[:, :40] = 0
+    image.putalpha(Image.fromarray(alpha))
+    image.save(tmp_path / "cutout.png")
+    for years in (0, 20):
+        one_object(
+            agedit(
+                "edit", tmp_path / "cutout.png", "-o", tmp_path / "o.png", "--years", years, "--submodel", "64:0.25",
+                "--json",
+            )
+        )  # fmt: skip
+        before, after = np.asarray(image), np.asarray(Image.open(tmp_path / "o.png"))
+        assert np.array_equal(after[..., 3], alpha) and np.array_equal(after[:, :40], before[:, :40])
+        assert np.array_equal(after, before) == (years == 0)
+
+
+def test_a_sheet_says_that_it_is_synthetic(tmp_path):
+    out = tmp_path / "sheet.png"
+    said = agedit(
+        "sheet", PORTRAITS[0], "-o", out, "--years", "0,20", "--submodel", "64:0.25", "--size", "128"
+    )
+    assert said.returncode == 0, said.stderr
+    assert "compositeWithTrainedAlgorithmicMedia" in Image.open(out).info["xmp"].decode()

@@ -14,10 +14,11 @@ from agedit.align import align
 from agedit.blend import own_features
 from agedit.paths import weights_folder
 from agedit.runtime import Engine
-from agedit.tone import LUMA, STRONG, WHITE, Tone, change_blur, photo_blur
+from agedit.tone import HAIR, LUMA, Tone, change_blur, photo_blur
 from agedit.weights import Weights
 
 
+@pytest.mark.processor
 def test_zero_years_is_the_photo_bit_for_bit(engine, editor, portrait):
     for submodel in engine.weights.candidates:
         assert np.array_equal(editor.edit(0, submodel=submodel).picture, portrait)
@@ -36,6 +37,7 @@ def test_the_change_itself_is_zero_at_zero_years(engine, editor):
     )
 
 
+@pytest.mark.processor
 def test_older_means_older_on_the_portraits(engine):
     changes = {-20: [], 20: [], 40: []}
     for path in PORTRAITS:
@@ -49,6 +51,7 @@ def test_older_means_older_on_the_portraits(engine):
     assert mean[-20] < -3 and mean[20] > 8 and mean[40] > mean[20] + 4, mean
 
 
+@pytest.mark.processor
 def test_the_person_stays_the_person(engine):
     for path in PORTRAITS[:3]:
         editor = AgeEditor(engine)
@@ -118,62 +121,66 @@ def test_a_change_is_light_and_dark_of_the_skins_own_colour():
     skin = np.float32((200, 150, 120))
     tan = np.zeros((128, 128, 3), np.float32)
     tan[:] = (10, -5, -20)
-    assert np.abs(tone_of(skin).keep_tone(tan)).max() < 3  # the whole face keeps its colour and brightness
-    assert np.allclose(tone_of(skin, hair=1).keep_tone(tan), tan, atol=1e-3)  # hair may turn grey
+    assert (
+        np.abs(tone_of(skin).skin.take_own_colour(tan)).max() < 3
+    )  # the whole face keeps its colour and brightness
+    assert np.allclose(tone_of(skin, hair=1).skin.take_own_colour(tan), tan, atol=1e-3)  # hair may turn grey
     wrinkle = np.zeros((128, 128, 3), np.float32)
     wrinkle[70] = (-20, -40, -60)  # an orange line
-    kept = tone_of(skin).keep_tone(wrinkle)[70, 64]
+    kept = tone_of(skin).skin.take_own_colour(wrinkle)[70, 64]
     assert kept.max() < -28 and kept[0] < kept[1] < kept[2]  # stays dark, in the skin's proportions
     red_over_blue = lambda v: v[0] / v[2]
     was, shown, drawn = (red_over_blue(v) for v in (skin, skin + kept, skin + wrinkle[70, 64]))
     assert abs(shown - was) < 0.3 * abs(drawn - was)
-    assert not tone_of(skin, 64).keep_tone(np.zeros((64, 64, 3), np.float32)).any()
+    assert not tone_of(skin, 64).skin.take_own_colour(np.zeros((64, 64, 3), np.float32)).any()
 
 
 def test_greying_brows_do_not_darken_the_skin():
     crop, grey = np.full((256, 256, 3), (200, 150, 120), np.uint8), np.zeros((256, 256, 3), np.float32)
     crop[90:110, 60:200], grey[90:110, 60:200] = 40, 60  # a brow, and how it gets lighter
     whole = np.ones((256, 256), np.float32)
-    kept = Tone(crop, whole, 0 * whole, 256).keep_tone(grey)
+    kept = Tone(crop, whole, 0 * whole, 256).skin.take_own_colour(grey)
     assert kept[100, 128].min() > 30 and np.abs(kept[125]).max() < 1
 
 
 def test_wrinkles_are_shadows_with_half_a_ridge_beside_them():
     wrinkle = np.zeros((128, 128, 3), np.float32)
     wrinkle[64], wrinkle[67] = -30, 30
-    shown = tone_of((180, 140, 120)).keep_shadows(wrinkle)
+    shown = tone_of((180, 140, 120)).skin.weaken_ridges(wrinkle)
     assert np.abs(shown[:66] - wrinkle[:66]).max() < 2 and 14 < shown[67, 64, 0] < 18
     assert np.array_equal(
-        tone_of((180, 140, 120), hair=1).keep_shadows(wrinkle), wrinkle
+        tone_of((180, 140, 120), hair=1).skin.weaken_ridges(wrinkle), wrinkle
     )  # hair has white strands
     assert np.allclose(
-        tone_of((180, 140, 120)).keep_shadows(0 * wrinkle + 30), 30, atol=1e-3
+        tone_of((180, 140, 120)).skin.weaken_ridges(0 * wrinkle + 30), 30, atol=1e-3
     )  # a face may get lighter as a whole
     crop, whole = np.full((128, 128, 3), 150, np.uint8), np.ones((256, 256), np.float32)
     crop[67] = 110  # drawn younger a line of the photo's is filled
-    assert np.allclose(Tone(crop, whole, 0 * whole, 128).keep_shadows(wrinkle)[67], 30, atol=1e-3)
+    assert np.allclose(Tone(crop, whole, 0 * whole, 128).skin.weaken_ridges(wrinkle)[67], 30, atol=1e-3)
 
 
 def test_overexposed_skin_gets_less_of_what_is_faint():
     faint, deep = np.full((2, 128, 128, 3), -8, np.float32) * np.float32((1, 8))[:, None, None, None]
     white = tone_of((255, 250, 235))
-    assert np.allclose(white.keep_blown(faint), faint / 3, atol=0.1) and np.allclose(
-        white.keep_blown(deep), 0.8 * deep, atol=0.1
+    assert np.allclose(white.skin.spare_highlights(faint), faint / 3, atol=0.1) and np.allclose(
+        white.skin.spare_highlights(deep), 0.8 * deep, atol=0.1
     )
-    assert not white.keep_blown(0 * faint).any() and np.allclose(
-        tone_of((255, 250, 235), hair=1).keep_blown(faint), faint, atol=0.1
+    assert not white.skin.spare_highlights(0 * faint).any() and np.allclose(
+        tone_of((255, 250, 235), hair=1).skin.spare_highlights(faint), faint, atol=0.1
     )
-    assert np.array_equal(tone_of((220, 190, 170)).keep_blown(faint), faint)
+    assert np.array_equal(tone_of((220, 190, 170)).skin.spare_highlights(faint), faint)
 
 
 def test_what_is_dark_outside_the_hair_stays_dark():
     lighter = np.full((128, 128, 3), 60, np.float32)
-    assert 0 < tone_of((16, 16, 16)).keep_dark(lighter).max() < 20  # the teacher's old take their glasses off
+    assert (
+        0 < tone_of((16, 16, 16)).skin.limit(lighter).max() < 20
+    )  # the teacher's old take their glasses off
     for tone in (tone_of((16, 16, 16), hair=1), tone_of((180, 140, 120))):
-        assert np.array_equal(tone.keep_dark(lighter), lighter)
+        assert np.array_equal(tone.skin.limit(lighter), lighter)
     crop, whole = np.full((256, 256, 3), (200, 150, 120), np.uint8), np.ones((256, 256), np.float32)
     crop[90:110, 60:200] = 60  # a brow: drawn younger it is not painted black
-    younger = Tone(crop, whole, 0 * whole, 256).keep_dark(np.full((256, 256, 3), -40, np.float32))
+    younger = Tone(crop, whole, 0 * whole, 256).skin.limit(np.full((256, 256, 3), -40, np.float32))
     assert np.allclose(younger[100, 128], -0.15 * 60 - 4, atol=0.5) and np.allclose(younger[200, 128], -40)
 
 
@@ -186,8 +193,8 @@ def test_a_change_is_no_crisper_than_its_photo():
     depth, soft = [], [cv2.GaussianBlur(crop, (0, 0), sigma) if sigma else crop for sigma in (0, 2, 3)]
     for photo in soft:
         tone = Tone(photo, whole, 0 * whole, 512, photo_blur(photo))
-        depth.append(-tone.keep_soft(line).min())
-        assert abs(tone.keep_soft(line).sum() / line.sum() - 1) < 0.01  # the same light is taken away
+        depth.append(-tone.soften(line).min())
+        assert abs(tone.soften(line).sum() / line.sum() - 1) < 0.01  # the same light is taken away
         assert -tone(line).min() < 1.3 * depth[-1]  # and so it is shown
     assert depth[0] == 40 and 8 < depth[1] < 13 and 4 < depth[2] < depth[1] - 2
     blur = photo_blur(soft[1])
@@ -207,41 +214,30 @@ def test_strands_are_the_photos_own_and_get_lighter_with_their_lock():
         grey, noise = np.full((2, r, r, 3), 60, np.float32)
         noise[::2] += 40 * (r > 64)  # strands that the network would draw
         for change in (grey, noise):
-            shown = Tone(crop, whole, whole, r).keep_strands(change)
+            shown = Tone(crop, whole, whole, r).hair.relight_strands(change)
             assert shown.shape == (256, 256, 3) and contrast(crop + shown) > 1.4 * contrast(crop)
             assert np.ptp(shown.mean((1, 2))[50:200]) < 8 and abs(shown.mean() - change.mean()) < 2
             assert (
                 np.abs(
-                    Tone(crop, whole, 0 * whole, r).keep_strands(change).mean((0, 1)) - change.mean((0, 1))
+                    Tone(crop, whole, 0 * whole, r).hair.relight_strands(change).mean((0, 1))
+                    - change.mean((0, 1))
                 ).max()
                 < 0.1
             )
-        assert not Tone(crop, whole, whole, r).keep_strands(0 * grey).any()
+        assert not Tone(crop, whole, whole, r).hair.relight_strands(0 * grey).any()
     # strong ones get no stronger, as the shades of white hair are filled, and all keep their order up to white
     crop[:, ::4] = np.linspace(60, 250, 64, dtype=np.uint8)[None, :, None]
     for lighter in (40, 90):
         shown = (
-            crop + Tone(crop, whole, whole, 256).keep_strands(np.full((256, 256, 3), lighter, np.float32))
+            crop
+            + Tone(crop, whole, whole, 256).hair.relight_strands(np.full((256, 256, 3), lighter, np.float32))
         ) @ LUMA
         strands, dark = shown[128, 32:224:4], shown[128, 34:224:4]
-        assert (np.diff(strands) > -1).all() and strands.max() <= max(WHITE, crop.max()) + 1
-        strong = np.float32(crop[128, 32:224:4, 0]) - crop[128, 34:224:4, 0] > 2 * STRONG
+        assert (np.diff(strands) > -1).all() and strands.max() <= max(HAIR.white, crop.max()) + 1
+        strong = np.float32(crop[128, 32:224:4, 0]) - crop[128, 34:224:4, 0] > 2 * HAIR.strong
         assert strong.any() and ((strands - dark) < (np.float32(crop[128, 32:224:4, 0]) - 30))[strong].all()
     bald = Tone(crop, whole, 0 * whole, 256)
-    assert np.array_equal(bald.keep_strands(noise), noise)  # skin's lines are drawn
-
-
-def test_lit_and_shaded_locks_stay_so_in_grey_hair():
-    whole, grey = np.ones((256, 256), np.float32), np.full((256, 256, 3), 80, np.float32)
-    step = lambda v: float(v[100:150, 160:240].mean() - v[100:150, 20:100].mean())
-    locks = lambda shaded, lit: np.repeat(np.repeat(np.uint8([[[shaded] * 3, [lit] * 3]]), 256, 0), 128, 1)
-    black, fair = locks(20, 50), locks(90, 190)
-    kept = lambda photo, hair, change: Tone(photo, whole, hair, 256).keep_locks(change)
-    shown = kept(black, whole, grey)
-    assert step(shown) > 15 and abs(shown.mean() - 80) < 2  # one flat grey else
-    assert abs(step(kept(fair, whole, grey * 0.3))) < 3  # lit locks cannot get lighter than white
-    assert abs(step(kept(black, whole, -0.1 * grey))) < 1  # drawn younger hair gets what is drawn
-    assert abs(step(kept(black, 0 * whole, grey))) < 0.1  # and so does skin
+    assert np.array_equal(bald.hair.relight_strands(noise), noise)  # skin's lines are drawn
 
 
 def test_single_strands_before_a_bright_wall_are_hair(engine):
@@ -355,25 +351,17 @@ def test_one_weight_file_serves_every_sub_model(engine):
         assert picture.shape == (r, r, 3) and np.isfinite(picture).all()
 
 
-def test_no_change_makes_a_cast_of_blue_or_green():
-    skin, sky = tone_of((150, 110, 90), 64), tone_of((90, 120, 200), 64)
-    blue = np.broadcast_to(np.float32((-60, 0, 60)), (64, 64, 3)).copy()
-    assert np.ptp((150, 110, 90) + skin.keep_warm(blue)[32, 32]) < 2  # grey at the most
-    wrinkle = np.full((64, 64, 3), -12, np.float32)
-    assert np.abs(skin.keep_warm(wrinkle) - wrinkle).max() < 0.1  # light and dark stay as drawn
-    assert np.abs(sky.keep_warm(wrinkle) - wrinkle).max() < 0.1  # what was blue may stay blue
-    assert np.abs(skin.keep_warm(wrinkle * 0)).max() < 1e-3
-
-
 def test_hair_turns_grey_evenly():
     brown = np.float32((120, 85, 50))
     hair = tone_of(brown, 128, hair=1)
     half = np.broadcast_to(np.float32(0.5) * (brown.mean() - brown), (128, 128, 3))  # halfway to grey
     spots = np.random.default_rng(0).normal(0, 25, (64, 64, 3)).astype(np.float32).repeat(2, 0).repeat(2, 1)
     saturation = lambda change: np.ptp(brown + change[32:96, 32:96], 2)
-    drawn, shown = half + spots, hair.keep_hair(half + spots)
+    drawn, shown = half + spots, hair.hair.fade_colour(half + spots)
     assert saturation(shown).std() < 0.3 * saturation(drawn).std() and abs(saturation(shown).mean() - 35) < 10
     assert (
         np.abs(cv2.transform(shown - drawn, np.float32([[0.299, 0.587, 0.114]]))).max() < 1
     )  # its light and dark stay
-    assert np.abs(tone_of(brown, 128).keep_hair(drawn) - drawn).max() < 1e-3  # skin is none of its business
+    assert (
+        np.abs(tone_of(brown, 128).hair.fade_colour(drawn) - drawn).max() < 1e-3
+    )  # skin is none of its business

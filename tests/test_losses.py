@@ -16,7 +16,7 @@ from conftest import PORTRAITS
 from agedit import AgeEditor, load_photo
 from agedit.network.generator import Generator
 from agedit.paths import weights_folder
-from agedit.tone import LUMA, MOST_BLUR, Tone
+from agedit.tone import FOCUS, LUMA, Tone
 from agedit.training import common
 from agedit.training.calibrate import FURTHER, STRONGEST, YEARS, fit_surface, invert
 from agedit.training.common import Ema, quicker_in_bf16
@@ -26,7 +26,7 @@ from agedit.training.images import shrink
 from agedit.training.losses import Judges, bound_gradient, style_distance, texture
 from agedit.training.optimizer import orthogonal
 from agedit.training.settings import Settings
-from agedit.training.shown import brightness, keep_shadows, keep_strands, keep_tone, shown_change
+from agedit.training.shown import brightness, relight_strands, shown_change, take_own_colour, weaken_ridges
 from agedit.training.trainer import widen
 
 
@@ -52,18 +52,18 @@ def test_tone_is_kept_alike_in_training_and_in_the_app(r):
     def tensor(v):
         return shrink(torch.from_numpy(v.astype(np.float32)).reshape(256, 256, -1).permute(2, 0, 1)[None], r)
 
-    mine = keep_tone(
+    mine = take_own_colour(
         torch.from_numpy(change).permute(2, 0, 1)[None], tensor(crop) / 127.5 - 1, tensor(mask), tensor(hair)
     )
     tone = Tone(crop, mask, hair, r)
-    shown = tone.keep_tone(change)
+    shown = tone.skin.take_own_colour(change)
     assert (
         np.abs(shown - change).mean() > 0.1 and np.abs(mine[0].permute(1, 2, 0).numpy() - shown).max() < 0.3
     )
     assert np.abs(mine[0].permute(1, 2, 0).numpy() - shown).mean() < 0.02
     drawn = cv2.GaussianBlur(rng.standard_normal((r, r, 3)).astype(np.float32), (0, 0), r / 128) * 100
     lit = (
-        keep_shadows(
+        weaken_ridges(
             torch.from_numpy(drawn).permute(2, 0, 1)[None] / 127.5, tensor(crop) / 127.5 - 1, tensor(hair), r
         )[0]
         .permute(1, 2, 0)
@@ -71,12 +71,12 @@ def test_tone_is_kept_alike_in_training_and_in_the_app(r):
         * 127.5
     )
     assert (
-        np.abs(tone.keep_shadows(drawn) - drawn).max() > 3
-        and np.abs(lit - tone.keep_shadows(drawn)).max() < 0.3
+        np.abs(tone.skin.weaken_ridges(drawn) - drawn).max() > 3
+        and np.abs(lit - tone.skin.weaken_ridges(drawn)).max() < 0.3
     )
     if r == 256:  # smaller ones get the strands of 256 px, in training those of their own size
         again = (
-            keep_strands(
+            relight_strands(
                 torch.from_numpy(change).permute(2, 0, 1)[None] / 127.5,
                 tensor(crop) / 127.5 - 1,
                 tensor(hair),
@@ -84,7 +84,7 @@ def test_tone_is_kept_alike_in_training_and_in_the_app(r):
             )[0]
             * 127.5
         )
-        strands = tone.keep_strands(change)
+        strands = tone.hair.relight_strands(change)
         both = (
             shown_change(
                 torch.from_numpy(change).permute(2, 0, 1)[None] / 127.5,
@@ -94,8 +94,11 @@ def test_tone_is_kept_alike_in_training_and_in_the_app(r):
             )[0]
             * 127.5
         )
-        both, shown = both.permute(1, 2, 0).numpy(), tone.keep_tone(tone.keep_shadows(change))
-        apart = both - tone.keep_strands(shown)
+        both, shown = (
+            both.permute(1, 2, 0).numpy(),
+            tone.skin.take_own_colour(tone.skin.weaken_ridges(change)),
+        )
+        apart = both - tone.hair.relight_strands(shown)
         assert (
             np.abs(apart @ LUMA).max() < 0.5 and np.abs(apart[hair < 0.01]).max() < 0.5
         )  # outside the hair in every channel
@@ -129,9 +132,10 @@ def test_a_patch_keeps_the_tone_of_the_whole_face():
     def cut(v):
         return v[:, :, 32:96, 32:96]
 
-    kept = keep_tone(cut(change), cut(photo), cut(mask), cut(hair), cut(whole))
+    kept = take_own_colour(cut(change), cut(photo), cut(mask), cut(hair), cut(whole))
     assert (
-        torch.allclose(kept, cut(keep_tone(change, photo, mask, hair)), atol=1e-5) and kept.abs().max() < 0.05
+        torch.allclose(kept, cut(take_own_colour(change, photo, mask, hair)), atol=1e-5)
+        and kept.abs().max() < 0.05
     )
 
 
@@ -248,18 +252,18 @@ def test_years_are_inverted_to_the_alpha_that_gives_them():
         zip(
             rng.uniform(-15, 20, 400),
             rng.uniform(15, 70, 400),
-            rng.uniform(0, 1.5 * MOST_BLUR, 400),
+            rng.uniform(0, 1.5 * FOCUS.most_blur, 400),
             rng.integers(0, 2, 400),
             strict=True,
         )
     )
 
     def true(alpha, age, blur=0, invented=0):
-        return alpha * (4 - 0.02 * (age - 40) - 1.1 * min(blur / MOST_BLUR, 1) - 0.9 * invented)
+        return alpha * (4 - 0.02 * (age - 40) - 1.1 * min(blur / FOCUS.most_blur, 1) - 0.9 * invented)
 
     weights = fit_surface([(*v, true(*v)) for v in drawn])
     for age in (20, 40, 60):
-        for blur in (0, MOST_BLUR / 2):
+        for blur in (0, FOCUS.most_blur / 2):
             alphas = invert(weights, age, blur)
             assert alphas == sorted(alphas) and alphas[YEARS.index(0)] == 0
             assert [true(a, age, blur) for a in alphas] == pytest.approx(YEARS, abs=0.7)

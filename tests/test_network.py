@@ -133,6 +133,7 @@ def test_upsampling_has_its_exact_gradient():
     )
 
 
+@pytest.mark.processor
 @pytest.mark.skipif(not uses_openvino(), reason="OpenVINO is not installed")
 @pytest.mark.parametrize("r,c", [(64, 0.25), (256, 0.25), (256, 1.0)])
 def test_openvino_equals_onnx_runtime(generator, r, c):

@@ -1,17 +1,32 @@
-"""int8: kernels and inputs in whole numbers, and pictures that stay what they are."""
+"""int8: kernels and inputs in whole numbers, and pictures that stay what they are; where they do not, another precision."""
+
+import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
-from conftest import PORTRAITS
+from conftest import PORTRAITS, ROOT
 
-from agedit import AgeEditor, load_photo, runtime
+from agedit import AgeEditor, Engine, load_photo, runtime
 from agedit.graph import Builder, convolutions_graph, generator_graph, photo_inputs
 from agedit.network.generator import Generator
+from agedit.precision import MOST_LEVELS, difference, tolerance
 from agedit.quantize import evened, whole_numbers, widest
-from agedit.runtime import measure_ranges, open_session, open_submodel, quickest_precision, uses_openvino
+from agedit.runtime import (
+    map_features,
+    measure_ranges,
+    open_session,
+    open_submodel,
+    quickest_precision,
+    uses_openvino,
+)
 from agedit.submodel import layers
 from agedit.weights import RANGES, Weights
+
+OPENVINO = pytest.mark.skipif(not uses_openvino(), reason="OpenVINO is not installed")
 
 
 def test_kernels_are_within_half_a_step():
@@ -93,8 +108,10 @@ def test_a_range_without_zero_gets_it(least, most):
     )
 
 
+@pytest.mark.processor
 @pytest.mark.skipif(
-    not uses_openvino() or quickest_precision() != "i8", reason="int8 is not what this processor is quick in"
+    not uses_openvino() or quickest_precision() != "i8",
+    reason="int8 is not used on this processor: not quick, or wrong",
 )
 @pytest.mark.parametrize("r,c", [(64, 0.25), (256, 0.25)])
 def test_openvino_computes_what_the_graph_says(engine, r, c, monkeypatch):
@@ -151,3 +168,146 @@ def test_an_edit_in_int8_is_the_edit(engine, submodel):
     )
     changes = [run(session, 12) - run(session, 0) for session in (exact, near)]
     assert np.abs(changes[0] - changes[1]).mean() < 1 < np.abs(changes[0]).mean()
+
+
+def feed_of(engine, portrait, r, alpha):
+    """What `Engine.submodel` reads of a portrait, shifted by alpha."""
+    editor = AgeEditor(engine)
+    editor.set_photo(load_photo(portrait))
+    prepared = editor.prepare(0)
+    shifted = prepared.f + np.float32(alpha) * engine.weights.age_vector[None]
+    return {"w": map_features(engine._part("generator.mapping"), shifted), **engine.inputs(prepared.crop, r)}
+
+
+@pytest.mark.processor
+@OPENVINO
+@pytest.mark.parametrize("r,c", [(64, 0.25), (256, 0.25), (256, 1.0)])
+def test_what_this_processor_computes_is_right(engine, r, c):
+    """In whichever precision was chosen, of faces that it was not chosen by, in sub-models that it was not chosen by."""
+    exact = open_session(generator_graph(engine.weights.part("generator"), r, c, mapped=True))
+    run = engine.submodel(r, c)
+    for portrait, alpha in ((PORTRAITS[2], 0), (PORTRAITS[5], 9)):
+        feed = feed_of(engine, portrait, r, alpha)
+        assert difference([run(feed)], [exact.run(None, feed)[0]]) < MOST_LEVELS
+
+
+@pytest.mark.processor
+@OPENVINO
+@pytest.mark.parametrize("most", ["", "AVX2", "SSE41"])
+def test_int8_is_used_only_where_it_is_right(most):
+    """On this processor, as one with AVX2 alone, whose int8 saturates, and as one that has no int8 at all."""
+    code = (
+        "import json, dataclasses; from agedit import Engine; from agedit import runtime; "
+        "runtime.precisions = lambda: ('f32', 'i8')\n"  # as if it was quick
+        "engine = Engine(); chosen = engine.chosen_precision; r, c = engine.weights.candidates[0]\n"
+        "feeds = engine._reference_feeds(r, c); run = engine.submodel(r, c)\n"
+        "exact = runtime._pictures(runtime.generator_graph(engine.weights.part('generator'), r, c, mapped=True), feeds)\n"
+        "apart = runtime.difference([run(feed) for feed in feeds], exact)\n"
+        "print(json.dumps([chosen.name, chosen.reason, apart, engine.runtime]))"
+    )
+    env = {k: v for k, v in os.environ.items() if k not in ("ONEDNN_MAX_CPU_ISA", "AGEDIT_RUNTIME")}
+    env |= {"PYTHONPATH": str(ROOT)} | ({"ONEDNN_MAX_CPU_ISA": most} if most else {})
+    result = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=240
+    )
+    assert result.returncode == 0, result.stderr
+    name, reason, apart, called = json.loads(result.stdout.splitlines()[-1])
+    assert apart < MOST_LEVELS and "int8" in reason and called.split()[2].split("+")[0] == name
+    if most:
+        assert name == "f32" and ("wrong" in reason or "cannot compute" in reason)
+
+
+WRONG = {
+    "saturated": lambda picture: np.clip(picture, -0.6, 0.6),
+    "two levels too bright": lambda picture: picture + 2 / 127.5,
+    "noise": lambda picture: (
+        picture + np.random.default_rng(0).normal(0, 1.5 / 127.5, picture.shape).astype(np.float32)
+    ),
+    "a pixel aside": lambda picture: np.roll(picture, 1, 3),
+    "red and blue swapped": lambda picture: picture[:, ::-1],
+    "black": lambda picture: 0 * picture - 1,
+    "one value not a number": lambda picture: np.where(
+        np.arange(picture.size).reshape(picture.shape) == 77, np.nan, picture
+    ),
+    "infinite": lambda picture: picture + np.inf,
+}
+
+
+@pytest.fixture
+def emulated(engine, monkeypatch):
+    """A processor that is quick in int8 and bf16: spoil(precision, picture) is what it makes of a right one."""
+
+    def emulate(spoil):
+        def open_emulated(model, threads, precision=None):
+            session = open_session(model)
+            return lambda feed: spoil(precision, session.run(None, feed)[0])
+
+        monkeypatch.setattr(runtime, "uses_openvino", lambda: True)
+        monkeypatch.setattr(runtime, "precisions", lambda: ("bf16", "i8"))
+        monkeypatch.setattr(runtime, "open_submodel", open_emulated)
+        monkeypatch.setattr(runtime, "_chosen", {})
+        return engine
+
+    return emulate
+
+
+def test_a_right_int8_is_chosen(emulated):
+    chosen = emulated(lambda precision, picture: picture).chosen_precision
+    assert chosen.name == "i8" and "right" in chosen.reason
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_pictures_are_not_chosen_whatever_the_cause(emulated, name):
+    """Of int8: the next is bf16. Of both: fp32."""
+    spoil = lambda precision, picture: WRONG[name](picture)
+    engine = emulated(lambda precision, picture: spoil(precision, picture) if precision == "i8" else picture)
+    chosen = engine.chosen_precision
+    assert (
+        chosen.name == "bf16" == engine.precision and "int8 is quick on this processor, but" in chosen.reason
+    )
+    runtime._chosen.clear()
+    assert emulated(spoil).chosen_precision.name == "f32"
+
+
+def test_a_precision_that_cannot_be_computed_is_not_chosen(emulated):
+    def refuse(precision, picture):
+        raise RuntimeError("no such primitive")
+
+    chosen = emulated(refuse).chosen_precision
+    assert chosen.name == "f32" and "cannot compute in int8" in chosen.reason
+
+
+def test_int8_without_measured_ranges_is_not_chosen(emulated, monkeypatch):
+    engine = emulated(lambda precision, picture: picture)
+    monkeypatch.setattr(Weights, "has_ranges", False)
+    chosen = engine.chosen_precision
+    assert chosen.name == "bf16" and "ranges were not measured" in chosen.reason
+
+
+def test_pictures_are_judged_once_a_process(emulated):
+    count = []
+
+    def right(precision, picture):
+        count.append(precision)
+        return picture
+
+    engine = emulated(right)
+    assert engine.precision == Engine(engine.weights).precision == "i8"
+    assert count == ["i8"] * 2  # the face as it is, and older
+
+
+def test_the_profile_says_which_precision_was_chosen(emulated, monkeypatch, tmp_path):
+    from agedit.selection.tuner import Tuner
+
+    monkeypatch.setattr(runtime, "half_precision", lambda: "bf16")
+    right = emulated(lambda precision, picture: picture)
+    assert Tuner(right, tmp_path).device["runtime"].endswith("i8+bf16")
+    wrong = emulated(lambda precision, picture: -picture if precision == "i8" else picture)
+    assert Tuner(wrong, tmp_path).device["runtime"].endswith(" bf16")
+
+
+def test_rounding_alone_bounds_int8():
+    assert tolerance() == MOST_LEVELS == tolerance(100) and 0.4 < tolerance(0.4) < 0.8
+    one = np.zeros((1, 3, 8, 8), np.float32)
+    assert difference([one, one + 1 / 127.5], [one, one]) == pytest.approx(1)
+    assert np.isnan(difference([one, one * np.nan], [one, one]))

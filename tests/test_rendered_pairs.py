@@ -9,8 +9,9 @@ import torch
 from conftest import PORTRAITS
 
 from agedit import AgeEditError, load_photo
-from agedit.align import FaceFinder, align
+from agedit.align import align
 from agedit.blend import MASK_SIZE, Masker
+from agedit.faces import FaceFinder
 from agedit.paths import weights_folder
 from agedit.training import identities, rendered_pairs
 from agedit.training.data import is_held_out

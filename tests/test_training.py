@@ -26,7 +26,8 @@ from click.testing import CliRunner
 from conftest import PORTRAITS
 
 from agedit import AgeEditError, AgeEditor, Engine, load_photo, save_photo
-from agedit.align import FaceFinder, align
+from agedit.align import align
+from agedit.faces import FaceFinder
 from agedit.paths import weights_folder
 from agedit.training import generator
 from agedit.training import prepare as prepare_stage

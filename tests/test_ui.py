@@ -1,9 +1,9 @@
 """The page's parts without a browser: words, the service, a visit, marks, the journey, the comparison."""
 
 import io
-import signal
 import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -119,27 +119,38 @@ def test_a_visit_shows_the_photo_the_face_and_both(service):
     assert (
         load_photo(visit.edit(5000, "beside")["after"]).shape[1] > 1.9 * load_photo(shown["after"]).shape[1]
     )
-    saved = load_photo(visit.download(5000))
-    assert (
-        saved.shape == load_photo(PORTRAITS[0]).shape
-        and (saved != load_photo(visit.download(5000, mark=False))).any()
-    )
+    (png, jpeg), unmarked = visit.download(5000), visit.download(5000, mark=False)
+    saved = load_photo(png.path)
+    assert saved.shape == load_photo(PORTRAITS[0]).shape and (saved != load_photo(unmarked[0].path)).any()
+    with Image.open(jpeg.path) as file, Image.open(PORTRAITS[0]) as photo:
+        assert file.quantization == photo.quantization and "DigitalSourceType" in str(file.info)
 
 
-def test_a_closed_page_leaves_nothing_and_may_come_back(service):
-    from ui.files import Sessions
+def test_a_deleted_visit_holds_nothing_and_comes_back_with_nothing(service):
+    from ui.files import Forgotten
     from ui.service import Visit
 
-    visit, sessions = Visit(service, PORTRAITS[0]), Sessions()
-    sessions.shows("page", visit)
+    visit = Visit(service, PORTRAITS[0])
+    visit.ask(20, None)
+    visit.edit(5000)
+    editor = weakref.ref(visit.editor)
+    visit.delete()
+    assert editor() is None and not visit.files.folder.exists() and not visit.years and not visit.pixels
+    for again in (lambda: visit.edit(5000), lambda: visit.download(5000), lambda: visit.editor):
+        with pytest.raises(Forgotten):
+            again()
+    assert not visit.files.folder.exists()
+
+
+def test_a_photo_that_was_put_aside_gives_the_same_edit(service):
+    from ui.service import Visit
+
+    visit = Visit(service, PORTRAITS[0])
     visit.ask(20, None)
     first = load_photo(visit.edit(5000)["after"])
-    sessions._end("page", time.time())
-    assert not visit.files.folder.exists() and not visit.editor._prepared and not visit.rows
-    again = visit.edit(5000)
-    assert (
-        np.array_equal(load_photo(again["after"]), first) and load_photo(again["before"]).shape == first.shape
-    )
+    visit.put_aside()
+    assert not visit.pixels
+    assert np.array_equal(load_photo(visit.edit(5000)["after"]), first)
 
 
 @pytest.mark.parametrize("holds", [True, False])
@@ -225,7 +236,6 @@ def test_a_lying_profile_is_found_out_at_the_start(service, monkeypatch):
 
 
 def test_turns_are_first_come_first_served_and_reentrant():
-    import threading
 
     turns, order = FairLock(), []
 
@@ -260,22 +270,8 @@ def test_the_page_is_imported_without_gradios_stubs():
 
     import gradio as gr
 
-    import app
+    from ui.compat import no_stubs
 
-    with app.no_stubs(), pytest.raises(OSError):
+    with no_stubs(), pytest.raises(OSError):
         inspect.getfile(gr.Image)
     assert inspect.getfile(gr.Image).endswith("image.py")
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no such signals here")
-def test_a_lost_request_to_end_is_repeated(monkeypatch):
-    import app
-
-    monkeypatch.setattr(app, "AGAIN", 0.05)
-    came, before = threading.Event(), signal.signal(signal.SIGTERM, lambda *_: came.set())
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            app.end(signal.SIGTERM, None)
-        assert came.wait(5)
-    finally:
-        signal.signal(signal.SIGTERM, before)

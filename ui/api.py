@@ -1,122 +1,193 @@
-"""The named HTTP endpoints: /edit, /tune, /compare and /journey. Each is one call, with no page and no state."""
+"""The named HTTP endpoints: /edit, /tune, /compare and /journey.
 
-import tempfile
-from pathlib import Path
+Each is one call, with no page and no state.
+"""
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, Literal
 
 import gradio as gr
-from gradio.processing_utils import save_bytes_to_cache
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StringConstraints, ValidationError
 
-from agedit.mark import stamp
-from agedit.photo import encode_photo
+from agedit import AgeEditError
+from agedit.photo import encode_like, encode_photo
 from agedit.reports.compare import compare, with_times
 from agedit.reports.journey import journey as every_age
 from agedit.reports.journey import strip, write_gif, write_mp4
-from ui.common import BUDGETS, ONE, said, untouched
-from ui.service import Visit
+from ui.common import BUDGETS, said
+from ui.edit_tab import PhotoInput
+from ui.files import Files, sessions
+from ui.photos import Upload
+from ui.service import Service, Visit
+
+DEFAULT_YEARS = 20
+LONGEST = 600_000.0  # ms: the largest budget that makes sense
+
+FaceNumber = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,4}$")]
+Milliseconds = Annotated[float, Field(strict=True, gt=0, le=LONGEST, allow_inf_nan=False)]
+Years = (
+    StrictInt | Annotated[float, Field(strict=True, allow_inf_nan=False)]
+)  # their range is the calibration's
+
+# what is said of a value that is not what it should be
+WRONG = {
+    "photo": "Give a photo: photo=handle_file('me.jpg').",
+    "years": "The years must be a number, such as -20 or 20.",
+    "budget": "The waiting budget must be a positive number of milliseconds, such as 100.",
+    "face": "The face must be all, or the number of a face, 0 being the largest.",
+    "mark": "The value of mark must be true or false.",
+    "fresh": "The value of fresh must be true or false.",
+}
 
 
-def build(service):
-    """Endpoints for `gradio_client`; call inside gr.Blocks. Nothing of it is visible."""
+class Asked(BaseModel):
+    """What a call asks for; a value that is missing is the default."""
 
-    def keep(block, data, name):
-        """Into Gradio's own cache, which it empties: nothing of a visit outlives its call."""
-        path = save_bytes_to_cache(data, name, block.GRADIO_CACHE)
-        block.temp_files.add(path)
-        return path
+    model_config = ConfigDict(extra="forbid")
 
-    def visit_of(photo, face):
-        if photo is None:
-            raise gr.Error("Give a photo: photo=handle_file('me.jpg').", print_exception=False)
-        visit = Visit(service(), photo)
-        faces = visit.editor.indices(
-            "all" if str(face).strip() == "all" else int(face) if str(face).strip().isdigit() else -1
-        )
-        with visit.service.lock:
-            for k in faces:
-                visit.editor.prepare(k)
-        return visit, list(faces)
+    photo: Upload | None = None
+    years: Years = DEFAULT_YEARS
+    budget: Milliseconds = float(BUDGETS[2])
+    face: Literal["all"] | FaceNumber = "0"
+    mark: StrictBool = True
+    fresh: StrictBool = False
 
-    def budget_of(budget):
-        return BUDGETS[2] if budget is None else budget
 
-    @said
-    def edit(photo, years, budget, face, mark):
-        visit, faces = visit_of(photo, face)
-        years = 20 if years is None else years
-        visit.years = dict.fromkeys(faces, years)
-        choice = visit.choose(budget_of(budget))
-        submodel = choice["submodel"]["r"], choice["submodel"]["c"]
-        with visit.service.lock:
-            result = visit.editor.edit(visit.years, submodel=submodel)
-            reading = visit.editor.read(result, faces[0])
-        picture = stamp(result.picture) if mark and result.changes else result.picture
-        data = encode_photo(picture, "PNG", synthetic=bool(result.changes))
-        return keep(shown, data, "edit.png"), {
-            "faces": len(visit.editor.faces),
-            "submodel": choice["submodel"],
-            "fits": choice["fits"],
-            "years": years,
-            **reading,
-            "ms": {k: round(v, 2) for k, v in result.ms.items()},
-        }
+def asked(**values: Any) -> Asked:
+    """The values of a call. Raises AgeEditError with the first that makes no sense."""
+    given = {name: value for name, value in values.items() if value is not None}
+    if isinstance(given.get("face"), str):
+        given["face"] = given["face"].strip()
+    try:
+        return Asked.model_validate(given)
+    except ValidationError as error:
+        raise AgeEditError(WRONG[str(error.errors(include_url=False)[0]["loc"][0])]) from None
 
-    @said
-    def tune(budget, fresh):
-        return service().tune(budget_of(budget), bool(fresh))
 
-    @said
-    def compare_sizes(photo, years, budget, face):
-        visit, faces = visit_of(photo, face)
-        with visit.service.lock:
-            rows = list(compare(visit.editor, 20 if years is None else years, faces[0]))
-        tuner = service().tuner
-        rows = with_times(rows, tuner.times, tuner.engine.weights.order, budget_of(budget))
-        return {"submodels": [{k: v for k, v in row.items() if k != "crop"} for row in rows]}
+def finite(value: Any) -> Any:
+    """The same without NaN and infinity, which JSON does not have: None stands for them."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value
 
-    @said
-    def journey(photo, budget, face):
-        visit, faces = visit_of(photo, face)
-        choice = visit.service.choose(budget_of(budget))["submodel"]
-        with visit.service.lock:
-            frames = [
-                (years, crop)
-                for _, _, years, crop in every_age(visit.editor, faces[0], (choice["r"], choice["c"]))
-            ]
+
+def claim(photo: Any, request: gr.Request) -> None:
+    """First of all: whatever else is wrong with a call, its upload is deleted with its session."""
+    if isinstance(photo, Upload):
+        sessions.claim(request.session_hash or "", photo.path)
+
+
+class Endpoints:
+    """The calls themselves. service: gives the one Service."""
+
+    def __init__(self, service: Callable[[], Service]) -> None:
+        self.service = service
+
+    def results(self, request: gr.Request) -> Files:
+        """Where a call's results are written: deleted with its session, or soon after a call without one."""
+        files = Files()
+        sessions.keep(request.session_hash or "", files)
+        return files
+
+    @contextlib.contextmanager
+    def visit(self, call: Asked, request: gr.Request) -> Iterator[tuple[Visit, list[int]]]:
+        """A visit of the photo, and the numbers of the faces that were asked for; the photo is forgotten at the end."""
+        if call.photo is None:
+            raise AgeEditError(WRONG["photo"])
+        path = sessions.claim(request.session_hash or "", call.photo.path)
+        visit = Visit(self.service(), path, call.photo.name)
+        try:
+            faces = list(visit.editor.indices("all" if call.face == "all" else int(call.face)))
+            with visit.service.lock:
+                for face in faces:
+                    visit.editor.prepare(face)
+            yield visit, faces
+        finally:
+            visit.delete()
+
+    def edit(
+        self, photo: Any, years: Any, budget: Any, face: Any, mark: Any, request: gr.Request
+    ) -> tuple[str, dict[str, Any]]:
+        claim(photo, request)
+        call = asked(photo=photo, years=years, budget=budget, face=face, mark=mark)
+        with self.visit(call, request) as (visit, faces):
+            visit.years = dict.fromkeys(faces, call.years)
+            choice = visit.choose(call.budget)
+            submodel = (choice["submodel"]["r"], choice["submodel"]["c"])
+            with visit.service.edits.turn(), visit.service.lock:
+                result = visit.editor.edit(visit.years, submodel=submodel)
+                reading = visit.editor.read(result, faces[0])
+            data = encode_like(
+                visit.photo, result.picture, "PNG", bool(result.changes), call.mark and bool(result.changes)
+            )
+            path = self.results(request).write(data, "edit.png")
+            told = {
+                "faces": len(visit.editor.faces),
+                "submodel": choice["submodel"],
+                "fits": choice["fits"],
+                "years": call.years,
+                **reading,
+                "ms": {stage: round(ms, 2) for stage, ms in result.ms.items()},
+            }
+            return path, finite(told)
+
+    def tune(self, budget: Any, fresh: Any) -> dict[str, Any]:
+        call = asked(budget=budget, fresh=fresh)
+        return finite(self.service().tune(call.budget, call.fresh))
+
+    def compare(self, photo: Any, years: Any, budget: Any, face: Any, request: gr.Request) -> dict[str, Any]:
+        claim(photo, request)
+        call = asked(photo=photo, years=years, budget=budget, face=face)
+        with self.visit(call, request) as (visit, faces):
+            steps = compare(visit.editor, call.years, faces[0])
+            rows = list(self.service().one_by_one(visit, steps))
+        tuner = self.service().tuner
+        rows = with_times(rows, tuner.times, tuner.engine.weights.order, call.budget)
+        return finite({"submodels": [{k: v for k, v in row.items() if k != "crop"} for row in rows]})
+
+    def journey(self, photo: Any, budget: Any, face: Any, request: gr.Request) -> list[str]:
+        claim(photo, request)
+        call = asked(photo=photo, budget=budget, face=face)
+        with self.visit(call, request) as (visit, faces):
+            choice = visit.service.choose(call.budget)["submodel"]
+            steps = every_age(visit.editor, faces[0], (choice["r"], choice["c"]))
+            frames = [(years, crop) for _, _, years, crop in self.service().one_by_one(visit, steps)]
         pictures = [crop for _, crop in frames]
-        with tempfile.TemporaryDirectory() as folder:
-            gif, mp4 = Path(folder) / "journey.gif", Path(folder) / "journey.mp4"
-            write_gif(gif, pictures)
-            write_mp4(mp4, pictures)
-            return [
-                keep(files[0], encode_photo(strip(frames), "PNG", True), "journey.png"),
-                keep(files[1], gif.read_bytes(), gif.name),
-                keep(files[2], mp4.read_bytes(), mp4.name),
-            ]
+        files = self.results(request)
+        paths = [files.write(encode_photo(strip(frames), "PNG", True), "journey.png")]
+        for name, write in (("journey.gif", write_gif), ("journey.mp4", write_mp4)):
+            paths.append(files.write(b"", name))
+            write(paths[-1], pictures)
+        return paths
 
+
+def build(service: Callable[[], Service]) -> None:
+    """Endpoints for `gradio_client`; call inside gr.Blocks. Nothing of it is visible."""
+    calls = Endpoints(service)
     with gr.Row(visible=False):
-        photo = gr.Image(type="filepath", label="photo")
-        photo.preprocess = untouched()
-        years, budget = gr.Number(20, label="years"), gr.Number(BUDGETS[2], label="budget")
-        face, mark, fresh = (
-            gr.Textbox("0", label="face"),
-            gr.Checkbox(True, label="mark"),
-            gr.Checkbox(False, label="fresh"),
-        )
-        shown, data, files = (
-            gr.File(label="picture"),
-            gr.JSON(label="data"),
-            [gr.File(label=k) for k in ("strip", "gif", "mp4")],
-        )
+        photo = PhotoInput(type="filepath", label="photo")
+        years = gr.Number(DEFAULT_YEARS, label="years")
+        budget = gr.Number(BUDGETS[2], label="budget")
+        face = gr.Textbox("0", label="face")
+        mark = gr.Checkbox(True, label="mark")
+        fresh = gr.Checkbox(False, label="fresh")
+        shown = gr.File(label="picture")
+        data = gr.JSON(label="data")
+        files = [gr.File(label=name) for name in ("strip", "gif", "mp4")]
+        # queues of their own: nobody's slider waits for a program
         for name, run, inputs, outputs in (
-            ("edit", edit, [photo, years, budget, face, mark], [shown, data]),
-            ("tune", tune, [budget, fresh], data),
-            ("compare", compare_sizes, [photo, years, budget, face], data),
-            ("journey", journey, [photo, budget, face], files),
+            ("edit", calls.edit, [photo, years, budget, face, mark], [shown, data]),
+            ("tune", calls.tune, [budget, fresh], data),
+            ("compare", calls.compare, [photo, years, budget, face], data),
+            ("journey", calls.journey, [photo, budget, face], files),
         ):
+            queue = name if name == "tune" else f"call-{name}"
             gr.Button(name).click(
-                run,
-                inputs,
-                outputs,
-                api_name=name,
-                **(ONE if name != "tune" else {"concurrency_id": "tune", "concurrency_limit": 1}),
+                said(run), inputs, outputs, api_name=name, concurrency_id=queue, concurrency_limit=1
             )

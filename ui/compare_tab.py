@@ -8,26 +8,38 @@ import numpy as np
 
 from agedit.photo import encode_photo
 from agedit.reports.compare import compare, to_csv, with_times
-from agedit.selection.profiles import load_folder
 from agedit.selection.budget import TIMING_MARGIN
 from agedit.selection.cost_model import answer
+from agedit.selection.profiles import TimesOf, survey
 from agedit.submodel import RATIOS, work
-from ui.common import ONE, QUIET, budget_slider, said
+from ui.common import QUIET, budget_slider, said
+from ui.files import Forgotten
+from ui.line import COMPARE, PAINT
+from ui.plain_text import in_markdown
 from ui.plots import quality_against_latency
-from ui.words import say, t
+from ui.service import Service
+from ui.waiting import until_served
+from ui.words import plainly, say, t
 
 THUMB, BAND, DIFFERENCE_GAIN = 288, 84, 8  # pixels, pixels, times
 
 
-def devices(service):
-    """[(name, times)], this device first, then every readable profile of the folder."""
+MOST_DRAWN = 8  # devices in one plot: more lines than that nobody tells apart
+MOST_TOLD = 3  # sentences about profiles that were left out
+
+
+def devices(service: Service) -> tuple[list[tuple[str | None, TimesOf]], list[str]]:
+    """([(name, times)], this device first, its name None, then every readable profile of the folder, each by another
+    name; a sentence for each profile that was left out)."""
     tuner = service.tuner
-    others = [
-        (f"{p['device'].get('processor', '?')}, {p['device'].get('cores', '?')} cores", p["times"])
-        for p in load_folder(tuner.path.parent)
-        if p["path"] != str(tuner.path)
-    ]
-    return [(None, tuner.times), *others]
+    found: dict[str | None, TimesOf] = {None: tuner.times}
+    profiles, left_out = survey(tuner.path.parent)
+    for profile in profiles:
+        if profile["path"] != str(tuner.path):
+            name = f"{profile['device']['processor']}, {profile['device']['cores']} cores"
+            again = sum(n is not None and n.startswith(name) for n in found)
+            found[f"{name} ({again + 1})" if again else name] = profile["times"]
+    return list(found.items()), left_out
 
 
 def thumb(row):
@@ -99,7 +111,9 @@ def build(service, visit, edit):
         buttons=["download", "fullscreen"],
         format="png",
     )
-    table = gr.Dataframe(interactive=False, show_label=False, elem_id="table", buttons=[], wrap=True)
+    table = gr.Dataframe(
+        interactive=False, show_label=False, elem_id="table", buttons=[], wrap=True, datatype="str"
+    )
     with gr.Row():
         files = [
             gr.DownloadButton(t(k), size="sm", interactive=False, elem_id=f"save-{k}")
@@ -108,7 +122,8 @@ def build(service, visit, edit):
 
     def paint(visit, budget, device, request):
         """Everything that depends on the budget and the device, from pictures already drawn."""
-        every, order = devices(service()), service().engine.weights.order
+        every, left_out = devices(service())
+        order = service().engine.weights.order
         chosen = next(((n, times) for n, times in every if n == device), every[0])
         rows = with_times(visit.rows, chosen[1], order, budget)
         name = chosen[0] or say(request, "this_device")
@@ -121,11 +136,13 @@ def build(service, visit, edit):
                 request,
                 "whatif" if found.fits else "whatif_none",
                 budget=budget,
-                device=name,
+                device=in_markdown(name),
                 r=r,
                 c=c,
                 p90=found.p90,
             )
+        told = [plainly(request, sentence) for sentence in left_out[:MOST_TOLD]]
+        text = "\n\n".join([text, *map(in_markdown, told)])
         items = []
         for row in sorted(rows, key=lambda q: (q["r"], q["c"])):
             path = visit.write(encode_photo(thumb(row), "JPEG", True), f"grid-{row['r']}-{row['c']:g}.jpeg")
@@ -134,7 +151,7 @@ def build(service, visit, edit):
             (n or "This device", with_times(visit.rows, times, order, budget))
             for n, times in [chosen] + [d for d in every if d[0] != chosen[0]]
             if times
-        ]
+        ][:MOST_DRAWN]
         picture = (
             visit.write(quality_against_latency(painted, order, budget), "plot.png") if painted else None
         )
@@ -177,24 +194,32 @@ def build(service, visit, edit):
 
     @said
     def go(visit, who, budget, device, request: gr.Request, progress=gr.Progress()):
-        if visit is None:
+        if visit is None or visit.closed:
             return [gr.skip(), say(request, "choose_first"), *[gr.skip()] * 5]
         face, rows = visit.faces(who)[0], []
         total = len(visit.editor.engine.weights.candidates)
-        steps = compare(visit.editor, visit.years.get(face, 0), face)
-        while True:
-            with visit.service.lock:
-                row = next(steps, None)
-            if row is None:
-                break
-            rows.append(row)
-            progress((len(rows), total), desc=say(request, "drawing", done=len(rows), all=total))
-        visit.rows, visit.compared = rows, (visit.years.get(face), face)
-        return list(paint(visit, budget, device, request))
+        try:
+            with service().comparisons.place() as place:
+                for text in until_served(place, request):
+                    progress((0, total), desc=text)
+                steps = compare(visit.editor, visit.years.get(face, 0), face)
+                for row in service().one_by_one(visit, steps):
+                    rows.append(row)
+                    progress((len(rows), total), desc=say(request, "drawing", done=len(rows), all=total))
+            visit.rows, visit.compared = rows, (visit.years.get(face), face)
+            return list(paint(visit, budget, device, request))
+        except Forgotten:  # another photo was chosen, or the page was closed
+            return [gr.skip()] * 7
+
+    def clear(visit):
+        """Another photo: what was drawn of the one before goes."""
+        if visit is not None and visit.rows:  # compared already
+            return [gr.skip()] * 7
+        return [None, None, None, *[gr.update(value=None, interactive=False)] * 2, None, None]
 
     @said
     def repaint(visit, budget, device, request: gr.Request):
-        if visit is None or not visit.rows:
+        if visit is None or visit.closed or not visit.rows:
             return [gr.skip()] * 7
         return list(paint(visit, budget, device, request))
 
@@ -228,13 +253,13 @@ def build(service, visit, edit):
         outputs,
         show_progress_on=[grid],
         api_visibility="private",
-        **ONE,
+        **COMPARE,
     )
-    budget.input(repaint, [visit, budget, device], outputs, trigger_mode="always_last", **QUIET, **ONE)
-    device.input(repaint, [visit, budget, device], outputs, **QUIET, **ONE)
-    # on a phone it lies below the grid
-    grid.select(enlarge, visit, [large, difference], **QUIET).then(
-        None,
-        js="() => document.querySelector('#large').scrollIntoView({behavior: 'smooth', block: 'nearest'})",
-    )
-    return {"arrive": (arrive, [visit, edit["who"], budget, device], outputs), "grid": grid}
+    budget.input(repaint, [visit, budget, device], outputs, trigger_mode="always_last", **QUIET, **PAINT)
+    device.input(repaint, [visit, budget, device], outputs, **QUIET, **PAINT)
+    grid.select(enlarge, visit, [large, difference], **QUIET)
+    return {
+        "arrive": (arrive, [visit, edit["who"], budget, device], outputs),
+        "grid": grid,
+        "clear": (clear, visit, [grid, plot, table, *files, large, difference]),
+    }

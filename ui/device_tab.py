@@ -6,8 +6,10 @@ import gradio as gr
 from gradio.processing_utils import save_bytes_to_cache
 from PIL import Image
 
-from agedit.selection.profiles import import_profile, load, power_state
+from agedit import AgeEditError
+from agedit.selection.profiles import exported, import_profile, load, power_state
 from ui.common import QUIET, budget_slider, said
+from ui.plain_text import in_markdown
 from ui.plots import runs
 from ui.words import plainly, say, t
 
@@ -24,6 +26,7 @@ def build(service):
         elem_id="tried",
         buttons=[],
         wrap=True,
+        datatype="str",
         column_widths=[110, 100, 90, 90, 130, 70, 380],
     )
     plot = gr.Image(
@@ -41,12 +44,12 @@ def build(service):
         line = say(
             request,
             "device_line",
-            processor=device["processor"],
+            processor=in_markdown(device["processor"]),
             cores=device["cores"],
             threads=tuner.engine.threads,
-            runtime=device["runtime"],
+            runtime=in_markdown(device["runtime"]),
             power=say(request, f"power_{power_state()}"),
-            note=" ".join(plainly(request, n) for n in tuner.notes),
+            note=in_markdown(" ".join(plainly(request, n) for n in tuner.notes)),
         )
         head = [
             say(request, k)
@@ -79,14 +82,17 @@ def build(service):
             line,
             {"headers": head, "data": body},
             shown,
-            gr.update(value=copy_of(tuner.path), interactive=True) if tuner.path.exists() else gr.skip(),
+            offer(tuner.path),
         )
 
-    def copy_of(path):
-        """Profiles may lie where Gradio serves nothing from."""
-        copy = save_bytes_to_cache(path.read_bytes(), path.name, export.GRADIO_CACHE)
+    def offer(path):
+        """A copy to download: profiles may lie where Gradio serves nothing from."""
+        try:
+            copy = save_bytes_to_cache(exported(path), path.name, export.GRADIO_CACHE)
+        except AgeEditError:  # there is none yet, or it cannot be read, as the line above says
+            return gr.skip()
         export.temp_files.add(copy)
-        return copy
+        return gr.update(value=copy, interactive=True)
 
     @said
     def arrive(budget, request: gr.Request):
@@ -107,6 +113,8 @@ def build(service):
 
     @said
     def take_in(path, request: gr.Request):
+        if not isinstance(path, str):
+            raise AgeEditError("Choose one profile, a file that ends in .json.")
         kept = import_profile(path, service().tuner.path.parent)
         gr.Info(say(request, "imported", device=load(kept)["device"]["processor"]))
 

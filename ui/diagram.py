@@ -1,10 +1,23 @@
 """The method in one picture: the chain as inline SVG that follows the theme's text colour."""
 
+from collections.abc import Sequence
+from html import escape
 
-def diagram(boxes, note, label):
-    """boxes: five of (name, first line, second line), in order. note: under the fourth. label: for screen readers."""
-    parts, x = [], 6
-    for k, (name, one, two) in enumerate(boxes):
+
+def diagram(boxes: Sequence[tuple[str, str, str]], note: str, label: str) -> str:
+    """The picture as SVG text; all words in it are text, whatever signs they hold.
+
+    Args:
+        boxes: five of (name, first line, second line), in order.
+        note: under the fourth.
+        label: for screen readers.
+    """
+    note = escape(note)
+    label = escape(label)
+    parts = []
+    x = 6
+    for k, box in enumerate(boxes):
+        name, one, two = map(escape, box)
         parts.append(
             f'<rect x="{x}" y="34" width="150" height="74" rx="10" fill="none" stroke="currentColor" opacity=".55"/>'
             f'<text x="{x + 75}" y="58" text-anchor="middle" font-weight="700">{name}</text>'

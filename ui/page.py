@@ -1,9 +1,20 @@
 """The page as a whole: four tabs over one Service."""
 
-import gradio as gr
+import asyncio
+import os
+import time
+from datetime import datetime
+from pathlib import Path
 
-from ui import about_tab, api, compare_tab, device_tab, edit_tab
-from ui.common import ONE, QUIET, fetch_nothing
+import gradio as gr
+from starlette.types import ASGIApp
+
+from ui import about_tab, api, compare_tab, device_tab, edit_tab, workspace
+from ui.common import QUIET
+from ui.compat import patch
+from ui.files import CALL, sessions, visits_folder
+from ui.line import COMPARE
+from ui.presence import Presence
 from ui.service import Service
 from ui.words import t
 
@@ -23,6 +34,8 @@ CSS = """
 #grid {min-height: 0 !important; height: auto !important} #grid .thumbnail-item {aspect-ratio: 288 / 372}
 #grid .grid-wrap {padding-top: 2.2rem !important}
 #result.held img.fixed {visibility: hidden}
+#paste {display: none !important} #photo img.undrawn {visibility: hidden}
+#downloads {gap: 8px} #told {min-height: 0} #told p {opacity: .85; font-size: .92rem; margin: 0}
 @media (max-width: 640px) {#grid .grid-container {grid-template-columns: repeat(2, 1fr) !important}}
 @media (max-width: 800px) {#examples {contain: inline-size}}
 #whatif p {font-size: 1.05rem}
@@ -32,31 +45,75 @@ CSS = """
 .dark #plot img, .dark #runs img {filter: invert(.91) hue-rotate(180deg)}
 footer {display: none !important}
 """
-# Arrow keys move a slider without a pointer ever being let go: tell the listeners when the key is.
-# A screen reader hears what a picture is, which age the slider shows, and the line under it.
-# The hold button slides the divider away while it is pressed, by mouse, finger or space bar.
-JS = """() => {
-  document.addEventListener('keyup', e => e.target.matches && e.target.matches('input[type=range]')
-    && e.target.dispatchEvent(new PointerEvent('pointerup', {bubbles: true})));
-  const name = () => {
-    for (const img of document.querySelectorAll('img:not([alt]), img[alt=""]')) {
-      const label = img.closest('.block')?.querySelector('[data-testid="block-label"]')?.innerText.trim();
-      if (label) img.alt = label;
-    }
-    const range = document.querySelector('#years input[type=range]'), ages = document.querySelector('#years .info-text');
-    if (range && !ages) range.removeAttribute('aria-valuetext');
-    if (range && ages) range.setAttribute('aria-valuetext', `${range.value}. ${ages.innerText}`);
-    document.querySelector('#line')?.setAttribute('aria-live', 'polite');
-  };
-  document.addEventListener('input', name);
-  new MutationObserver(name).observe(document.body, {childList: true, subtree: true, characterData: true});
-  const held = on => document.querySelector('#result')?.classList.toggle('held', on);
-  const within = e => e.target.closest && e.target.closest('#hold');
-  document.addEventListener('pointerdown', e => within(e) && held(true));
-  for (const name of ['pointerup', 'pointercancel', 'blur']) window.addEventListener(name, () => held(false));
-  document.addEventListener('keydown', e => within(e) && (e.key === ' ' || e.key === 'Enter') && held(true));
-  document.addEventListener('keyup', e => within(e) && held(false));
-}"""
+SCRIPT = Path(__file__).with_name("page.js")  # a file of its own: the page runs no script that is not one
+
+
+class Page(gr.Blocks):
+    """Gradio's page, which forgets what it knows of a visit when the visit ends."""
+
+    is_template = True
+
+    def settle(self) -> None:
+        """Before it is served: move into this process's own temporary folder, and look after what goes in and out."""
+        workspace.move_in()
+        visits_folder()
+        for block in self.blocks.values():
+            block.GRADIO_CACHE = str(workspace.root() / workspace.UPLOADS)
+        sessions.wanted = self._is_wanted
+        sessions.after_checks.append(self._forget_on_loop)
+
+    def watched(self, app: ASGIApp) -> ASGIApp:
+        """The page's application, which knows who is there."""
+        return Presence(app, sessions, self._runs_on)
+
+    _loop: asyncio.AbstractEventLoop | None = None
+
+    def _runs_on(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def _is_wanted(self, path: str) -> bool:
+        """Whether an event that waits in the queue names an upload."""
+        waiting = [
+            event
+            for line in list(self._queue.event_queue_per_concurrency_id.values())
+            for event in line.queue
+        ]
+        return any(event.data is not None and path in str(event.data.data) for event in waiting)
+
+    def _forget_on_loop(self) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self.forget_closed)
+
+    def forget_closed(self) -> None:
+        """Drop Gradio's own records of sessions that are over: their state, messages and statistics."""
+        queue = self._queue
+        states = self.state_holder
+        busy = {event.session_hash for event in list(queue.event_ids_to_events.values())}
+        enqueued = {entry["session_hash"]: entry["time"] for entry in queue.event_analytics.values()}
+
+        def is_over(session: str) -> bool:
+            if session in busy or sessions.is_open(session):
+                return False
+            if sessions.has_ended(session):
+                return True
+            used = (
+                states.time_last_used.get(session, datetime.min).timestamp()
+                if session in states.time_last_used
+                else 0
+            )
+            return time.time() - max(used, enqueued.get(session, 0)) > CALL
+
+        known = (states.session_data, queue.pending_messages_per_session, queue.pending_event_ids_session)
+        for session in {key for table in known for key in table} | set(enqueued):
+            if is_over(session):
+                for table in (*known, states.time_last_used):
+                    table.pop(session, None)
+        for key, entry in list(queue.event_analytics.items()):
+            if is_over(entry["session_hash"]):
+                del queue.event_analytics[key]
+        for paths in (self.upload_file_set, *self.temp_file_sets):
+            for path in [path for path in list(paths) if not os.path.exists(path)]:
+                paths.discard(path)
 
 
 def build(service=None):
@@ -68,14 +125,12 @@ def build(service=None):
             box[0] = Service()
         return box[0]
 
-    def leave(request: gr.Request):
-        if box[0] is not None:
-            box[0].sessions.leave(request.session_hash)
-
-    fetch_nothing()
+    patch()
     gr.set_static_paths([edit_tab.PORTRAITS])  # found wherever the app is started from
-    with gr.Blocks(title="AgeEdit", analytics_enabled=False, delete_cache=(600, 3600)) as page:
-        visit = gr.State(None, time_to_live=3600)
+    with Page(
+        title="AgeEdit", analytics_enabled=False
+    ) as page:  # no delete_cache: `ui.files` knows whose a file is
+        visit = gr.State(None)
         gr.Markdown("# AgeEdit", elem_id="title")
         gr.Markdown(t("tagline"), elem_id="tagline")
         with gr.Tabs():
@@ -88,10 +143,11 @@ def build(service=None):
             with gr.Tab(t("tab_about"), id="about"):
                 about_tab.build()
         second.select(
-            *compared["arrive"], show_progress_on=[compared["grid"]], api_visibility="private", **ONE
+            *compared["arrive"], show_progress_on=[compared["grid"]], api_visibility="private", **COMPARE
         )
         third.select(*device["arrive"], **QUIET)
         api.build(get_service)
         page.load(*edit["load"], api_visibility="private")
-        page.unload(leave)
+        for opened in edit["opened"]:
+            opened.then(*compared["clear"], **QUIET)
     return page

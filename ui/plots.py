@@ -3,19 +3,27 @@
 import io
 import math
 
+from agedit.compat import import_matplotlib
 from agedit.selection.cost_model import frontier
 from agedit.submodel import work
+from ui.plain_text import shortened
 
 INK, QUIET, CHOSEN, OTHERS = "#27272a", "#a1a1aa", "#4f46e5", ("#0891b2", "#d97706", "#be185d", "#15803d")
 
 
+LONGEST_LABEL = 40  # characters of a device's name in a legend
+
+
 def _png(figure):
+    for artist in figure.findobj(lambda artist: hasattr(artist, "set_parse_math")):
+        artist.set_parse_math(False)  # "$" in a name is a dollar, not the start of a formula
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=150, facecolor="white")
     return buffer.getvalue()
 
 
 def _axes(width, height):
+    import_matplotlib()
     from matplotlib.figure import Figure  # here: the page opens a quarter of a second sooner
 
     figure = Figure((width, height), layout="constrained")
@@ -44,6 +52,7 @@ def quality_against_latency(devices, order, budget):
     """devices: [(name, rows of `compare.with_times`)], this one first. Every sub-model a point, the budget a line."""
     figure, axes = _axes(8, 4.6)
     for k, (name, rows) in enumerate(devices):
+        name = shortened(name.lstrip("_"), LONGEST_LABEL)  # matplotlib hides a label that starts with "_"
         rows = [r for r in rows if r["p90_ms"] and r["lpips"] is not None]
         colour = CHOSEN if k == 0 else OTHERS[(k - 1) % len(OTHERS)]
         line = []  # what nothing both better and quicker undercuts on that device

@@ -25,7 +25,8 @@ WORDS = {
         "view_face": "Face",
         "view_beside": "Side by side",
         "budget": "How long may an edit take? (milliseconds)",
-        "download": "Download at full size",
+        "download": "Download as PNG",
+        "download_jpeg": "As JPEG",
         "advanced": "Advanced",
         "strict": "Strict form: only what the generator draws, without your photo",
         "mark": 'Write "AI-edited" in a corner of saved pictures',
@@ -47,7 +48,7 @@ WORDS = {
         "no_younger": "Further than this nothing changes: the networks know too few children that small.",
         "child": "Children do not grow up here: skin and hair get older, the face keeps its shape.",
         "child_end": "Further than this nothing changes: children do not grow up here, the face keeps its shape.",
-        "busy": "This machine is busy: {others} other edits were in line.",
+        "busy": "This machine is busy; ahead of you: {others}.",
         "drifted": "This device is {times:.1f} times {direction} than when it was timed; timing again.",
         "slower": "slower",
         "faster": "faster",
@@ -110,8 +111,8 @@ WORDS = {
         ),
         "about_text": """### Privacy, and how to check it
 Everything runs on this machine. The server answers on this machine only, analytics are off, and no font or script comes from elsewhere.
-Pull the network cable and go on: nothing changes. Your photo is deleted from its temporary folder when you close the page, or an hour
-after its last use; saved pictures carry no EXIF, so no place and no camera.
+Pull the network cable and go on: nothing changes. Within 20 seconds after you close the page nothing of your photo is left, neither in
+memory nor on disk; saved pictures carry no EXIF, so no place and no camera.
 
 ### Fair use
 Results are synthetic: a small network's guess, not a prediction of how anybody will look or looked. Use photos of people who agreed,
@@ -135,7 +136,8 @@ edited, in a corner and in their metadata; leave that in. The networks were trai
         "view_face": "面部",
         "view_beside": "并排",
         "budget": "一次编辑最多等多久？（毫秒）",
-        "download": "下载原尺寸图片",
+        "download": "下载 PNG",
+        "download_jpeg": "JPEG",
         "advanced": "高级",
         "strict": "严格形式：只显示生成器画出的脸，不含你的照片",
         "mark": "在保存的图片角落写上“AI-edited”",
@@ -157,7 +159,7 @@ edited, in a corner and in their metadata; leave that in. The networks were trai
         "no_younger": "再往前不会再变：网络见过的这么小的孩子太少。",
         "child": "孩子在这里不会长大：皮肤和头发变老，脸形不变。",
         "child_end": "再往后不会再变：孩子在这里不会长大，脸形不变。",
-        "busy": "这台机器正忙：前面还有 {others} 个编辑在排队。",
+        "busy": "这台机器正忙；前面还有 {others} 人。",
         "drifted": "这台设备比测速时{direction}了 {times:.1f} 倍，正在重新测速。",
         "slower": "慢",
         "faster": "快",
@@ -225,7 +227,7 @@ edited, in a corner and in their metadata; leave that in. The networks were trai
         ),
         "about_text": """### 隐私，以及如何验证
 一切都在这台设备上运行。服务器只对本机开放，没有统计分析，也不加载任何外部字体或脚本。拔掉网线再试：一切照旧。
-照片只保存在临时文件夹里，关闭页面时删除，最迟在最后一次使用一小时后；保存的图片不含 EXIF，因此没有地点和相机信息。
+关闭页面后 20 秒内，内存和磁盘上都不再有你的照片；保存的图片不含 EXIF，因此没有地点和相机信息。
 
 ### 合理使用
 结果是合成的：只是一个小网络的猜测，并不预言任何人将来或过去的样子。请使用征得本人同意的照片；儿童的照片请先征求父母同意；
@@ -241,8 +243,35 @@ ERRORS = (
     ),
     (
         r".* is not a picture that can be read.*",
-        "这个文件不是可以读取的图片；请使用 JPEG、PNG 或 WebP 照片。",
+        "这个文件不是可以读取的图片；请使用 JPEG、PNG、WebP、HEIC、AVIF、TIFF、BMP 或 GIF 照片。",
     ),
+    (r"This request was refused; .*", "请求被拒绝；请从本页面自己的地址打开。"),
+    (r"This machine is busy; .*", "这台机器正忙；请稍后再试。"),
+    (r"This is too large; .*", "文件太大；照片最大 60 MB。"),
+    (r"There is no room for another photo .*", "这台机器没有空间再存一张照片；请稍后再试。"),
+    (r"The request took too long .*", "请求传输太慢；请再试一次。"),
+    (r"This server fetches nothing .*", "本服务器不从网络获取任何内容；请直接上传文件。"),
+    (r"That picture was not uploaded here; .*", "这张图片不是在这里上传的；请重新上传。"),
+    (r"Something went wrong here; .*", "出了点问题；请重试，或换一张照片。"),
+    (r"The page has no such function; .*", "页面没有这个功能；请重新加载页面。"),
+    (r"This upload .*", "无法读取这次上传；请发送一张照片。"),
+    (
+        r"The value of (.+) must be (?:a number|text|true or false|a file that was uploaded here)\.",
+        r"\1 的值不对；请重新填写。",
+    ),
+    (r"The value of (.+) is too long\.", r"\1 的值太长。"),
+    (r"The face must be all, .*", "请填写 all 或人脸的编号，0 是最大的一张。"),
+    (r"The years must be a number, .*", "岁数必须是数字，例如 -20 或 20。"),
+    (r"Give a photo: .*", "请提供一张照片。"),
+    (r".* has more than (\d+) megapixels; shrink it.*", r"这张照片超过 \1 百万像素；请缩小后再试。"),
+    (
+        r".* is (\d+) by (\d+) pixels, too narrow for a photo; .* may be (\d+) times .*",
+        r"这张图片为 \1 × \2 像素，作为照片太窄；长边最多为短边的 \3 倍，请先裁剪。",
+    ),
+    (r".* is an animation; .*", "这是一段动画；请把其中一帧存为图片再使用。"),
+    (r".* holds several pages; .*", "这个文件有多页；请把其中一页存为图片再使用。"),
+    (r".* takes too long to decode; .*", "这张图片解码时间太长；请另存为普通 JPEG 再试。"),
+    (r".* needs too much memory to decode; .*", "这张图片解码所需内存太多；请另存为普通 JPEG 再试。"),
     (r".* is damaged or incomplete.*", "这张图片已损坏或不完整；请重新保存或下载后再试。"),
     (r"No face was found.*", "没有找到人脸；请使用一张正面清晰的照片。"),
     (r"The face is too small.*", "人脸太小；请使用人脸至少有 50 像素宽的照片。"),
@@ -251,13 +280,16 @@ ERRORS = (
         r"(.+) years is out of range; .* between (\S+) and (\S+) .*",
         r"\1 岁超出范围；请选择 \2 到 \3 岁之间的变化。",
     ),
-    (r"The profile .* is damaged.*", "这份档案已损坏；请重新导出或重新测速。"),
+    (r"The profile (.*) is damaged.*", r"档案 \1 已损坏，或不是档案；请重新导出，或在那台设备上重新测速。"),
+    (r"The profile (.*) cannot be read .*", r"档案 \1 无法读取；请重新导出。"),
     (
-        r"The profile .* has schema (.+), this program reads (.+);.*",
-        r"这份档案的格式是 \1，本程序只读 \2；请重新测速。",
+        r"The profile (.*) has schema (.+), this program reads (.+);.*",
+        r"档案 \1 的格式是 \2，本程序只读 \3；请重新测速。",
     ),
     (r"The profile .* was made elsewhere.*", "档案来自别处（设备、运行库或权重不同）；请重新测速。"),
-    (r"The profile .* does not name its device.*", "这份档案没有写明设备；请重新导出。"),
+    (r"Only (\d+) profiles are read.*", r"只读 \1 份档案；请删除一些，才能看到其余的。"),
+    (r"There are (\d+) profiles already.*", r"已有 \1 份档案；请先删除一份。"),
+    (r"Choose one profile.*", "请选择一份档案，即一个以 .json 结尾的文件。"),
     (r"That is a profile of this very device.*", "这就是本设备的档案；它的时间已在使用。"),
     (r"(\S+) is another profile of such a device.*", r"已有另一份同类设备的档案 \1；请先改名或删除它。"),
     (r"The profile could not be kept.*", "档案无法保存；请让文件夹可写，或用 AGEDIT_PROFILES 指定别处。"),
@@ -267,6 +299,11 @@ ERRORS = (
         r"The weights .*|The manifest .*|.* is missing; fetch the weights folder again.*",
         "模型文件缺失或被改动；请重新获取 weights 文件夹。",
     ),
+    (r"The page was closed and the photo was forgotten.*", "页面已关闭，照片已被删除；请重新选择照片。"),
+    (r"The disk is full.*", "磁盘已满；请腾出空间后再试。"),
+    (r"A temporary file could not be written.*", "无法写入临时文件；请重新启动程序后再试。"),
+    (r"The film could not be written.*", "无法写入动画；请腾出空间后再试。"),
+    (r"Too many photos are being worked on.*", "正在处理的照片太多；请一分钟后再试。"),
     (
         r"Nothing meets (\S+) ms on this device; .* in about (\S+) ms.*",
         r"这台设备达不到 \1 毫秒；会运行最小的，约 \2 毫秒。",

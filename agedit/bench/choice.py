@@ -10,9 +10,9 @@ import numpy as np
 
 from agedit.editor import AgeEditor
 from agedit.photo import encode_photo, load_photo
-from agedit.selection.fair_lock import FairLock
 from agedit.selection.budget import SMALLEST_HEADROOM, TIMING_MARGIN, required_budgets
 from agedit.selection.drift import DriftWatch
+from agedit.selection.fair_lock import FairLock
 from agedit.selection.selector import MAX_RUNS
 from agedit.selection.times import Times
 from agedit.selection.tuner import REFERENCE, SHOWN, Tuner, thread_counts

@@ -1,6 +1,7 @@
 """What `bench` measured, as text with the bounds that are wanted, and as a plot."""
 
 from agedit.bench.run import NARROW, SHARES
+from agedit.compat import import_matplotlib
 
 
 def _line(name, value, wanted="", good=None):
@@ -235,6 +236,7 @@ def _growth(sizes, faces, visitors):
 
 def plot(data, path):
     """PNG: how near each network comes to the rate of plain convolutions, and whether budgets are kept."""
+    import_matplotlib()
     from matplotlib.figure import Figure
 
     figure = Figure((10, 4), layout="constrained")

@@ -2,13 +2,17 @@
 
 import csv
 import io
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import cv2
 import numpy as np
 
 from agedit.align import align
-from agedit.selection.budget import TIMING_MARGIN
+from agedit.selection.budget import TIMING_MARGIN, fits_budget
 from agedit.selection.cost_model import answer, estimates, frontier
+from agedit.selection.profiles import TimesOf
+from agedit.selection.times import Candidate
 from agedit.submodel import cost, work
 
 
@@ -16,8 +20,9 @@ def compare(editor, years, face=0, size=384):
     """Yield one row a sub-model, the full network first.
 
     Yields:
-        {"r", "c", "macs", "parameters", "mb" (fp16), "lpips" (to the full network, held-out faces, from the manifest),
-        "difference" (mean absolute, levels of 255, to the full network on this face), "crop" RGB uint8 (size, size, 3)}.
+        {"r", "c", "macs", "parameters", "mb" (fp16), "lpips" (to the full network, held-out faces, from the
+        manifest), "difference" (mean absolute, levels of 255, to the full network on this face),
+        "crop" RGB uint8 (size, size, 3)}.
     """
     weights = editor.engine.weights
     quality = {(q["r"], q["c"]): q["lpips"] for q in weights.manifest.get("quality", [])}
@@ -42,25 +47,32 @@ def compare(editor, years, face=0, size=384):
         }
 
 
-def with_times(rows, times, order, budget):
-    """Rows with "p50_ms", "p90_ms", "measured", "fits", "chosen" for a device's `times` {(r, c): Times} and a budget.
+def with_times(
+    rows: Iterable[dict[str, Any]], times: TimesOf, order: list[Candidate], budget: float
+) -> list[dict[str, Any]]:
+    """Rows with "p50_ms", "p90_ms", "measured", "fits", "chosen" for a device's `times` and a budget, in ms.
 
+    "fits" follows the rule of `cost_model.answer`: where that says that nothing fits, no row does.
     A sub-model without times is predicted by the fit; None where there is nothing to predict from.
     """
-    found, best = answer(order, work, times, budget / TIMING_MARGIN), set(frontier(order, work))
-    rows, result = list(rows), []
+    candidates = frontier(order, work)
+    found = answer(order, work, times, budget / TIMING_MARGIN)
+    nothing_fits = found is not None and not found.fits
+    rows = list(rows)
     keys = [(row["r"], row["c"]) for row in rows]
-    for row, rc, known in zip(rows, keys, estimates(keys, work, times)):
+    result = []
+    for row, key, known in zip(rows, keys, estimates(keys, work, times), strict=True):
         p50, p90, needed, measured = known or (None, None, None, False)
+        promised = needed is not None and fits_budget(needed, budget / TIMING_MARGIN, key == candidates[-1])
         result.append(
             row
             | {
                 "p50_ms": p50,
                 "p90_ms": p90,
                 "measured": measured,
-                "fits": needed is not None and needed * TIMING_MARGIN <= budget,
-                "chosen": bool(found) and found.candidate == rc,
-                "frontier": rc in best,
+                "fits": promised and not nothing_fits,
+                "chosen": found is not None and found.candidate == key,
+                "frontier": key in candidates,
             }
         )
     return result
@@ -83,10 +95,17 @@ COLUMNS = (
 )
 
 
-def to_csv(rows):
+def to_csv(rows: Iterable[Mapping[str, Any]]) -> str:
     """The table as CSV text, numbers as they are."""
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(COLUMNS)
-    writer.writerows([[row.get(k) for k in COLUMNS] for row in rows])
+    writer.writerows([_cell(row.get(k)) for k in COLUMNS] for row in rows)
     return text.getvalue()
+
+
+def _cell(value: object) -> object:
+    """Text that a spreadsheet would compute as a formula becomes plain text."""
+    if isinstance(value, str) and value.lstrip().startswith(("=", "+", "-", "@")):
+        return f"'{value}"
+    return value

@@ -3,8 +3,10 @@
 from agedit.submodel import RATIOS, WIDTHS, cost
 
 
-def describe(weights):
-    """A dict for JSON: resolutions, ratios, MACs and parameters by sub-model, layer counts, hashes, provenance."""
+def describe(engine):
+    """A dict for JSON: resolutions, ratios, MACs and parameters by sub-model, layer counts, hashes, provenance, and what it runs in here."""
+    weights = engine.weights
+    precision = engine.chosen_precision
     quality = {(q["r"], q["c"]): q for q in weights.manifest.get("quality", [])}
     rows = [
         {"r": r, "c": c, **cost(r, c), **{k: v for k, v in quality.get((r, c), {}).items() if k not in "rc"}}
@@ -27,6 +29,8 @@ def describe(weights):
             "discriminator": {"convolutions": 4, "fully_connected": 2},
         },
         "years": list(weights.years_range),
+        "runtime": engine.runtime,
+        "precision": {"name": precision.name, "reason": precision.reason},
         "files": weights.manifest["files"],
         "provenance": weights.manifest["provenance"],
     }
@@ -48,4 +52,5 @@ def table(data):
     for name, counts in data["layers"].items():
         lines.append(f"{name}: " + ", ".join(f"{v} {k.replace('_', ' ')}" for k, v in counts.items()))
     lines.append(f"Years on the slider: {data['years'][0]} to {data['years'][1]}")
+    lines.append(f"Runs on {data['runtime']}. {data['precision']['reason']}")
     return "\n".join(lines + [f"{h[:16]}  {name}" for name, h in data["files"].items()])

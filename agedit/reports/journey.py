@@ -1,15 +1,20 @@
 """One face through all ages: a strip to print and a film to send."""
 
 import os
+from pathlib import Path
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from agedit.align import align
+from agedit.credentials import add_credentials
 from agedit.errors import AgeEditError
+from agedit.mark import TEXT, mark_gif, mark_mp4, stamp
 
 FRAMES_A_SECOND = 12
+LABEL = 34  # pixels under a picture of the strip
 
 
 def journey(editor, face=0, submodel=None, stops=7, between=8, size=384):
@@ -30,32 +35,37 @@ def journey(editor, face=0, submodel=None, stops=7, between=8, size=384):
 
 
 def strip(frames, stops=7, gap=6):
-    """The strip of `stops` pictures out of [(years, crop)]: RGB uint8, one row, years written under each."""
+    """The strip of `stops` pictures out of [(years, crop)]: RGB uint8, one row.
+
+    Under each its years, and that it was edited.
+    """
     chosen = [frames[round(i)] for i in np.linspace(0, len(frames) - 1, stops)]
-    size = chosen[0][1].shape[0]
     cells = []
     for years, crop in chosen:
-        cell = np.full((size + 34, size, 3), 255, np.uint8)
-        cell[:size] = crop
-        text = "photo" if years == 0 else f"{years:+.0f} years"
-        (w, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.7, 1)
-        cv2.putText(
-            cell,
-            text,
-            ((size - w) // 2, size + 25),
-            cv2.FONT_HERSHEY_SIMPLEX,
-            0.7,
-            (40, 40, 40),
-            1,
-            cv2.LINE_AA,
-        )
-        cells += [cell, np.full((size + 34, gap, 3), 255, np.uint8)]
+        cells += [_labelled(crop, years), np.full((crop.shape[0] + LABEL, gap, 3), 255, np.uint8)]
     return np.hstack(cells[:-1])
 
 
+def _labelled(crop: npt.NDArray[np.uint8], years: float) -> npt.NDArray[np.uint8]:
+    size = crop.shape[0]
+    cell = np.full((size + LABEL, size, 3), 255, np.uint8)
+    cell[:size] = crop
+    text = "photo" if years == 0 else f"{years:+.0f} years, {TEXT}"
+    scale = 0.7
+    (width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
+    if width > size - 4:  # a small strip
+        scale *= (size - 4) / width
+        width = size - 4
+    at = (size - width) // 2, size + 25
+    cv2.putText(cell, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, (40, 40, 40), 1, cv2.LINE_AA)
+    return cell
+
+
 def write_gif(path, pictures):
-    """There and back again, for ever. pictures: RGB uint8, all of one size."""
-    there = [Image.fromarray(p).convert("P", palette=Image.Palette.ADAPTIVE, colors=128) for p in pictures]
+    """There and back again, for ever, marked as synthetic. pictures: RGB uint8, all of one size."""
+    there = [
+        Image.fromarray(stamp(p)).convert("P", palette=Image.Palette.ADAPTIVE, colors=128) for p in pictures
+    ]
     there[0].save(
         path,
         save_all=True,
@@ -64,10 +74,15 @@ def write_gif(path, pictures):
         loop=0,
         optimize=False,
     )
+    mark_gif(path)
+    _sign(path, "GIF")
 
 
 def write_mp4(path, pictures):
-    """There and back again, VP9 in MP4: the one free codec that browsers play and OpenCV brings along."""
+    """There and back again, marked as synthetic. pictures: RGB uint8, all of one size.
+
+    VP9 in MP4: the one free codec that browsers play and OpenCV brings along.
+    """
     height, width = pictures[0].shape[:2]
     if hasattr(cv2, "setLogLevel"):
         cv2.setLogLevel(0)
@@ -77,5 +92,12 @@ def write_mp4(path, pictures):
     if not writer.isOpened():
         raise AgeEditError("This OpenCV cannot write VP9 films; save the GIF instead.")
     for p in pictures + pictures[-2:0:-1]:
-        writer.write(np.ascontiguousarray(p[:, :, ::-1]))
+        writer.write(np.ascontiguousarray(stamp(p)[:, :, ::-1]))
     writer.release()
+    mark_mp4(path)
+    _sign(path, "MP4")
+
+
+def _sign(path: str | os.PathLike[str], format: str) -> None:
+    file = Path(path)
+    file.write_bytes(add_credentials(file.read_bytes(), format))

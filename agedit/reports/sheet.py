@@ -8,11 +8,14 @@ import numpy as np
 from agedit.align import align
 from agedit.editor import AgeEditor
 from agedit.errors import AgeEditError
-from agedit.photo import FORMATS, load_photo
+from agedit.mark import stamp
+from agedit.photo import READ_ENDINGS, load_photo
 
 
 def sheet(photos, engine, years=(-20, 0, 20, 40), submodel=None, strict=False, size=256):
-    """Aligned faces of `photos` (paths) by `years`, written under each: RGB uint8 (rows * size, columns * size, 3).
+    """Aligned faces of `photos` (paths) by `years`, written under each: RGB uint8 (rows * size, columns *
+    size, 3),
+    with the words that it was edited.
 
     The face is cut at `size` pixels and edited there, so the sheet shows what the full photo gets.
     Photos without a usable face are left out; raises AgeEditError when none is left.
@@ -43,14 +46,17 @@ def sheet(photos, engine, years=(-20, 0, 20, 40), submodel=None, strict=False, s
         rows.append(np.hstack(row))
     if not rows:
         raise AgeEditError("None of these photos has a usable face.")
-    return np.vstack(rows)
+    picture = np.vstack(rows)
+    return stamp(picture) if strict or any(years) else picture
 
 
 def pictures_in(folder):
     """Paths of the pictures in a folder, or of one picture, sorted."""
     folder = Path(folder)
     files = (
-        [folder] if folder.is_file() else sorted(p for p in folder.glob("*") if p.suffix.lower() in FORMATS)
+        [folder]
+        if folder.is_file()
+        else sorted(p for p in folder.glob("*") if p.suffix.lower() in READ_ENDINGS)
     )
     if not files:
         raise AgeEditError(f"There are no pictures in {folder}; name a folder with JPEG, PNG or WebP photos.")

@@ -111,7 +111,7 @@ class Tuner:
         self.times: dict[Candidate, Times] = {}
         self.tried: list[Entry] = []
         self.notes: list[str] = []
-        self.device: dict[str, Any] = profiles.identity(engine.threads, engine.weights.hash)
+        self.device: dict[str, Any] = profiles.identity(engine.threads, engine.weights.hash, engine.runtime)
         self.path = profiles.path_for(self.device, Path(folder or profiles_folder()))
         self._editor: AgeEditor | None = None
         self._last_edit: Edit | None = None

@@ -132,7 +132,7 @@ class Augmentation:
         degraded = torch.where(soft, smooth(x, focus), self._mark(x, uniform)) + grain
         change = target - x
         if is_large:
-            # A crisp wrinkle in a soft photo looks drawn; `Tone.keep_soft` takes it away in the app, and the
+            # A crisp wrinkle in a soft photo looks drawn; `Tone.soften` takes it away in the app, and the
             # top block need not draw what is taken away.
             change = torch.where(soft, smooth(change, focus), change)
         return degraded, change

@@ -28,7 +28,7 @@ from agedit.estimators import SAME_PERSON, identity
 from agedit.photo import load_photo
 from agedit.runtime import Engine
 from agedit.submodel import RATIOS
-from agedit.tone import LUMA, Tone, photo_blur, skin
+from agedit.tone import LUMA, Tone, photo_blur, plain_skin
 from agedit.training.data import COLUMNS, is_held_out, read_table, to_bytes
 from agedit.training.second_judge import SecondJudge
 from agedit.weights import Weights
@@ -106,7 +106,7 @@ def smoothed(crop: Picture, face: Face, rng: np.random.Generator) -> Picture:
     """Plain skin with its fine light taken out and its folds filled, edges kept, by random shares."""
     size = crop.shape[0]
     grey = grey_of(crop)
-    plain = skin(grey, enlarged(face.mask, size), 1 - enlarged(face.hair, size))
+    plain = plain_skin(grey, enlarged(face.mask, size), 1 - enlarged(face.hair, size))
     radius = int(size * rng.uniform(0.01, 0.03))
     even = cv2.ximgproc.guidedFilter(grey, grey, radius, rng.uniform(8, 24) ** 2)
     fold = cv2.GaussianBlur(grey, (0, 0), size / 128) - cv2.GaussianBlur(grey, (0, 0), size / 20)
@@ -142,7 +142,7 @@ def features_kept(crop: Picture, face: Face, share: float) -> Plane:
     Made younger, eyes and brows get darker, as if made up; who has to undo that learns to make real ones paler.
     """
     small = cv2.resize(crop, (MASK_SIZE, MASK_SIZE), interpolation=cv2.INTER_AREA)
-    plain = skin(grey_of(small), face.mask, 1 - face.hair)
+    plain = plain_skin(grey_of(small), face.mask, 1 - face.hair)
     own = face.mask * (1 - face.hair) - plain
     return 1 - np.float32(1 - share) * np.clip(own, 0, 1)
 

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from agedit.blend import add_change_to_crop
 from agedit.runtime import Engine, measure_ranges, to_network
 from agedit.submodel import cost
-from agedit.tone import MOST_BLUR, Tone, photo_blur
+from agedit.tone import FOCUS, Tone, photo_blur
 from agedit.training.common import ALPHA_PER_YEAR
 from agedit.training.data import Crops
 from agedit.training.export import write_manifest
@@ -43,7 +43,7 @@ FURTHER = 1.25
 # Places of the table: years, apparent ages, blurs (sigma as a share of the crop).
 YEARS = list(range(-30, 41, 5))
 AGES = (10, 20, 30, 40, 50, 60, 70)
-BLURS = (0.0, MOST_BLUR / 2, MOST_BLUR)
+BLURS = (0.0, FOCUS.most_blur / 2, FOCUS.most_blur)
 # Alphas at which the judged change is looked up, from 0 to the strongest.
 GRID = 961
 # Edge of a crop that is shrunk and enlarged again, of its own: about as soft as the labelled photos.
@@ -160,7 +160,7 @@ def terms(alpha: Any, age: Any, blur: Any, invented: Any = 0) -> npt.NDArray[np.
     a, b, soft, drawn = (np.asarray(v, float)[..., None] for v in (alpha, age, blur, invented))
     a = a / STRONGEST[1]
     b = (b - 40) / 25
-    soft = np.minimum(soft / MOST_BLUR, 1)
+    soft = np.minimum(soft / FOCUS.most_blur, 1)
     factors = (b**0, b, b**2, soft, drawn)
     return np.concatenate([a**power * factor for power in (1, 2, 3) for factor in factors], -1)
 

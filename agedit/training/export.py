@@ -15,21 +15,16 @@ import numpy.typing as npt
 import torch
 from safetensors.numpy import save_file
 
+from agedit import manifest as manifests
 from agedit.errors import AgeEditError
+from agedit.manifest import NETWORKS, SCHEMA, THIRD_PARTY
 from agedit.network.autoencoder import CONVOLUTIONS, INPUT, Autoencoder, Encoder
 from agedit.network.generator import Generator
 from agedit.submodel import SMALLEST, candidates
 from agedit.training.age_vector import load_encoder
 from agedit.training.common import ALPHA_PER_YEAR, load_checkpoint, save_checkpoint
-from agedit.weights import NETWORKS, SCHEMA, Weights, sha256
+from agedit.weights import Weights, sha256
 
-THIRD_PARTY = (
-    "age_gender_faceapi.onnx",
-    "expression_faceapi.onnx",
-    "face_detection_yunet.onnx",
-    "hair_segmentation_mobile.tflite",
-    "identity_dlib.onnx",
-)
 # Resolutions that a manifest may offer, in pixels.
 RESOLUTIONS = (SMALLEST, 128, 256, 512, 1024)
 # Years of the calibration before `calibrate` has measured one.
@@ -153,11 +148,13 @@ def _shipped_arrays(run: Path, state: Mapping[str, Any], largest: int) -> dict[s
 
 
 def commit_of(folder: Path) -> str:
-    """The commit of the repository that a folder lies in, shortened."""
-    found = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=folder, check=False
-    )
-    return found.stdout.strip()
+    """The commit of the repository that a folder lies in, shortened; "" where there is none, or no git."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return found.stdout.strip() if found.returncode == 0 else ""
 
 
 def _uncalibrated(submodels: list[tuple[int, float]]) -> dict[str, Any]:
@@ -229,6 +226,14 @@ def _on_one_line(found: re.Match[str]) -> str:
 
 
 def write_manifest(out: str | Path, manifest: Mapping[str, Any]) -> None:
-    """Write `manifest.json`; its innermost lists are on a line each: a table is read by its rows."""
-    text = re.sub(r"\[\s*([^][{}]*?)\s*\]", _on_one_line, json.dumps(manifest, indent=1))
-    (Path(out) / "manifest.json").write_text(text + "\n")
+    """Write the manifest, and its hash beside it.
+
+    The innermost lists are on a line each: a table is read by its rows. Raises AgeEditError for a figure that
+    is not a number.
+    """
+    try:
+        lines = json.dumps(manifest, indent=1, allow_nan=False)
+    except ValueError:
+        raise AgeEditError("A figure of the training is not a number; train again at a lower rate.") from None
+    text = re.sub(r"\[\s*([^][{}]*?)\s*\]", _on_one_line, lines)
+    manifests.write(Path(out), text + "\n")

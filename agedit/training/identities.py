@@ -17,10 +17,11 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from agedit.align import EYE_MOUTH, EYES, IRISES, LIPS, NOSE, OVAL, Face, FaceFinder, align
+from agedit.align import EYE_MOUTH, EYES, IRISES, LIPS, NOSE, OVAL, Face, align
 from agedit.blend import Masker
 from agedit.errors import AgeEditError
 from agedit.estimators import Estimators
+from agedit.faces import FaceFinder
 from agedit.runtime import open_session
 from agedit.training.data import to_bytes
 from agedit.training.teacher import CROP, PSI, Teacher

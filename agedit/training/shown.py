@@ -1,7 +1,7 @@
 """`tone.Tone` in PyTorch: the losses see of a change what the app shows of it.
 
-Left out are the rules that matter little to what is learned: `keep_blown`, `keep_locks`, `keep_dark`,
-`keep_warm`, `keep_soft` and most of `keep_hair`. Formulas and settings are those of `agedit.tone`.
+Left out are the rules that matter little to what is learned: highlights, locks, limits, softness and most of
+what is done to the colour of hair. Formulas and settings are those of `agedit.tone`.
 
 Arguments of all functions: change and photo (B, 3, s, s) in units of -1..1; mask and hair (B, 1, s, s) in
 0..1; r the pixels of the whole face, of which these may be a patch. Locks are counted from the patch's corner
@@ -11,22 +11,7 @@ then.
 import torch
 import torch.nn.functional as F
 
-from agedit.tone import (
-    BRIGHTNESS,
-    DIM,
-    FACE_BLUR,
-    FOLD,
-    LOCKS,
-    OWN_STRANDS,
-    PLACES,
-    RIDGES,
-    SHADE,
-    TONE,
-    WHITE,
-    gain_of,
-    lit,
-    too_light,
-)
+from agedit.tone import HAIR, LOCKS, PLACES, SKIN, highlight_rolloff, relit_strands, strand_gain
 from agedit.training.images import gaussian_blur, grey_of, shrink, smooth
 
 # Levels of 255 in a unit of -1..1.
@@ -48,42 +33,43 @@ def shown_change(
         (B, 1, s, s).
     """
     r = r or change.shape[-1]
-    change = keep_shadows(change, photo, hair, r)
-    change = keep_tone(change, photo, mask, hair, whole)
-    change = keep_hair(change, hair, r)
-    return keep_strands(change, photo, hair, r)
+    change = weaken_ridges(change, photo, hair, r)
+    change = take_own_colour(change, photo, mask, hair, whole)
+    change = fade_fine_colour(change, hair, r)
+    return relight_strands(change, photo, hair, r)
 
 
-def keep_shadows(change: torch.Tensor, photo: torch.Tensor, hair: torch.Tensor, r: int) -> torch.Tensor:
-    """`tone.Tone.keep_shadows`. Below LOCKS pixels it changes nothing."""
+def weaken_ridges(change: torch.Tensor, photo: torch.Tensor, hair: torch.Tensor, r: int) -> torch.Tensor:
+    """`tone.Skin.weaken_ridges`. Below LOCKS pixels it changes nothing."""
     cell = r // LOCKS
     if cell < 1:
         return change
     lines = (-_finer_than_a_fold(grey_of(photo), cell)).clamp_min(0)
     ridges = (_finer_than_a_fold(grey_of(change), cell) - lines).clamp_min(0)
-    return change - (1 - RIDGES) * (1 - hair) * ridges
+    return change - (1 - SKIN.ridge_share) * (1 - hair) * ridges
 
 
 def _finer_than_a_fold(x: torch.Tensor, cell: int) -> torch.Tensor:
     """(B, 1, s, s) less what is coarser than a fold."""
-    coarse = gaussian_blur(F.avg_pool2d(x, cell), FOLD)
+    coarse = gaussian_blur(F.avg_pool2d(x, cell), SKIN.fold_sigma)
     return x - F.interpolate(coarse, scale_factor=cell, mode="bilinear")
 
 
-def keep_tone(
+def take_own_colour(
     change: torch.Tensor,
     photo: torch.Tensor,
     mask: torch.Tensor,
     hair: torch.Tensor,
     whole: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """`tone.Tone.keep_tone`. whole: see `shown_change`."""
+    """`tone.Skin.take_own_colour`. whole: see `shown_change`."""
     kept = 1 - hair
-    light = (photo + 1) * LEVELS + SHADE
+    light = (photo + 1) * LEVELS + SKIN.dark_offset
     if whole is None:
         whole = brightness(change, photo, mask, hair)
     colour = kept * (light / grey_of(light))
-    return change * (1 - TONE * kept) + colour * (TONE * grey_of(change) - BRIGHTNESS * whole)
+    light = SKIN.own_colour * grey_of(change) - SKIN.own_brightness * whole
+    return change * (1 - SKIN.own_colour * kept) + colour * light
 
 
 def brightness(
@@ -95,22 +81,22 @@ def brightness(
     grey = grey_of((photo + 1) * LEVELS)
     face = mask * kept
     around = _enlarged(_places(grey * face) / (_places(face) + 1e-3), size)
-    light = ((grey / (around + 1) - DIM[0]) / (DIM[1] - DIM[0])).clamp(0, 1)
-    skin = face * kept**3 * light  # as `tone.skin`
+    light = ((grey / (around + 1) - SKIN.plain_from) / (SKIN.plain_to - SKIN.plain_from)).clamp(0, 1)
+    skin = face * kept**3 * light  # as `tone.plain_skin`
     return _enlarged(_places(grey_of(change) * skin) / (_places(skin) + 0.01), size)
 
 
 def _places(x: torch.Tensor) -> torch.Tensor:
     """(B, 1, s, s) averaged over the neighbourhoods of a grid over the face, (B, 1, PLACES, PLACES)."""
-    return gaussian_blur(shrink(x, PLACES), FACE_BLUR)
+    return gaussian_blur(shrink(x, PLACES), SKIN.around_sigma)
 
 
 def _enlarged(x: torch.Tensor, size: int) -> torch.Tensor:
     return F.interpolate(x, size=(size, size), mode="bilinear")
 
 
-def keep_hair(change: torch.Tensor, hair: torch.Tensor, r: int) -> torch.Tensor:
-    """Of `tone.Tone.keep_hair`: in hair, colours that are drawn finer than LOCKS are not shown."""
+def fade_fine_colour(change: torch.Tensor, hair: torch.Tensor, r: int) -> torch.Tensor:
+    """Of `tone.Hair.fade_colour`: in hair, colours that are drawn finer than LOCKS are not shown."""
     cell = r // LOCKS
     if cell < 2:
         return change
@@ -118,21 +104,21 @@ def keep_hair(change: torch.Tensor, hair: torch.Tensor, r: int) -> torch.Tensor:
     return change - hair * (colour - smooth(colour, cell))
 
 
-def keep_strands(change: torch.Tensor, photo: torch.Tensor, hair: torch.Tensor, r: int) -> torch.Tensor:
-    """`tone.Tone.keep_strands`. At LOCKS pixels it changes nothing."""
-    cell = r // LOCKS
+def relight_strands(change: torch.Tensor, photo: torch.Tensor, hair: torch.Tensor, r: int) -> torch.Tensor:
+    """`tone.Hair.relight_strands`. At PLACES pixels it changes nothing."""
+    cell = r // PLACES
     if cell < 2:
         return change
     grey = grey_of(change)
     light = grey_of((photo + 1) * LEVELS)
     low = F.avg_pool2d(grey, cell)
     locks = F.avg_pool2d(light, cell)
-    gain = gain_of(LEVELS * low, locks)
-    own = lit(hair * (light - _of_cells(locks, cell)), _of_cells(gain, cell)) / LEVELS
-    drawn = OWN_STRANDS * hair * (grey - _of_cells(low, cell))
+    gain = strand_gain(LEVELS * low, locks)
+    own = relit_strands(hair * (light - _of_cells(locks, cell)), _of_cells(gain, cell)) / LEVELS
+    drawn = HAIR.own_strands * hair * (grey - _of_cells(low, cell))
     strands = own - drawn
-    room = (WHITE - light).clamp_min(0) / LEVELS
-    return change + strands - hair * too_light(grey + strands, room)
+    room = (HAIR.white - light).clamp_min(0) / LEVELS
+    return change + strands - hair * highlight_rolloff(grey + strands, room)
 
 
 def _of_cells(x: torch.Tensor, cell: int) -> torch.Tensor:

@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from agedit.align import Face, FaceFinder, align
+from agedit.align import Face, align
 from agedit.errors import AgeEditError
 from agedit.estimators import EXPRESSIONS, Estimators
+from agedit.faces import FaceFinder
 from agedit.runtime import floating, open_session, openvino_core
 
 # Modulated layers, and the first of them that the direction of age is added to: earlier ones move pose, head

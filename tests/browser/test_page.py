@@ -1,11 +1,13 @@
 """The page as a visitor meets it, in headless Chromium; the network is cut off all the while."""
 
+import base64
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import CHROMIUM, FLAGS
 from PIL import Image
 
 from agedit import load_photo, save_photo
@@ -45,7 +47,7 @@ def line(page):
 def wait_for_result(page):
     page.wait_for_selector("#result img", timeout=60_000)
     page.wait_for_function(
-        "document.querySelector('#line').innerText.includes('Identity kept')", timeout=60_000
+        "() => document.querySelector('#line').innerText.includes('Identity kept')", timeout=60_000
     )
 
 
@@ -91,9 +93,13 @@ def test_from_upload_to_download(page, tmp_path):
     assert sources() != before
     page.wait_for_selector("#download:not([disabled])", timeout=60_000)
     page.wait_for_timeout(1500)
-    with page.expect_download(timeout=60_000) as got:
-        page.click("#download")
-    got.value.save_as(tmp_path / "out.png")
+    for button, ending in (("#download", "png"), ("#download-jpeg", "jpg")):
+        with page.expect_download(timeout=60_000) as got:
+            page.click(button)
+        assert got.value.suggested_filename == f"{PORTRAIT.stem}_+40_years.{ending}"
+        got.value.save_as(tmp_path / f"out.{ending}")
+    with Image.open(tmp_path / "out.jpg") as saved, Image.open(PORTRAIT) as photo:
+        assert saved.quantization == photo.quantization and not saved.getexif()
     out, photo = load_photo(tmp_path / "out.png"), load_photo(PORTRAIT)
     assert out.shape == photo.shape and not np.array_equal(out, photo)
     with Image.open(tmp_path / "out.png") as file:
@@ -115,6 +121,107 @@ def test_a_bad_file_gets_a_plain_message_and_the_page_goes_on(page, tmp_path):
     assert "Traceback" not in page.content()
 
 
+def test_a_photo_that_cannot_be_used_leaves_no_old_person_behind(page, tmp_path):
+    page.set_input_files("#photo input[type=file]", str(PORTRAIT))
+    wait_for_result(page)
+    (tmp_path / "broken.jpg").write_bytes(PORTRAIT.read_bytes()[:9000])
+    page.set_input_files("#paste input[type=file]", str(tmp_path / "broken.jpg"))
+    page.wait_for_selector("text=broken.jpg is damaged", timeout=60_000)
+    for gone in ("#result img", "#photo img"):
+        page.wait_for_selector(gone, state="detached", timeout=60_000)
+    assert "Identity" not in line(page) and page.locator("#download").is_disabled()
+
+
+@pytest.mark.parametrize("ending", ["tiff", "heic"])
+def test_a_photo_that_browsers_cannot_draw_gets_a_preview(page, tmp_path, ending):
+    photo = ROOT / "tests/data/phone.heic"
+    if ending == "tiff":
+        photo = tmp_path / "me.tiff"
+        with Image.open(PORTRAIT) as portrait:
+            portrait.save(photo)
+    page.set_input_files("#photo input[type=file]", str(photo))
+    wait_for_result(page)
+    page.wait_for_function("() => document.querySelector('#photo img').naturalWidth > 0", timeout=60_000)
+
+
+PASTE = """data => {
+  const bytes = Uint8Array.from(atob(data), c => c.charCodeAt(0)), pasted = new DataTransfer();
+  pasted.items.add(new File([bytes], 'image.png', {type: 'image/png'}));
+  document.activeElement.dispatchEvent(
+    new ClipboardEvent('paste', {clipboardData: pasted, bubbles: true, cancelable: true}));
+}"""
+
+
+def test_a_photo_can_be_pasted_wherever_one_is_on_the_page(page):
+    for portrait in (PORTRAIT, PORTRAIT.with_name("london_031.jpg")):  # also where a photo is shown already
+        before = page.eval_on_selector_all("#photo img", "v => v.map(i => i.src)")
+        page.evaluate(PASTE, base64.b64encode(portrait.read_bytes()).decode())
+        page.wait_for_function(
+            "v => [...document.querySelectorAll('#photo img')].some(i => i.src.includes('before') && !v.includes(i.src))",
+            arg=before,
+            timeout=60_000,
+        )
+    wait_for_result(page)
+
+
+def test_the_camera_does_not_mirror(url):
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine")
+    script = """
+from playwright.sync_api import sync_playwright
+import sys
+with sync_playwright() as p:
+    fake = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+    browser = p.chromium.launch(executable_path=sys.argv[2], args=sys.argv[3:] + fake)
+    page = browser.new_context(permissions=["camera"]).new_page()
+    page.goto(sys.argv[1])
+    page.wait_for_selector("#photo input[type=file]", state="attached", timeout=60_000)
+    page.get_by_label("Capture from camera").click()
+    page.locator("#photo button:has-text('Webcam')").first.click(timeout=20_000)
+    page.wait_for_selector("#photo video", timeout=20_000)
+    video = page.locator("#photo video")
+    print(video.get_attribute("class"), video.evaluate("v => getComputedStyle(v).transform"))
+    browser.close()
+"""
+    # a browser of its own: a camera is a flag at its start
+    made = subprocess.run(
+        [sys.executable, "-c", script, url, CHROMIUM, *FLAGS], capture_output=True, text=True, timeout=180
+    )
+    assert made.returncode == 0, made.stderr[-2000:]
+    assert "flip" not in made.stdout and "none" in made.stdout, made.stdout
+
+
+def test_a_visitor_who_waits_is_told_how_many_are_ahead(browser, url, tmp_path):
+    """Three at once with large photos: whoever is not first reads it, in the browser's language."""
+    with Image.open(PORTRAIT) as portrait:
+        portrait.resize((4500, 5600)).save(tmp_path / "large.jpg", quality=95)
+    watch = """() => { window.lines = []; new MutationObserver(() => window.lines.push(document.querySelector('#line').innerText))
+      .observe(document.querySelector('#line'), {childList: true, subtree: true, characterData: true}); }"""
+    pages = []
+    for locale in ("en-US", "zh-CN", "en-US"):
+        pages.append(browser.new_context(locale=locale).new_page())
+        pages[-1].goto(url)
+        pages[-1].wait_for_selector("#photo input[type=file]", state="attached", timeout=60_000)
+        pages[-1].wait_for_selector("#line", state="attached")
+        pages[-1].evaluate(watch)
+    try:
+        for page in pages:
+            page.set_input_files("#photo input[type=file]", str(tmp_path / "large.jpg"))
+        for page in pages[1:]:
+            page.wait_for_function(
+                "() => window.lines.some(l => /ahead of you: [12]|前面还有 [12] 人/.test(l))", timeout=120_000
+            )
+        for page in pages:
+            page.wait_for_selector("#result img", timeout=120_000)
+            page.wait_for_function(
+                "() => !/ahead of you|前面还有/.test(document.querySelector('#line').innerText)",
+                timeout=120_000,
+            )
+    finally:
+        for page in pages:
+            page.context.close()
+
+
 def open_tab(page, number, waits_for):
     page.get_by_role("tab").nth(number).click()
     page.wait_for_selector(waits_for, timeout=60_000)
@@ -131,7 +238,7 @@ def test_every_tab_and_nothing_wider_than_the_page(page):
     wait_for_result(page)
     assert fits(page)
     open_tab(page, 1, "#grid img")
-    page.wait_for_function("document.querySelector('#whatif').innerText.includes('ms')", timeout=60_000)
+    page.wait_for_function("() => document.querySelector('#whatif').innerText.includes('ms')", timeout=60_000)
     assert page.locator("#grid img").count() == len(Weights().candidates) and fits(page)
     page.locator("#grid button").nth(1).click()
     page.wait_for_selector("#large img", timeout=60_000)
@@ -170,7 +277,9 @@ def test_side_by_side_and_the_face_alone(page):
     assert not page.locator("#result").is_visible()
     page.locator("#view input").nth(1).check()
     page.wait_for_selector("#result img", timeout=60_000)
-    page.wait_for_function("document.querySelector('#result img').src.includes('face-0')", timeout=60_000)
+    page.wait_for_function(
+        "() => document.querySelector('#result img').src.includes('face-0')", timeout=60_000
+    )
 
 
 @both
@@ -196,10 +305,14 @@ def test_tapping_a_face_picks_it_and_each_keeps_its_own_age(page, tmp_path):
         )
         seen.append(picked())
     set_years(page, -20)
-    page.wait_for_function("document.querySelector('#years input[type=range]').value < 0", timeout=60_000)
+    page.wait_for_function(
+        "() => document.querySelector('#years input[type=range]').value < 0", timeout=60_000
+    )
     page.wait_for_timeout(2500)
     page.locator("#who input").nth(seen[0]).check()
-    page.wait_for_function("document.querySelector('#years input[type=range]').value == 20", timeout=60_000)
+    page.wait_for_function(
+        "() => document.querySelector('#years input[type=range]').value == 20", timeout=60_000
+    )
 
 
 def test_the_journey_gives_three_files(page, tmp_path):
@@ -219,6 +332,18 @@ def test_the_journey_gives_three_files(page, tmp_path):
     assert (tmp_path / "mp4").read_bytes()[4:8] == b"ftyp"
 
 
+def test_another_photo_ends_the_journey_and_its_strip(page):
+    page.set_input_files("#photo input[type=file]", str(PORTRAIT))
+    wait_for_result(page)
+    page.locator("#journey button").first.click()
+    page.locator("#make").click()
+    page.wait_for_selector("#told:has-text('Drawing')", timeout=60_000)
+    page.locator("#examples button").nth(3).click()
+    page.wait_for_selector("#cancel[disabled]", timeout=60_000)
+    wait_for_result(page)
+    assert not page.locator("#film").is_visible() and page.locator("#save-mp4").is_disabled()
+
+
 def test_chinese_browsers_get_chinese(browser, url, tmp_path):
     context = browser.new_context(locale="zh-CN")
     page = context.new_page()
@@ -227,7 +352,7 @@ def test_chinese_browsers_get_chinese(browser, url, tmp_path):
     page.wait_for_selector("text=照片不会离开这台设备", timeout=60_000)
     page.set_input_files("#photo input[type=file]", str(PORTRAIT))
     page.wait_for_function(
-        "document.querySelector('#years').innerText.includes('现在看起来')", timeout=60_000
+        "() => document.querySelector('#years').innerText.includes('现在看起来')", timeout=60_000
     )
     Image.new("RGB", (300, 300), "grey").save(tmp_path / "grey.png")
     page.locator("#photo button[aria-label]").first.click()  # clears the photo
@@ -237,7 +362,7 @@ def test_chinese_browsers_get_chinese(browser, url, tmp_path):
     open_tab(page, 2, "#runs img")
     assert "线程" in page.locator("#device-line").inner_text()
     page.wait_for_function(
-        "/符合|选中|档案/.test(document.querySelector('#tried').innerText)", timeout=60_000
+        "() => /符合|选中|档案/.test(document.querySelector('#tried').innerText)", timeout=60_000
     )
     open_tab(page, 3, "text=按等待预算")
     context.close()

@@ -1,0 +1,455 @@
+"""Each guard on its own, in this process: what it stops gets through when it alone is taken away."""
+
+import errno
+import importlib
+import importlib.util
+import inspect
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from conftest import PORTRAITS, ROOT
+from starlette.testclient import TestClient
+
+from ui import compat, hosts, requests, security, server, settings, uploads
+from ui.page import build
+
+HOME = "http://127.0.0.1:7860"
+JSON = {"Content-Type": "application/json"}
+ELSEWHERE = "http://example.com/a.jpg"
+
+
+class NoService:
+    """Stands for the Service; a request that reaches it was let in."""
+
+    def __getattr__(self, name: str) -> None:
+        raise AssertionError(f"the service was asked for {name}")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Iterator[str]:
+    before = os.environ.get("GRADIO_TEMP_DIR")
+    os.environ["GRADIO_TEMP_DIR"] = str(tmp_path_factory.mktemp("uploads"))
+    yield os.environ["GRADIO_TEMP_DIR"]
+    if before is None:
+        del os.environ["GRADIO_TEMP_DIR"]
+    else:
+        os.environ["GRADIO_TEMP_DIR"] = before
+
+
+@pytest.fixture(scope="module")
+def application(folder) -> security.Guard:
+    """The whole application without an engine; it answers to the name photo.lan beside the loopback ones."""
+    return server.guarded(build(NoService), frozenset({"photo.lan"}))
+
+
+@pytest.fixture(scope="module")
+def visitor(application) -> Iterator[TestClient]:
+    with TestClient(
+        application, base_url=HOME, follow_redirects=False, raise_server_exceptions=False
+    ) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def bare(application) -> TestClient:
+    """Gradio's own app, as it would be if the guard before it were gone."""
+    return TestClient(application.app, base_url=HOME, follow_redirects=False, raise_server_exceptions=False)
+
+
+def nothing(*args: Any, **kwargs: Any) -> None:
+    """Stands for a check that is gone."""
+
+
+GUARDS = [
+    ("check_host", "GET", "/", {"host": "evil.example"}, 421),
+    ("check_origin", "GET", "/gradio_api/info", {"origin": "https://evil.example"}, 403),
+    ("check_origin", "GET", "/gradio_api/info", {"sec-fetch-site": "cross-site"}, 403),
+    ("check_origin", "GET", "/gradio_api/info", {"origin": "null"}, 403),
+]
+
+
+@pytest.mark.parametrize(("name", "method", "path", "headers", "status"), GUARDS)
+def test_a_check_is_what_stops_it(visitor, monkeypatch, name, method, path, headers, status):
+    assert visitor.request(method, path, headers=headers).status_code == status
+    monkeypatch.setattr(security, name, nothing)
+    assert visitor.request(method, path, headers=headers).status_code == 200
+
+
+def test_a_write_without_an_origin_needs_a_loopback_name(visitor):
+    body = {"event_id": "abc"}
+    reset = "/gradio_api/reset"
+    assert visitor.post(reset, json=body).status_code == 200
+    assert visitor.post(reset, json=body, headers={"host": "photo.lan"}).status_code == 403
+    own = {"host": "photo.lan:7860", "origin": "http://photo.lan:7860"}
+    assert visitor.post(reset, json=body, headers=own).status_code == 200
+    other = {"host": "photo.lan:7860", "origin": "http://127.0.0.1:7860"}
+    assert visitor.post(reset, json=body, headers=other).status_code == 403
+
+
+def test_the_list_of_routes_is_what_hides_the_rest(visitor, monkeypatch):
+    for path in ("/gradio_api/startup-events", "/gradio_api/openapi.json", "/gradio_api/login_check"):
+        assert visitor.get(path).status_code == 404
+    anything = security.Route(security.re.compile(".*"), frozenset({"GET"}), "data")
+    monkeypatch.setattr(security, "find_route", lambda scope: anything)
+    assert visitor.get("/gradio_api/openapi.json").status_code == 200
+
+
+def test_headers_are_ours_alone(visitor, monkeypatch):
+    answer = visitor.get("/gradio_api/info", headers={"origin": HOME})
+    assert answer.headers["x-content-type-options"] == "nosniff" and "server" not in answer.headers
+    assert not [name for name in answer.headers if name.startswith("access-control-")]
+    monkeypatch.setattr(security, "HEADERS", {})
+    assert "x-content-type-options" not in visitor.get("/gradio_api/info").headers
+
+
+@pytest.fixture
+def lookups(monkeypatch) -> list[str]:
+    """Names that Gradio wants to reach; none is."""
+    import safehttpx
+
+    asked: list[str] = []
+
+    async def look(host: str) -> str:
+        asked.append(host)
+        raise OSError
+
+    monkeypatch.setattr(safehttpx, "async_validate_url", look)
+    return asked
+
+
+def original(owner: Any, name: str) -> Any:
+    """A function of Gradio's as it was before it was replaced, from a second copy of its module."""
+    spec = importlib.util.find_spec(owner)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return getattr(module, name)
+
+
+def test_an_address_is_stopped_at_the_door_and_again_inside(visitor, bare, lookups, monkeypatch):
+    import gradio.routes
+
+    path = f"/gradio_api/file={ELSEWHERE}"
+    assert visitor.get(path).status_code == 404 and bare.get(path).status_code == 404 and lookups == []
+    monkeypatch.setattr(
+        gradio.routes,
+        "secure_url_stream_response",
+        original("gradio.route_utils", "secure_url_stream_response"),
+    )
+    assert visitor.get(path).status_code == 404 and lookups == [], "the door alone"
+    bare.get(path)
+    assert lookups == ["example.com"], "without either it is fetched"
+
+
+def test_a_named_file_is_stopped_at_the_door_and_again_inside(visitor, bare, lookups, monkeypatch):
+    from gradio import processing_utils
+
+    got: list[str] = []
+
+    async def fetch(url: str, cache_dir: str) -> str:
+        got.append(url)
+        raise OSError
+
+    body = {
+        "data": [{"path": ELSEWHERE, "meta": {"_type": "gradio.FileData"}}, 20, 150, "0", True],
+        "session_hash": "abc",
+    }
+    refused = visitor.post("/gradio_api/call/edit", json=body)
+    assert refused.status_code == 400 and compat.FETCHES_NOTHING == refused.json()["error"]
+    index = next(k for k, fn in server_fns(visitor).items() if fn.api_name == "edit")
+    monkeypatch.setattr(server_page(visitor), "api_open", True)
+    assert compat.FETCHES_NOTHING in bare.post("/gradio_api/run/edit", json=body | {"fn_index": index}).text
+    monkeypatch.setattr(processing_utils, "async_ssrf_protected_download", fetch)
+    bare.post("/gradio_api/run/edit", json=body | {"fn_index": index})
+    assert got == [ELSEWHERE], "without the patch it is fetched"
+
+
+def server_page(client: TestClient) -> Any:
+    return client.app.check.page
+
+
+def server_fns(client: TestClient) -> dict[int, Any]:
+    return server_page(client).fns
+
+
+def test_a_proxied_address_is_stopped_at_the_door_and_again_inside(visitor, bare):
+    path = "/gradio_api/proxy=https://x.hf.space/a.jpg"
+    assert visitor.get(path).status_code == 404 and bare.get(path).status_code == 404
+
+
+def test_other_files_are_stopped_at_the_door_and_again_inside(visitor, bare, folder, monkeypatch):
+    inside = f"/gradio_api/file={PORTRAITS[0]}"
+    assert (
+        visitor.get(inside).status_code == 200
+        and visitor.get("/gradio_api/file=/etc/passwd").status_code == 404
+    )
+    assert bare.get(inside).status_code == 404, "Gradio itself hands out nothing"
+    link = f"{folder}/link.jpg"
+    os.symlink("/etc/passwd", link)
+    assert visitor.get(f"/gradio_api/file={link}").status_code == 404
+    monkeypatch.setattr(uploads, "locate", lambda named, roots: uploads.Path(named))
+    assert visitor.get(f"/gradio_api/file={link}").status_code == 200, "without the check it is handed out"
+
+
+def test_values_and_depth_are_checked_at_the_door(visitor, monkeypatch):
+    call = {"data": [None, 20, "20", "0", True]}
+    deep: list[Any] = []
+    for _ in range(30):
+        deep = [deep]
+    assert visitor.post("/gradio_api/call/edit", json=call).status_code == 422
+    assert visitor.post("/gradio_api/reset", json={"event_id": "a", "x": deep}).status_code == 422
+    monkeypatch.setattr(requests, "number", lambda label, value: value)
+    monkeypatch.setattr(requests, "DEPTH", 1000)
+    assert visitor.post("/gradio_api/call/edit", json=call).status_code == 200
+    assert visitor.post("/gradio_api/reset", json={"event_id": "a", "x": deep}).status_code == 200
+
+
+@pytest.mark.parametrize("event", [None, 21, -3.5, "photo", {"index": 2, "value": None}, {"index": [3, 4]}])
+def test_what_the_page_tells_of_events_is_let_in(application, event):
+    assert application.check.event(event) == event
+
+
+def test_a_body_is_counted_as_it_arrives(visitor, monkeypatch):
+    def endless(size: int) -> Iterator[bytes]:
+        """No length is declared."""
+        for _ in range(size // 65536 + 1):
+            yield b" " * 65536
+
+    def post(path: str, size: int) -> int:
+        kind = "multipart/form-data; boundary=x" if path == "upload" else "application/json"
+        return visitor.post(
+            f"/gradio_api/{path}", content=endless(size), headers={"Content-Type": kind}
+        ).status_code
+
+    assert post("reset", 2 << 20) == 413
+    assert post("upload", 62 << 20) == 413
+    monkeypatch.setattr(security, "JSON_BYTES", 4 << 20)
+    assert post("reset", 2 << 20) == 400, "read to its end, and then no JSON"
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(visitor, monkeypatch):
+    import anyio
+
+    async def ask() -> list[dict[str, Any]]:
+        sent: list[dict[str, Any]] = []
+
+        async def receive() -> dict[str, Any]:
+            await anyio.sleep_forever()
+            raise AssertionError
+
+        async def send(message: dict[str, Any]) -> None:
+            sent.append(message)
+
+        headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/gradio_api/reset",
+            "raw_path": b"/gradio_api/reset",
+        }
+        await visitor.app(scope | {"headers": headers, "query_string": b""}, receive, send)
+        return sent
+
+    monkeypatch.setattr(security, "BODY_SECONDS", 0.05)
+    assert anyio.run(ask)[0]["status"] == 408
+
+
+def test_a_full_disk_is_a_sentence(visitor, monkeypatch, folder):
+    def full(*args: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    before = sorted(os.listdir(folder))
+    monkeypatch.setattr(uploads.shutil, "copyfileobj", full)
+    answer = visitor.post("/gradio_api/upload", files={"files": ("a.jpg", b"x")})
+    assert answer.status_code == 507 and "no room" in answer.json()["error"]
+    assert sorted(os.listdir(folder)) == before
+
+
+def test_requests_are_bounded(visitor, monkeypatch):
+    monkeypatch.setattr(security, "REQUESTS_AT_ONCE", 0)
+    answer = visitor.get("/gradio_api/info")
+    assert answer.status_code == 503 and "busy" in answer.json()["error"]
+
+
+def test_uploads_are_bounded_together(visitor, monkeypatch):
+    monkeypatch.setattr(uploads, "FOLDER_BYTES", 10)
+    assert visitor.post("/gradio_api/upload", files={"files": ("a.jpg", b"x" * 20)}).status_code == 507
+
+
+def test_an_unexpected_error_is_a_sentence_and_a_line(visitor, monkeypatch, caplog):
+    def broken(body: bytes) -> dict[str, Any]:
+        raise KeyError("/root/secret.jpg")
+
+    monkeypatch.setattr("ui.requests.parse", broken)
+    answer = visitor.post("/gradio_api/reset", json={})
+    assert answer.status_code == 500 and answer.json()["error"] == security.SENTENCES[500]
+    assert "KeyError at test_guards.py" in caplog.text and "secret" not in caplog.text
+
+
+def test_an_error_inside_gradio_is_never_null():
+    from gradio import Error, queueing
+
+    assert queueing.error_payload(ValueError("/root/secret"), False)["error"] == compat.WENT_WRONG
+    assert queueing.error_payload(Error("Plain."), False)["error"] == "Plain."
+
+
+@pytest.mark.parametrize(
+    "change", [*compat.FETCHERS, *compat.FILES, *compat.TRANSPORTS], ids=lambda c: f"{c[0]}.{c[1]}"
+)
+def test_a_change_of_gradio_is_noticed(monkeypatch, change):
+    path, name, _, _ = change
+    owner = compat._owner(path)
+    monkeypatch.setattr(owner, name, lambda other: None)
+    with pytest.raises(compat.GradioChangedError, match=name):
+        compat._replace((change,))
+    monkeypatch.delattr(owner, name)
+    with pytest.raises(compat.GradioChangedError, match="gone"):
+        compat._replace((change,))
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "apply"),
+    [
+        ("gradio.utils", "MatplotlibBackendMananger", compat.no_matplotlib),
+        ("gradio.route_utils", "call_process_api", compat.no_matplotlib),
+        ("gradio.queueing", "error_payload", compat.plain_errors),
+        ("gradio.queueing", "traceback", compat.plain_errors),
+        ("gradio.routes", "traceback", compat.plain_errors),
+    ],
+)
+def test_other_changes_of_gradio_are_noticed(monkeypatch, module, name, apply):
+    monkeypatch.delattr(importlib.import_module(module), name)
+    with pytest.raises(compat.GradioChangedError, match=name):
+        apply()
+
+
+def test_stubs_that_gradio_would_write_otherwise_are_noticed(monkeypatch):
+    import gradio.component_meta
+
+    with compat.no_stubs():
+        assert inspect.getfile is not inspect.__dict__.get("_real")
+    monkeypatch.setattr(
+        gradio.component_meta, "create_or_modify_pyi", lambda component_class, class_name, events: None
+    )
+    with pytest.raises(compat.GradioChangedError, match="getfile"), compat.no_stubs():
+        pass
+
+
+def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_the_process_itself_reaches_nothing():
+    """Whatever code asks for it: sockets, names, httpx; loopback stays open to sockets."""
+    code = """
+import socket
+from ui.security import refuse_connections
+refuse_connections()
+here = socket.create_server(("127.0.0.1", 0))
+socket.create_connection(here.getsockname()).close()
+def refused(attempt):
+    try:
+        attempt()
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return False
+udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+assert refused(lambda: socket.socket().connect(("192.0.2.1", 80)))
+assert refused(lambda: udp.sendto(b"x", ("192.0.2.1", 53)))
+assert refused(lambda: socket.getaddrinfo("example.invalid", 80))
+assert refused(lambda: socket.gethostbyname("example.invalid"))
+from ui.compat import no_http_client
+no_http_client()
+import gradio, httpx
+try:
+    httpx.get(f"http://127.0.0.1:{here.getsockname()[1]}")
+except gradio.Error as error:
+    print(error.message)
+"""
+    done = run(code)
+    assert done.returncode == 0 and compat.FETCHES_NOTHING in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("localhost", True),
+        ("127.0.0.1", True),
+        ("127.255.0.9", True),
+        ("::1", True),
+        ("localhost.", False),
+        ("localhost.evil.example", False),
+        ("127.1", False),
+        ("0x7f000001", False),
+        ("2130706433", False),
+        ("0177.0.0.1", False),
+        ("0.0.0.0", False),
+        ("::ffff:127.0.0.1", False),
+        ("::1%lo", False),
+        ("10.0.0.1", False),
+        ("", False),
+    ],
+)
+def test_which_names_are_loopback(name, answer):
+    assert hosts.is_loopback(name) is answer
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({"GRADIO_SERVER_NAME": "0.0.0.0"}, "AGEDIT_HOSTS"),
+        ({"GRADIO_SERVER_NAME": "::"}, "AGEDIT_HOSTS"),
+        ({"AGEDIT_HOSTS": "photo.lan:80"}, "AGEDIT_HOSTS"),
+        ({"AGEDIT_HOSTS": "http://photo.lan"}, "AGEDIT_HOSTS"),
+        ({"GRADIO_SERVER_PORT": "abc"}, "GRADIO_SERVER_PORT"),
+        ({"GRADIO_SERVER_PORT": "70000"}, "GRADIO_SERVER_PORT"),
+        ({"GRADIO_SERVER_PORT": "²"}, "GRADIO_SERVER_PORT"),
+    ],
+)
+def test_settings_that_make_no_sense_are_a_sentence(environment, words):
+    with pytest.raises(settings.AgeEditError, match=words):
+        settings.from_environment(environment)
+
+
+def test_settings_that_make_sense():
+    own = settings.from_environment({})
+    assert own == settings.Settings("127.0.0.1", None, frozenset())
+    wide = settings.from_environment(
+        {"GRADIO_SERVER_NAME": "0.0.0.0", "AGEDIT_HOSTS": "Photo.lan, 192.168.1.20"}
+    )
+    assert wide.hosts == {"photo.lan", "192.168.1.20"}
+    assert settings.from_environment({"GRADIO_SERVER_NAME": "192.168.1.5"}).hosts == {"192.168.1.5"}
+
+
+def test_a_full_or_missing_temporary_folder_is_a_sentence(monkeypatch, tmp_path):
+    settings.check_temporary_folder({"GRADIO_TEMP_DIR": str(tmp_path)})
+    with pytest.raises(settings.AgeEditError, match="cannot be written"):
+        settings.check_temporary_folder({"GRADIO_TEMP_DIR": "/dev/null/x"})
+
+    class Full:
+        def __enter__(self) -> Any:
+            return SimpleNamespace(write=self.write, flush=lambda: None)
+
+        def __exit__(self, *error: Any) -> None:
+            return None
+
+        def write(self, data: bytes) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(settings.tempfile, "TemporaryFile", lambda dir: Full())
+    with pytest.raises(settings.AgeEditError, match="make room"):
+        settings.check_temporary_folder({"GRADIO_TEMP_DIR": str(tmp_path)})

@@ -1,0 +1,98 @@
+"""What the environment may set for the page's server, checked before anything heavy is imported."""
+
+import os
+import socket
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from agedit import AgeEditError
+from ui.hosts import is_loopback, is_name
+
+FIRST_PORT = 7860
+PORTS = 100  # how many are tried, where none was asked for
+PROBE = b"0" * 65536  # written and deleted again, to see whether a folder takes anything
+EVERYWHERE = ("0.0.0.0", "::", "")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where the server listens and which names it answers to."""
+
+    address: str  # to bind to
+    port: int | None  # None: the first free one from FIRST_PORT on
+    hosts: frozenset[str]  # names beside the loopback ones, in lower case, without ports
+
+
+def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
+    """Settings from GRADIO_SERVER_NAME, GRADIO_SERVER_PORT and AGEDIT_HOSTS.
+
+    Raises:
+        AgeEditError: one of them makes no sense, or the server would listen to others and knows no name of
+        its own.
+    """
+    address = environment.get("GRADIO_SERVER_NAME", "127.0.0.1").strip().strip("[]")
+    hosts = [name.strip().lower() for name in environment.get("AGEDIT_HOSTS", "").split(",") if name.strip()]
+    for name in hosts:
+        if not is_name(name):
+            raise AgeEditError(
+                f"AGEDIT_HOSTS holds {name!r}; give names or addresses without ports, with commas."
+            )
+    if address not in EVERYWHERE and not is_loopback(address):
+        hosts.append(address.lower())
+    if address in EVERYWHERE and not hosts:
+        raise AgeEditError(
+            "To listen to other machines, say by which names they reach this one: "
+            "AGEDIT_HOSTS=photo.example,192.168.1.20 for instance."
+        )
+    return Settings(address, _port(environment.get("GRADIO_SERVER_PORT", "")), frozenset(hosts))
+
+
+def _port(text: str) -> int | None:
+    if not text.strip():
+        return None
+    if not (text.strip().isascii() and text.strip().isdigit() and 0 < int(text) < 65536):
+        raise AgeEditError("GRADIO_SERVER_PORT must be a number from 1 to 65535.")
+    return int(text)
+
+
+def check_temporary_folder(environment: Mapping[str, str] = os.environ) -> None:
+    """Raises AgeEditError when the folder for temporary files takes none: read-only, full or missing."""
+    named = environment.get("GRADIO_TEMP_DIR")
+    try:
+        folder = Path(named) if named else Path(tempfile.gettempdir()) / "gradio"  # where uploads go
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(PROBE)
+            probe.flush()
+    except OSError:
+        raise AgeEditError(
+            "The folder for temporary files cannot be written; make room there, "
+            "or name another with TMPDIR or GRADIO_TEMP_DIR."
+        ) from None
+
+
+def listen(settings: Settings) -> socket.socket:
+    """A bound socket. Raises AgeEditError when the port, or each of PORTS, is taken."""
+    ports = range(FIRST_PORT, FIRST_PORT + PORTS) if settings.port is None else [settings.port]
+    family = socket.AF_INET6 if ":" in settings.address else socket.AF_INET
+    for port in ports:
+        bound = socket.socket(family)
+        if os.name == "posix":
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            bound.bind((settings.address, port))
+            bound.listen(128)
+        except (OSError, OverflowError):
+            bound.close()
+            continue
+        return bound
+    if settings.port is None:
+        raise AgeEditError(
+            f"No port from {FIRST_PORT} on is free; close a program, or set GRADIO_SERVER_PORT."
+        )
+    raise AgeEditError(
+        f"Port {settings.port} of {settings.address or 'this machine'} cannot be used; "
+        "another program may have it. Set GRADIO_SERVER_PORT to another."
+    )
