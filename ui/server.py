@@ -101,7 +101,7 @@ def mounted(page: Page) -> FastAPI:
 def guarded(page: Page, names: frozenset[str] = frozenset()) -> ASGIApp:
     """The whole application. names: what this server is called beside the loopback names."""
     page.settle()
-    app = mounted(page)
+    app = page.watched(mounted(page))
     queue = page._queue
 
     def knows(kind: str, value: str) -> bool:
@@ -121,7 +121,7 @@ def guarded(page: Page, names: frozenset[str] = frozenset()) -> ASGIApp:
         "/gradio_api/upload_progress": uploads.progress,
         "/page.js": _script,
     }
-    return page.watched(Guard(app, names, own, Checker(page, roots), knows, lasting))
+    return Guard(app, names, own, Checker(page, roots), knows, lasting)
 
 
 async def _take(scope: Scope, receive: Receive, send: Send) -> None:
