@@ -245,7 +245,7 @@ def calibrate(data, out, wheel, second_judge=None, photos=48):
                     )
                 )
     quality = {rc: np.mean(v, 0) for rc, v in rows.items()}
-    order = sorted(rows, key=lambda rc: (quality[rc][0], -cost(*rc)["macs"]))
+    order = sorted(rows, key=lambda rc: (quality[rc][0], -cost(*rc).macs))
     manifest["quality_order"] = [list(rc) for rc in order]
     manifest["quality"] = [
         {
