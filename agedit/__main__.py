@@ -270,7 +270,7 @@ def sheet(photos, output, years, submodel, strict, size):
 @as_json
 def bench(peer_wheel, no_peers, plot, as_json):
     """Time everything on this device and print ratios with their bounds; takes some minutes, best on a quiet machine."""
-    from agedit.bench.report import plot as draw
+    from agedit.bench.plot import plot as draw
     from agedit.bench.report import table
     from agedit.bench.run import bench as run
 

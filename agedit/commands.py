@@ -7,6 +7,9 @@ import click
 
 from agedit.errors import AgeEditError
 
+BAD_INPUT_STATUS = 2
+"""Exit status of a command that was asked for something that it cannot do."""
+
 
 class PlainErrors(click.Group):
     """A click group whose commands may raise AgeEditError."""
@@ -15,15 +18,16 @@ class PlainErrors(click.Group):
         speak_anywhere()
         return super().main(*args, **kwargs)
 
-    def invoke(self, ctx):
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; what is wrong with its input becomes a sentence on stderr."""
         try:
             return super().invoke(ctx)
         except click.UsageError as error:
             click.echo(f"agedit: {error.format_message()} Try --help.", err=True)
-            ctx.exit(2)
+            ctx.exit(BAD_INPUT_STATUS)
         except AgeEditError as error:
             click.echo(f"agedit: {error}", err=True)
-            ctx.exit(2)
+            ctx.exit(BAD_INPUT_STATUS)
 
 
 def speak_anywhere() -> None:

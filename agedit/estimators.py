@@ -1,98 +1,186 @@
-"""Apparent age, gender, expression and identity of an aligned face, by small third-party networks (see the model card)."""
+"""Apparent age, gender, expression and identity of an aligned face, by small third-party networks (see the
+model card).
+"""
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
+import numpy.typing as npt
 
-from agedit.align import TEMPLATE, similarity, warp
+from agedit.align import TEMPLATE, pixel_centres, similarity, warp
 
-# Where the judges look, as unit-square -> unit-square matrices. The age network wants the detector's box as an upright
-# square (its edge and height tuned on labelled photos); the identity network wants dlib's chip with padding 0.25.
-AGE_BOX = (0.1925, 0.2720, 0.6100)  # left, top, edge: lowest error on 250 labelled photos
-AGE_CROP = np.array(
-    [[1 / AGE_BOX[2], 0, -AGE_BOX[0] / AGE_BOX[2]], [0, 1 / AGE_BOX[2], -AGE_BOX[1] / AGE_BOX[2]]]
-)
-DLIB_MEAN = np.array(
-    [[0.2282, 0.2241], [0.7521, 0.2241], [0.2541, 0.7802], [0.7261, 0.7802]]
-)  # eyes, mouth corners
-IDENTITY_CROP = similarity(TEMPLATE, (DLIB_MEAN + 0.25) / 1.5)
-SAME_PERSON = 0.6  # L2 between embeddings below which dlib says "same"
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+Crop = npt.NDArray[np.uint8]
+"""An aligned face, RGB uint8 (S, S, 3)."""
+
+Matrix = npt.NDArray[np.float64]
+"""An affine map (2, 3) from the unit square of an aligned face to that of a network's input."""
+
+AGE_NETWORK = "age_gender_faceapi.onnx"
+EXPRESSION_NETWORK = "expression_faceapi.onnx"
+IDENTITY_NETWORK = "identity_dlib.onnx"
+
+AGE_INPUT = 112
+"""Pixels; the expression network has the same."""
+
+IDENTITY_INPUT = 150
+"""Pixels."""
 
 
-def judge_crop(crop, matrix, size):
-    """float32 (3, size, size) in 0..255 cut from an aligned RGB (S, S, 3) by a unit -> unit matrix."""
-    s = crop.shape[0]
-    m = matrix * size
-    m[:, :2] /= s
-    m[:, 2] += m[:, :2] @ (0.5, 0.5) - 0.5
-    return warp(crop, m, size).astype(np.float32).transpose(2, 0, 1)
+class Square(NamedTuple):
+    """An upright square in the unit square of an aligned face."""
+
+    left: float
+    top: float
+    edge: float
+
+
+def _crop_matrix(square: Square) -> Matrix:
+    """The map of `square` to the unit square."""
+    left = -square.left / square.edge
+    top = -square.top / square.edge
+    return np.array([[1 / square.edge, 0, left], [0, 1 / square.edge, top]])
+
+
+AGE_BOX = Square(left=0.1925, top=0.2720, edge=0.6100)
+"""What the age network wants, the detector's box: the square of lowest error on 250 labelled photos."""
+
+AGE_CROP = _crop_matrix(AGE_BOX)
+
+DLIB_MEAN = np.array([[0.2282, 0.2241], [0.7521, 0.2241], [0.2541, 0.7802], [0.7261, 0.7802]])
+"""dlib's mean face: both eye centres and both mouth corners (4, 2) in its unit square."""
+
+DLIB_PADDING = 0.25
+"""Of the chip that dlib's identity network wants, on each side, as a share of the mean face's square."""
+
+IDENTITY_CROP = similarity(TEMPLATE, (DLIB_MEAN + DLIB_PADDING) / (1 + 2 * DLIB_PADDING))
+
+SAME_PERSON = 0.6
+"""L2 distance between embeddings below which dlib says that two faces are one person's."""
+
+EXPRESSION_CLASSES = ("neutral", "happy", "sad", "angry", "fearful", "disgusted", "surprised")
+"""The outputs of the expression network."""
+
+EXPRESSION_MEASURES = ("mouth_corner_drop", "mouth_open", "mouth_width", "brow_height", "brow_gap")
+"""What `expression` measures, in distances between the eyes."""
+
+SAME_EXPRESSION = np.array([0.022, 0.045, 0.07, 0.045, 0.04])
+"""Most that each of EXPRESSION_MEASURES may differ while a face's expression stays."""
+
+EXPRESSIONS = EXPRESSION_CLASSES  # the names by which `training` still imports them
+EXPRESSION = EXPRESSION_MEASURES
+
+# Landmarks of MediaPipe's face mesh, by their numbers.
+EYE_CORNERS = ([33, 133], [362, 263])
+MOUTH_CORNERS = [61, 291]
+LIPS_MIDDLE = [13, 14]
+INNER_BROWS = [107, 336]
+
+
+class AgeGender(NamedTuple):
+    """Apparent age in years, and the probability of male in 0..1."""
+
+    years: float
+    male: float
+
+
+class IdentityDistance(NamedTuple):
+    """Of two embeddings: L2 distance, and cosine in -1..1."""
+
+    l2: float
+    cosine: float
+
+
+def judge_crop(crop: Crop, matrix: npt.NDArray[np.floating], size: int) -> npt.NDArray[np.float32]:
+    """float32 (3, size, size) in 0..255 cut from an aligned RGB uint8 (S, S, 3) by a `Matrix`."""
+    pixels = matrix * size
+    pixels[:, :2] /= crop.shape[0]
+    return warp(crop, pixel_centres(pixels), size).astype(np.float32).transpose(2, 0, 1)
 
 
 class Estimators:
-    """The judges. `open_session(name)` returns an ONNX Runtime session for a file in the weights folder."""
+    """The networks that judge a face, each opened when it is first asked, but for the age network, which
+    always is.
 
-    def __init__(self, open_session):
-        self._open, self._mood, self._identity = open_session, None, None
-        self._age = open_session("age_gender_faceapi.onnx")
+    Args:
+        open_session: name of a file in the weights folder -> its ONNX Runtime session.
+    """
 
-    def age(self, crop):
-        """(age in years, probability of male in 0..1) for an aligned RGB uint8 (S, S, 3)."""
-        years, logits = self._run(self._age, judge_crop(crop, AGE_CROP, 112))
+    def __init__(self, open_session: Callable[[str], "InferenceSession"]) -> None:
+        self._open = open_session
+        self._age_session = open_session(AGE_NETWORK)
+
+    def age(self, crop: Crop) -> AgeGender:
+        """Apparent age and gender of an aligned RGB uint8 (S, S, 3)."""
+        years, logits = _run(self._age_session, judge_crop(crop, AGE_CROP, AGE_INPUT))
         logits = np.asarray(logits).ravel()
-        return float(np.ravel(years)[0]), float(1 / (1 + np.exp(logits[1] - logits[0])))
+        male = 1 / (1 + np.exp(logits[1] - logits[0]))
+        return AgeGender(float(np.ravel(years)[0]), float(male))
 
-    def mood(self, crop):
-        """Probabilities of EXPRESSIONS, float32 (7,), for an aligned RGB uint8 (S, S, 3)."""
-        self._mood = self._mood or self._open("expression_faceapi.onnx")  # the app never asks
-        logits = np.ravel(self._run(self._mood, judge_crop(crop, AGE_CROP, 112))[0])
+    def mood(self, crop: Crop) -> npt.NDArray[np.float32]:
+        """Probabilities of EXPRESSION_CLASSES, float32 (7,), for an aligned RGB uint8 (S, S, 3)."""
+        logits = np.ravel(_run(self._expression_session, judge_crop(crop, AGE_CROP, AGE_INPUT))[0])
         shares = np.exp(logits - logits.max())
         return shares / shares.sum()
 
-    def embed(self, crop):
-        """Identity embedding, float32 (128,)."""
-        self._identity = self._identity or self._open(
-            "identity_dlib.onnx"
-        )  # 26 MB, and most moves of the slider do not ask
-        return np.ravel(self._run(self._identity, judge_crop(crop, IDENTITY_CROP, 150))[0])
+    def embed(self, crop: Crop) -> npt.NDArray[np.float32]:
+        """Identity embedding, float32 (128,), of an aligned RGB uint8 (S, S, 3)."""
+        return np.ravel(_run(self._identity_session, judge_crop(crop, IDENTITY_CROP, IDENTITY_INPUT))[0])
 
-    @staticmethod
-    def _run(session, x):
-        return session.run(None, {session.get_inputs()[0].name: x[None]})
+    @cached_property
+    def _expression_session(self) -> "InferenceSession":
+        """Not opened by the page, which never asks."""
+        return self._open(EXPRESSION_NETWORK)
 
-
-EXPRESSIONS = (
-    "neutral",
-    "happy",
-    "sad",
-    "angry",
-    "fearful",
-    "disgusted",
-    "surprised",
-)  # the expression network's outputs
-EXPRESSION = ("mouth_corner_drop", "mouth_open", "mouth_width", "brow_height", "brow_gap")
-SAME_EXPRESSION = np.array(
-    [0.022, 0.045, 0.07, 0.045, 0.04]
-)  # most that each may differ while a face's expression stays
+    @cached_property
+    def _identity_session(self) -> "InferenceSession":
+        """26 MB, and most moves of the slider do not ask."""
+        return self._open(IDENTITY_NETWORK)
 
 
-def expression(points):
-    """EXPRESSION of a face's landmarks (478, 2), float (5,), each in distances between the eyes.
+def _run(session: "InferenceSession", x: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
+    """All outputs for one input without its batch dimension."""
+    outputs = session.run(None, {session.get_inputs()[0].name: x[None]})
+    return cast(list[npt.NDArray[np.float32]], outputs)
 
-    How far the corners of the mouth lie under its middle, its opening and width; how high the brows' inner ends stand over
-    the eyes, and how far apart. Upright, so a tilted head changes nothing.
+
+def expression(points: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """EXPRESSION_MEASURES of a face's landmarks (478, 2), float (5,), in distances between the eyes.
+
+    How far the corners of the mouth lie under its middle, its opening and width; how high the brows' inner
+    ends stand over the eyes, and how far apart. Measured along the line between the eyes and across it, so a
+    tilted head changes nothing.
     """
-    eyes = np.array([points[[33, 133]].mean(0), points[[362, 263]].mean(0)])
-    (a, b), middle = eyes[1] - eyes[0], eyes.mean(0)
-    x, y = ((points - middle) @ np.array([[a, -b], [b, a]]) / (a * a + b * b)).T
+    left_eye, right_eye = (points[corners].mean(0) for corners in EYE_CORNERS)
+    x, y = _along_eyes(points, np.array([left_eye, right_eye]))
+    upper_lip, lower_lip = LIPS_MIDDLE
+    left_corner, right_corner = MOUTH_CORNERS
+    left_brow, right_brow = INNER_BROWS
     return np.array(
         [
-            y[[61, 291]].mean() - y[[13, 14]].mean(),
-            y[14] - y[13],
-            x[291] - x[61],
-            -y[[107, 336]].mean(),
-            x[336] - x[107],
+            y[MOUTH_CORNERS].mean() - y[LIPS_MIDDLE].mean(),
+            y[lower_lip] - y[upper_lip],
+            x[right_corner] - x[left_corner],
+            -y[INNER_BROWS].mean(),
+            x[right_brow] - x[left_brow],
         ]
     )
 
 
-def identity(a, b):
-    """(L2 distance, cosine) of two embeddings; under SAME_PERSON the network says it is one person."""
-    return float(np.linalg.norm(a - b)), float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
+def _along_eyes(points: npt.NDArray[np.floating], eyes: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    """(2, N): x along the line between the `eyes` (2, 2), y down across it; the eyes' middle is the origin
+    and their distance 1.
+    """
+    dx, dy = eyes[1] - eyes[0]
+    turn = np.array([[dx, -dy], [dy, dx]])
+    return ((points - eyes.mean(0)) @ turn / (dx * dx + dy * dy)).T
+
+
+def identity(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating]) -> IdentityDistance:
+    """How far two embeddings (128,) are apart; under SAME_PERSON the network says it is one person."""
+    lengths = np.linalg.norm(a) * np.linalg.norm(b)
+    return IdentityDistance(float(np.linalg.norm(a - b)), float(a @ b / lengths))

@@ -9,15 +9,12 @@ import numpy.typing as npt
 from agedit.onnx_builder import Builder
 from agedit.packing import from_coarse, from_fine, from_packed, to_rgb, ways
 from agedit.quantize import evened
-from agedit.submodel import FEATURES, blocks, layers, slice_weights
+from agedit.submodel import FEATURES, MAPPING_LAYERS, blocks, layers, slice_weights
 
 Array = npt.NDArray[np.float32]
 
 LEAKY_SLOPE = 0.2
 """Slope of the leaky ReLUs below zero."""
-
-MAPPING_LAYERS = 8
-"""Fully connected layers of the mapping network f -> w."""
 
 COARSE = 128
 """From this resolution on the picture of the block below is upsampled by a convolution, which is faster

@@ -1,13 +1,25 @@
 """The bench runs and says what it measured; how fast anything is, no test decides."""
 
+import os
+import socket
+import subprocess
+import sys
+
 import numpy as np
 import pytest
-from conftest import small_engine
+from conftest import PORTRAITS, ROOT, small_engine
 
 from agedit.bench import choice as bench_choice
-from agedit.bench.choice import by_faces, by_visitors, choosing, judge, promise
-from agedit.bench.report import plot, table
-from agedit.bench.run import convolutions, growth, interleaved, random_generator, unet
+from agedit.bench.choice import Attempt, choosing, judge
+from agedit.bench.growth import by_faces, by_size, by_visitors
+from agedit.bench.networks import convolutions, random_generator
+from agedit.bench.page import edit_by_page
+from agedit.bench.peers import unet
+from agedit.bench.plot import plot
+from agedit.bench.promise import promise
+from agedit.bench.report import table
+from agedit.bench.timing import interleaved
+from agedit.errors import AgeEditError
 from agedit.graph import generator_graph, photo_inputs
 from agedit.runtime import open_session
 from agedit.selection import selector
@@ -34,15 +46,18 @@ def test_an_untrained_generator_has_the_trained_ones_shapes(engine):
 def test_interleaved_runs_count_every_task_alike():
     calls = {"a": 0, "b": 0}
 
-    def task(name):
-        calls[name] += 1
+    def a():
+        calls["a"] += 1
 
-    times = interleaved({k: (lambda k=k: task(k)) for k in calls}, runs=5)
+    def b():
+        calls["b"] += 1
+
+    times = interleaved({"a": a, "b": b}, runs=5)
     assert calls == {"a": 7, "b": 7} and all(len(t.runs) == 5 for t in times.values())
 
 
 def test_growth_by_size_faces_and_visitors(engine):
-    rows = growth(engine, (0.3, 1))
+    rows = by_size(engine, (0.3, 1))
     assert [r["megapixels"] for r in rows] == [0.3, 1] and all(
         r["generate"] > 0 and r["blend"] > 0 for r in rows
     )
@@ -53,8 +68,11 @@ def test_growth_by_size_faces_and_visitors(engine):
 
 def test_a_choice_is_judged_by_times_of_everything():
     order = [("a", 1), ("b", 1), ("c", 1)]
-    times = {k: Times([ms] * 10) for k, ms in zip(order, (30.0, 20.0, 10.0))}
-    verdict = lambda k, budget: judge(order[k], times, order, budget, dict.fromkeys(order, 0.06))
+    times = {k: Times([ms] * 10) for k, ms in zip(order, (30.0, 20.0, 10.0), strict=True)}
+
+    def verdict(k, budget):
+        return judge(order[k], times, order, budget, dict.fromkeys(order, 0.06))
+
     assert verdict(1, 25) == "best" and verdict(2, 5) == "best"
     assert verdict(0, 29.5) == "noise" and verdict(1, 30.5) == "noise"
     assert verdict(2, 25) == "worse" and verdict(0, 20.5) == "worse"
@@ -78,16 +96,21 @@ def test_choosing_and_the_promise_say_what_they_measured(monkeypatch):
 def test_the_steadiest_attempt_counts_at_the_pace_of_its_tuning(monkeypatch):
     engine, drifts = small_engine(), [(1.3, 1.3), (0.9, 1.1), (1.0, 1.2)]
     order = engine.weights.order
-    times = lambda slow: {rc: Times([slow * (5 + 1e-8 * work(rc))] * 20) for rc in order}
-    attempt = lambda drift: {
-        "known": times(1),
-        "threads": 2,
-        "before": times(drift[0]),
-        "after": times(drift[1]),
-        "first": 1.0,
-        "seconds": 10.0,
-        "drift": drift,
-    }
+
+    def times(slow):
+        return {rc: Times([slow * (5 + 1e-8 * work(rc))] * 20) for rc in order}
+
+    def attempt(drift):
+        return Attempt(
+            tuned=times(1),
+            threads=2,
+            before=times(drift[0]),
+            after=times(drift[1]),
+            choosing_s=1.0,
+            exhaustive_s=10.0,
+            drift=drift,
+        )
+
     left = iter(drifts)
     monkeypatch.setattr(bench_choice, "_attempt", lambda tuner, runs: attempt(next(left)))
     found = choosing(engine)
@@ -157,8 +180,13 @@ def test_the_table_says_what_is_met(tmp_path):
         ],
     }
     lines = table(data).splitlines()
-    found = lambda words: next(line for line in lines if words in line)
-    met = lambda words: found(words).endswith("met") and not found(words).endswith("not met")
+
+    def found(words):
+        return next(line for line in lines if words in line)
+
+    def met(words):
+        return found(words).endswith("met") and not found(words).endswith("not met")
+
     assert met("256 px") and met("peak memory") and met("choice is the best")
     assert found("128:1").endswith("not met") and found("edits: p90").endswith("not met")
     assert (
@@ -170,3 +198,54 @@ def test_the_table_says_what_is_met(tmp_path):
     assert "1.60 times" in found("paste-back") and found("paste-back").endswith("not met")
     plot(data, tmp_path / "p.png")
     assert (tmp_path / "p.png").stat().st_size > 5000
+
+
+def test_without_its_client_the_page_is_not_timed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gradio_client", None)
+    with pytest.raises(AgeEditError, match="needs the package gradio_client"):
+        edit_by_page("http://127.0.0.1:9/", PORTRAITS[0], (10,))
+
+
+def test_the_bench_imports_no_client_before_it_needs_one():
+    code = "import sys, agedit.bench.run; assert not {'gradio', 'gradio_client'} & sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+class Network:
+    """Notes every host but this machine that is looked up or connected to, and refuses it."""
+
+    def __init__(self, monkeypatch):
+        self.asked = []
+        real_connect = socket.socket.connect
+        real_lookup = socket.getaddrinfo
+
+        def connect(this, address):
+            self.check(address[0])
+            return real_connect(this, address)
+
+        def lookup(host, *args, **kwargs):
+            self.check(host)
+            return real_lookup(host, *args, **kwargs)
+
+        monkeypatch.setattr(socket.socket, "connect", connect)
+        monkeypatch.setattr(socket, "getaddrinfo", lookup)
+
+    def check(self, host):
+        if host not in ("127.0.0.1", "::1", "localhost"):
+            self.asked.append(host)
+            raise OSError("the network is cut off")
+
+
+def test_the_page_edits_for_the_bench_and_nobody_else_hears_of_it(url, monkeypatch, tmp_path):
+    for name in ("GRADIO_ANALYTICS_ENABLED", "HF_HUB_DISABLE_TELEMETRY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy.example:8080")
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:8080")
+    network = Network(monkeypatch)
+    edit_by_page(url, PORTRAITS[0], (10,))
+    assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
+    assert network.asked == []
+    (tmp_path / "text.jpg").write_text("not a picture")
+    with pytest.raises(AgeEditError, match="The page refused"):
+        edit_by_page(url, tmp_path / "text.jpg", (10,))
+    assert network.asked == []

@@ -214,9 +214,9 @@ def test_every_layer_keeps_its_first_kernels(generator):
 def test_cost_counts_what_the_arrays_hold(generator):
     full = {k: v.detach().numpy() for k, v in generator.state_dict().items()}
     for r, c in ((64, 0.25), (128, 0.75), (256, 1.0)):
-        assert cost(r, c)["parameters"] == sum(v.size for v in slice_weights(full, r, c).values())
-    assert cost(256, 0.25)["macs"] < cost(256, 1)["macs"] / 7
-    assert 20e9 < cost(1024)["macs"] < 30e9 and 5e9 < cost(128)["macs"] < 10e9
+        assert cost(r, c).parameters == sum(v.size for v in slice_weights(full, r, c).values())
+    assert cost(256, 0.25).macs < cost(256, 1).macs / 7
+    assert 20e9 < cost(1024).macs < 30e9 and 5e9 < cost(128).macs < 10e9
 
 
 def test_onnx_encoder_equals_pytorch_with_folded_norms():

@@ -1,257 +1,273 @@
-"""Does S4 keep its word on this device? The promise over many edits, the choice against timing everything, and growth
-with faces and visitors. All with real edits of the reference portrait, timed in turns in one run."""
+"""Is S4's choice the best one on this device? Random budgets, against timing everything in the same run."""
 
+import math
 import tempfile
-import threading
 import time
-from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypedDict
 
 import numpy as np
 
-from agedit.editor import AgeEditor
-from agedit.photo import encode_photo, load_photo
-from agedit.selection.budget import SMALLEST_HEADROOM, TIMING_MARGIN, required_budgets
-from agedit.selection.drift import DriftWatch
-from agedit.selection.fair_lock import FairLock
-from agedit.selection.selector import MAX_RUNS
-from agedit.selection.times import Times
-from agedit.selection.tuner import REFERENCE, SHOWN, Tuner, thread_counts
+from agedit.runtime import Engine
+from agedit.selection.budget import TIMING_MARGIN, required_budgets
+from agedit.selection.selector import MAX_RUNS, WARM_UP
+from agedit.selection.times import Candidate, Times
+from agedit.selection.tuner import Tuner, candidate_of, thread_counts
 
-STEADY, ATTEMPTS = 1.04, 3
+STEADY = 1.04
+"""How many times slower or faster a device may be between tuning and timing everything."""
+
+ATTEMPTS = 3
+"""How often tuning and timing everything is tried until the device is that steady."""
+
+FIRST_BUDGET = 100.0
+"""Milliseconds that the device is tuned for before other budgets are asked."""
+
+BELOW_FASTEST = 0.9
+"""The lowest random budget over the lowest p90."""
+
+ABOVE_SLOWEST = 1.2
+"""The highest random budget over the highest p90."""
+
+Verdict = Literal["best", "noise", "worse"]
+"""Of a choice: the best; the best or not by what timings differ; not the best."""
+
+TimesOfAll = dict[Candidate, Times]
 
 
-def exhaustive(tuner, counts, runs):
-    """Everything that S4 could choose, with each number of threads every sub-model in random turns.
+class ChoosingResults(TypedDict):
+    """The choice for random budgets, and what choosing costs.
 
-    counts: numbers of threads, timed one after the other: no visit changes it between two edits, and where it does change, medians are 4 to 12% lower.
+    best, within_noise, worse: shares of the `budgets`. noise: by which share the required budgets of the two
+    halves of timing everything differ, the median sub-model's. seconds: of choosing; exhaustive_seconds: of
+    timing everything; share_of_exhaustive: of the one in the other. answer_ms: another budget's answer.
+    verify_s: seconds of checking the profile at the next start. drift: how many times slower or faster the
+    device was while everything was timed, the larger of its halves, in the steadiest of the `attempts`.
+    """
+
+    budgets: int
+    best: float
+    within_noise: float
+    worse: float
+    noise: float
+    seconds: float
+    exhaustive_seconds: float
+    share_of_exhaustive: float
+    answer_ms: float
+    verify_s: float
+    threads: int
+    drift: float
+    attempts: int
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One tuning between two halves of timing everything.
+
+    tuned: times by the tuning. before, after: times by each half, with the number of threads that the tuning
+    found best. choosing_s, exhaustive_s: seconds of the choice, and of both halves. drift: how many times
+    slower than in the tuning the device was in each half.
+    """
+
+    tuned: TimesOfAll
+    threads: int
+    before: TimesOfAll
+    after: TimesOfAll
+    choosing_s: float
+    exhaustive_s: float
+    drift: tuple[float, float]
+
+    @property
+    def unsteadiness(self) -> float:
+        """How many times slower or faster the device was in the less steady half, 1.0 or more."""
+        return max(max(drift, 1 / drift) for drift in self.drift)
+
+    def halves_at_tuning_pace(self) -> tuple[TimesOfAll, TimesOfAll]:
+        """`before` and `after`, as if the device had been as fast as in the tuning."""
+        return _divided(self.before, self.drift[0]), _divided(self.after, self.drift[1])
+
+
+def _divided(times: TimesOfAll, drift: float) -> TimesOfAll:
+    return {candidate: Times([run / drift for run in t.runs]) for candidate, t in times.items()}
+
+
+def exhaustive(
+    tuner: Tuner, counts: Sequence[int], runs: int
+) -> tuple[dict[tuple[int, Candidate], Times], float]:
+    """Everything that S4 could choose: with each number of threads every sub-model, in random turns.
+
+    Args:
+        counts: numbers of threads, timed one after the other: no visit changes it between two edits, and
+            where it does change, medians are 4 to 12% lower.
+        runs: counted runs of each.
 
     Returns:
-        {(threads, (r, c)): Times} and the seconds that it all took.
+        {(threads, (r, c)): Times}, and the seconds that it all took.
     """
-    engine, rng, start = tuner.engine, np.random.default_rng(0), time.perf_counter()
-    live, order, times = engine.threads, engine.weights.order, {}
-    for n in counts:
-        engine.use_threads(n)
-        times |= {(n, rc): Times() for rc in order}
-        for turn in range(-3, runs):
+    engine = tuner.engine
+    rng = np.random.default_rng(0)
+    order = engine.weights.order
+    live_threads = engine.threads
+    start = time.perf_counter()
+    times: dict[tuple[int, Candidate], Times] = {}
+    for threads in counts:
+        engine.use_threads(threads)
+        for candidate in order:
+            times[threads, candidate] = Times()
+        for turn in range(-WARM_UP, runs):
             for k in rng.permutation(len(order)):
                 took = tuner.time_once(order[k])
                 if turn >= 0:
-                    times[n, order[k]].runs.append(took)
-    engine.use_threads(live)
+                    times[threads, order[k]].runs.append(took)
+    engine.use_threads(live_threads)
     return times, time.perf_counter() - start
 
 
-def judge(chosen, times, order, budget, noise):
-    """Whether `chosen` is the best that keeps both promises by exhaustive `times`: "best", "noise" (at the budget's edge), "worse".
+def judge(
+    chosen: Candidate,
+    times: Mapping[Candidate, Times],
+    order: Sequence[Candidate],
+    budget: float,
+    noise: Mapping[Candidate, float],
+) -> Verdict:
+    """Whether `chosen` is the best of `order` (best first) that keeps both promises by exhaustive `times`.
 
-    noise: {(r, c): share of the budget that it needs}.
+    It is within noise of that where no better candidate clearly fits and the worse of the two does not
+    clearly exceed the budget.
+
+    Args:
+        budget: ms.
+        noise: by which share of the budget a candidate's required budget is uncertain.
     """
-    least = required_budgets(times)
-    fits = [rc for rc in order if least[rc] <= budget]
-    best = fits[0] if fits else min(least, key=least.get)
+    required = required_budgets(times)
+    fitting = [candidate for candidate in order if required[candidate] <= budget]
+    best = fitting[0] if fitting else min(required, key=required.__getitem__)
     if chosen == best:
         return "best"
     better, worse = sorted((chosen, best), key=order.index)
-    passed_over = order[
-        order.index(better) : order.index(worse)
-    ]  # none of these may clearly fit, nor the chosen clearly not
-    near = all(least[rc] >= budget * (1 - noise[rc]) for rc in passed_over) and least[chosen] <= budget * (
-        1 + noise[chosen]
-    )
-    return "noise" if near else "worse"
+    passed_over = order[order.index(better) : order.index(worse)]
+    none_clearly_fits = all(required[k] >= budget * (1 - noise[k]) for k in passed_over)
+    not_clearly_over = required[chosen] <= budget * (1 + noise[chosen])
+    return "noise" if none_clearly_fits and not_clearly_over else "worse"
 
 
-def _attempt(tuner, runs):
-    """One tuning, half of the exhaustive timing before it and half after it, all cores next to it: what the device does meanwhile is in
-    neither's favour.
+def choosing(engine: Engine, budgets: int = 40, seed: int = 0, runs: int = MAX_RUNS // 2) -> ChoosingResults:
+    """The choice for random budgets against exhaustive timing in the same run, and what choosing costs.
 
-    Returns:
-        {"known" (tuned), "threads", "before", "after" ({(r, c): Times}, exhaustive), "first" (seconds of choosing), "seconds" (of timing
-        everything), "drift" (of each half: how much slower the device was in it than in the tuning)}.
+    Exhaustive times are divided by their half's drift: S4 answers for the device as it was when it was timed
+    (a visit corrects for later by its pace), so the best is asked for the same device. What S4 itself reads
+    too low throughout does not show here, but in `promise`. Where the required budgets by the two halves
+    differ, timing everything does not know the best either.
+
+    Args:
+        runs: of each candidate in each half.
     """
-    counts = thread_counts(tuner.engine.cores)
-    before, seconds = exhaustive(tuner, counts[::-1], runs)
-    first = tuner.choose(100.0, fresh=True)["seconds"]
-    tuner.complete()
-    after, more = exhaustive(tuner, counts, runs)
-    before, after = (
-        {rc: t for (n, rc), t in times.items() if n == tuner.engine.threads} for times in (before, after)
-    )
-    drift = [
-        float(np.median([half[rc].p50 / t.p50 for rc, t in tuner.times.items()])) for half in (before, after)
-    ]
-    return {
-        "known": tuner.times,
-        "threads": tuner.engine.threads,
-        "before": before,
-        "after": after,
-        "first": first,
-        "seconds": seconds + more,
-        "drift": drift,
-    }
-
-
-def choosing(engine, budgets=40, seed=0, runs=MAX_RUNS // 2):
-    """The choice for random budgets against exhaustive timing in the same run, and what choosing costs beside it.
-
-    Exhaustive times are divided by their half's drift: S4 answers for the device as it was when it was timed (a visit corrects for later by
-    its pace), so the best is asked for the same device. What S4 itself reads too low throughout does not show here, but in `promise`.
-    Where the halves' p90s differ, timing everything does not know the best either. runs: of each candidate in each half.
-
-    Returns:
-        {"budgets", "best", "within_noise", "worse" (shares), "noise" (the median sub-model's), "seconds", "exhaustive_seconds", "share_of_exhaustive",
-        "answer_ms" (another budget), "verify_s" (at the next start), "threads", "drift" (the larger of the two, see `_attempt`), "attempts" (all is repeated
-        while that is over STEADY, and the steadiest counts)}.
-    """
-    rng, made = np.random.default_rng(seed), []
     with tempfile.TemporaryDirectory(prefix="agedit-") as folder:
         tuner = Tuner(engine, folder)
-        unsteady = lambda attempt: max(abs(np.log(attempt["drift"])))
-        while len(made) < ATTEMPTS and (not made or unsteady(made[-1]) > np.log(STEADY)):
-            made.append(_attempt(tuner, runs))
+        made = _attempts(tuner, runs)
         start = time.perf_counter()
-        Tuner(engine, folder).verify(100.0)
-        verified = time.perf_counter() - start
-        tried = min(made, key=unsteady)
-        tuner.times = tried["known"]
-        before, after = (
-            {rc: Times([run / drift for run in t.runs]) for rc, t in tried[half].items()}
-            for half, drift in zip(("before", "after"), tried["drift"])
-        )
-        times = {rc: Times(before[rc].runs + after[rc].runs) for rc in before}
-        low, high = min(t.p90 for t in times.values()), max(t.p90 for t in times.values())
-        drawn = [float(b) for b in np.exp(rng.uniform(np.log(low * 0.9), np.log(high * 1.2), budgets))]
-        start = time.perf_counter()
-        found = [tuner.answer(b)["submodel"] for b in drawn]
-        answered = (time.perf_counter() - start) * 1e3 / budgets
-    first_half, second_half = required_budgets(before), required_budgets(after)
-    noise = {rc: max(abs(first_half[rc] / second_half[rc] - 1), TIMING_MARGIN - 1) for rc in times}
-    verdicts = [judge((f["r"], f["c"]), times, engine.weights.order, b, noise) for f, b in zip(found, drawn)]
-    share = lambda word: round(verdicts.count(word) / budgets, 3)
+        Tuner(engine, folder).verify(FIRST_BUDGET)
+        verify_s = time.perf_counter() - start
+    steadiest = min(made, key=_unsteadiness)
+    tuner.times = steadiest.tuned
+    drawn = _random_budgets(steadiest, budgets, np.random.default_rng(seed))
+    start = time.perf_counter()
+    answers = [tuner.answer(budget) for budget in drawn]
+    answer_ms = (time.perf_counter() - start) * 1e3 / budgets
+    chosen = [candidate_of(choice) for choice in answers if choice is not None]
+    noise = _noise(steadiest)
+    verdicts = _verdicts(steadiest, engine.weights.order, chosen, drawn, noise)
     return {
         "budgets": budgets,
-        "best": share("best"),
-        "within_noise": share("noise"),
-        "worse": share("worse"),
+        "best": round(verdicts.count("best") / budgets, 3),
+        "within_noise": round(verdicts.count("noise") / budgets, 3),
+        "worse": round(verdicts.count("worse") / budgets, 3),
         "noise": round(float(np.median(list(noise.values()))), 3),
-        "seconds": round(tried["first"], 2),
-        "exhaustive_seconds": round(tried["seconds"], 2),
-        "share_of_exhaustive": round(tried["first"] / tried["seconds"], 3),
-        "answer_ms": round(answered, 2),
-        "verify_s": round(verified, 2),
-        "threads": tried["threads"],
-        "drift": round(float(np.exp(unsteady(tried))), 3),
+        "seconds": round(steadiest.choosing_s, 2),
+        "exhaustive_seconds": round(steadiest.exhaustive_s, 2),
+        "share_of_exhaustive": round(steadiest.choosing_s / steadiest.exhaustive_s, 3),
+        "answer_ms": round(answer_ms, 2),
+        "verify_s": round(verify_s, 2),
+        "threads": steadiest.threads,
+        "drift": round(steadiest.unsteadiness, 3),
         "attempts": len(made),
     }
 
 
-def promise(engine, budgets=6, edits=300):
-    """Edits of all portraits after tuning on one of them, at budgets from "only the smallest fits" to "everything fits".
+def _unsteadiness(attempt: Attempt) -> float:
+    return attempt.unsteadiness
 
-    Each budget is a visit as the page keeps it: the sub-model is chosen anew for every edit, by the times and by the visit's pace.
 
-    Returns:
-        [{"budget_ms", "submodel" (the one that ran most), "edits", "p50_ms", "p90_ms", "p90_share" (of the budget), "within_125",
-        "told" (share of edits at which the page says that nothing fits)}].
+def _attempts(tuner: Tuner, runs: int) -> list[Attempt]:
+    """Attempts until one is STEADY, or ATTEMPTS of them."""
+    made: list[Attempt] = []
+    for _ in range(ATTEMPTS):
+        made.append(_attempt(tuner, runs))
+        if made[-1].unsteadiness <= STEADY:
+            break
+    return made
+
+
+def _attempt(tuner: Tuner, runs: int) -> Attempt:
+    """Half of the exhaustive timing comes before the tuning and half after it, all cores next to it: what the
+    device does meanwhile is in neither's favour.
     """
-    editors = []
-    for path in sorted(REFERENCE.parent.glob("*.jpg")):
-        editors.append(AgeEditor(engine))
-        editors[-1].set_photo(load_photo(path))
+    counts = thread_counts(tuner.engine.cores)
+    before, before_s = exhaustive(tuner, counts[::-1], runs)
+    choice = tuner.choose(FIRST_BUDGET, fresh=True)
+    tuner.complete()
+    after, after_s = exhaustive(tuner, counts, runs)
+    threads = tuner.engine.threads
+    before_here = {candidate: t for (n, candidate), t in before.items() if n == threads}
+    after_here = {candidate: t for (n, candidate), t in after.items() if n == threads}
+    return Attempt(
+        tuned=tuner.times,
+        threads=threads,
+        before=before_here,
+        after=after_here,
+        choosing_s=choice.get("seconds", 0.0),
+        exhaustive_s=before_s + after_s,
+        drift=(_drift(before_here, tuner.times), _drift(after_here, tuner.times)),
+    )
 
-    def once(k, submodel):
-        editor = editors[k % len(editors)]
-        editor.prepare(0, submodel)
-        start = time.perf_counter()
-        encode_photo(editor.edit(10 + k % 20, submodel=submodel, limit=SHOWN).picture, "JPEG", synthetic=True)
-        return (time.perf_counter() - start) * 1e3
 
-    with tempfile.TemporaryDirectory(prefix="agedit-") as folder:
-        tuner = Tuner(engine, folder)
-        tuner.choose(100.0, fresh=True)
-        tuner.complete()
-        least = required_budgets(tuner.times).values()
-        low, high = min(least) * TIMING_MARGIN * SMALLEST_HEADROOM * 1.01, max(least) * 1.25
-    rows = [
-        (float(budget), DriftWatch(), Times(), Counter(), []) for budget in np.geomspace(low, high, budgets)
-    ]
-    for k in range(-len(editors), edits):
-        for budget, watch, seen, ran, told in rows:
-            pace = watch.pace
-            found = tuner.answer(budget, pace)
-            submodel = found["submodel"]["r"], found["submodel"]["c"]
-            took = once(k, submodel)
-            if k >= 0:
-                watch.observe(found["p50_ms"] / pace, took)
-                seen.runs.append(took)
-                ran[submodel] += 1
-                told.append(not found["fits"])
+def _drift(times: TimesOfAll, tuned: TimesOfAll) -> float:
+    """How many times slower the median candidate was than in the tuning."""
+    return float(np.median([times[candidate].p50 / t.p50 for candidate, t in tuned.items()]))
+
+
+def _all_times(attempt: Attempt) -> TimesOfAll:
+    before, after = attempt.halves_at_tuning_pace()
+    return {candidate: Times(before[candidate].runs + after[candidate].runs) for candidate in before}
+
+
+def _random_budgets(attempt: Attempt, count: int, rng: np.random.Generator) -> list[float]:
+    """Budgets in ms from below the fastest sub-model's p90 to above the slowest's, even on a log scale."""
+    p90s = [t.p90 for t in _all_times(attempt).values()]
+    low = math.log(min(p90s) * BELOW_FASTEST)
+    high = math.log(max(p90s) * ABOVE_SLOWEST)
+    return [float(budget) for budget in np.exp(rng.uniform(low, high, count))]
+
+
+def _noise(attempt: Attempt) -> dict[Candidate, float]:
+    """By which share each candidate's required budgets by both halves differ, at least the timing margin."""
+    before, after = (required_budgets(half) for half in attempt.halves_at_tuning_pace())
+    return {
+        candidate: max(abs(before[candidate] / after[candidate] - 1), TIMING_MARGIN - 1)
+        for candidate in before
+    }
+
+
+def _verdicts(
+    attempt: Attempt,
+    order: Sequence[Candidate],
+    chosen: Sequence[Candidate],
+    budgets: Sequence[float],
+    noise: Mapping[Candidate, float],
+) -> list[Verdict]:
+    times = _all_times(attempt)
     return [
-        {
-            "budget_ms": round(b, 1),
-            "submodel": list(ran.most_common(1)[0][0]),
-            "edits": edits,
-            "p50_ms": round(t.p50, 1),
-            "p90_ms": round(t.p90, 1),
-            "p90_share": round(t.p90 / b, 3),
-            "within_125": round(float(np.mean(np.array(t.runs) <= 1.25 * b)), 4),
-            "told": round(float(np.mean(told)), 3),
-        }
-        for b, _, t, ran, told in rows
+        judge(candidate, times, order, budget, noise)
+        for candidate, budget in zip(chosen, budgets, strict=True)
     ]
-
-
-def by_faces(engine, counts=(1, 2, 4)):
-    """An edit of everyone in a photo of the portrait repeated: milliseconds by the number of faces, as a ratio to one."""
-    photo, submodel, rows = load_photo(REFERENCE), engine.weights.candidates[-1], []
-    for n in counts:
-        editor = AgeEditor(engine, submodel)
-        editor.set_photo(np.hstack([photo] * n))
-        for k in editor.indices("all"):
-            editor.prepare(k, submodel)
-        runs = []
-        for k in range(6):
-            start = time.perf_counter()
-            editor.edit(10 + k, face="all")
-            runs.append((time.perf_counter() - start) * 1e3)
-        rows.append({"faces": len(editor.faces), "ms": round(float(np.median(runs[1:])), 1)})
-    return [r | {"ratio": round(r["ms"] / rows[0]["ms"], 2)} for r in rows]
-
-
-def by_visitors(engine, counts=(1, 2, 4, 8), edits=12):
-    """Visitors who all edit at once, one edit running at a time: what each waits, as a ratio to one visitor's wait.
-
-    "uneven" is the last visitor's time to finish over the first one's: near 1 when the order is fair.
-    """
-    lock, submodel, photo, rows = FairLock(), engine.weights.candidates[-1], load_photo(REFERENCE), []
-    for n in counts:
-        waits, ends = [], []
-
-        def visit(editor):
-            for k in range(edits):
-                start = time.perf_counter()
-                with lock:
-                    encode_photo(editor.edit(10 + k, limit=SHOWN).picture, "JPEG")
-                waits.append((time.perf_counter() - start) * 1e3)
-            ends.append(time.perf_counter())
-
-        editors = [AgeEditor(engine, submodel) for _ in range(n)]
-        for editor in editors:
-            editor.set_photo(photo)
-            editor.prepare(0, submodel)
-        begin, threads = time.perf_counter(), [threading.Thread(target=visit, args=(e,)) for e in editors]
-        for t in threads:
-            t.start()
-        for t in threads:
-            t.join()
-        rows.append(
-            {
-                "visitors": n,
-                "edits": len(waits),
-                "lost": n * edits - len(waits),
-                "p50_ms": round(float(np.median(waits)), 1),
-                "uneven": round((max(ends) - begin) / (min(ends) - begin), 2),
-            }
-        )
-    return [r | {"ratio": round(r["p50_ms"] / rows[0]["p50_ms"], 2)} for r in rows]

@@ -1,4 +1,4 @@
-"""The page as a visitor's machine sees it: the seconds to its first answer, and the most memory that it ever held."""
+"""The page as a visitor's machine sees it: the seconds to its first answer, and the most memory it held."""
 
 import contextlib
 import json
@@ -9,9 +9,15 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
+from typing import TypedDict
 
+from agedit.bench.fresh_start import FreshStart
 from agedit.errors import AgeEditError
+from agedit.paths import CHECKOUT
 from agedit.selection import profiles
 from agedit.selection.cost_model import frontier
 from agedit.selection.selector import IDLE_RUNS
@@ -19,132 +25,187 @@ from agedit.selection.tuner import REFERENCE
 from agedit.submodel import work
 from agedit.weights import Weights
 
-ROOT = REFERENCE.parents[2]
-EDITS = (30, -20, 10)  # years
+YEARS = (30, -20, 10)
+"""The edits that a page is asked for."""
+
+BUDGET = 150
+"""Milliseconds: the waiting budget of those edits."""
+
+START_TIMEOUT = 60.0
+"""Seconds until the page must answer."""
+
+PROFILE_TIMEOUT = 300.0
+"""Seconds until the page must have timed this device."""
+
+EDIT_TIMEOUT = 60.0
+"""Seconds until an edit must be there."""
+
+STOP_TIMEOUT = 20.0
+"""Seconds until the page must have ended."""
+
+SETTLE = 5.0
+"""Seconds in which a page checks its profile, or frees what timing held; nothing tells when it is done."""
 
 
-def light():
-    """A fresh process: seconds to load and warm up, then to the first edit after a photo arrives; whether torch came along.
+class PageCosts(TypedDict):
+    """`python app.py`; all None where the page is not beside this package, memory where there is no /proc.
 
-    Returns:
-        {"load_s", "first_edit_s", "torch"} and what `page` returns.
+    page_s: seconds from the start to the first answer, with a profile. peak_memory_mb: of that process.
+    first_start_memory_mb: of the one that timed this device.
     """
-    code = (
-        "import sys, time; start = time.perf_counter(); from agedit import AgeEditor, load_photo; from agedit.selection.tuner import Tuner; e = AgeEditor(); "
-        "exec('import app' if sys.argv[2] else ''); t = Tuner(e.engine); t.time_once(e.submodel); t.rest(150); loaded = time.perf_counter(); "
-        "e.set_photo(load_photo(sys.argv[1])); e.edit(20); print(loaded - start, time.perf_counter() - loaded, 'torch' in sys.modules)"
-    )
-    out = subprocess.run(
-        [sys.executable, "-c", code, str(REFERENCE), "app" * (ROOT / "app.py").exists()],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=ROOT,
-    ).stdout.split()
+
+    page_s: float | None
+    peak_memory_mb: int | None
+    first_start_memory_mb: int | None
+
+
+class LightCosts(FreshStart, PageCosts):
+    """What it takes to start."""
+
+
+@dataclass(frozen=True)
+class _Page:
+    """A running page. seconds: to its first answer."""
+
+    process: subprocess.Popen[bytes]
+    address: str
+    seconds: float
+
+
+def light() -> LightCosts:
+    """A fresh process that edits a photo, and the page."""
+    command = [sys.executable, "-m", "agedit.bench.fresh_start", str(REFERENCE)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=CHECKOUT)
+    fresh: FreshStart = json.loads(done.stdout)
+    return {**fresh, **page()}
+
+
+def page() -> PageCosts:
+    """`python app.py` twice: without a profile, until all is timed, then with it; a few edits each."""
+    if not (CHECKOUT / "app.py").exists():
+        return {"page_s": None, "peak_memory_mb": None, "first_start_memory_mb": None}
+    with tempfile.TemporaryDirectory(prefix="agedit-") as folder:
+        with _running(folder) as first:
+            _wait_for_profile(folder)
+            first_start_memory_mb = _peak_after_edits(first)
+        with _running(folder) as second:
+            time.sleep(SETTLE)
+            peak_memory_mb = _peak_after_edits(second)
     return {
-        "load_s": round(float(out[0]), 2),
-        "first_edit_s": round(float(out[1]), 2),
-        "torch": out[2] == "True",
-        **page(),
+        "page_s": round(second.seconds, 2),
+        "peak_memory_mb": peak_memory_mb,
+        "first_start_memory_mb": first_start_memory_mb,
     }
 
 
-def page():
-    """`python app.py` twice: without a profile, until all is timed, and with it; three edits each over HTTP.
-
-    Returns:
-        {"page_s" from the start to the first answer with the profile, "peak_memory_mb" of that process, "first_start_memory_mb" of the one that timed
-        this device}; all None where the page is not beside this package, memory where there is no /proc.
-    """
-    result = {"page_s": None, "peak_memory_mb": None, "first_start_memory_mb": None}
-    if (ROOT / "app.py").exists():
-        with tempfile.TemporaryDirectory(prefix="agedit-") as folder:
-            with _running(folder) as (process, address, _):
-                _wait_for_profile(folder)
-                result["first_start_memory_mb"] = _peak_after_edits(process, address)
-            with _running(folder) as (process, address, seconds):
-                result["page_s"] = seconds
-                time.sleep(5)  # the profile is checked meanwhile
-                result["peak_memory_mb"] = _peak_after_edits(process, address)
-    return result
-
-
 @contextlib.contextmanager
-def _running(profiles, timeout=60):
-    """(process, address, seconds to its first answer) of a page of its own."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
+def _running(profiles_folder: str) -> Iterator[_Page]:
+    """A page of its own, ended afterwards. Raises AgeEditError where it does not answer."""
+    port = _free_port()
+    address = f"http://127.0.0.1:{port}/"
     start = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "app.py"],
-        cwd=ROOT,
-        env=os.environ | {"AGEDIT_PROFILES": profiles, "GRADIO_SERVER_PORT": str(port)},
+        cwd=CHECKOUT,
+        env=os.environ | {"AGEDIT_PROFILES": profiles_folder, "GRADIO_SERVER_PORT": str(port)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     try:
-        while True:
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5):
-                    break
-            except OSError:
-                if process.poll() is not None or time.perf_counter() - start > timeout:
-                    raise AgeEditError("The page did not start; run `python app.py` to see why.") from None
-                time.sleep(0.05)
-        yield process, f"http://127.0.0.1:{port}/gradio_api", round(time.perf_counter() - start, 2)
+        while not _answers(address):
+            if process.poll() is not None or time.perf_counter() - start > START_TIMEOUT:
+                raise AgeEditError("The page did not start; run `python app.py` to see why.")
+            time.sleep(0.05)
+        yield _Page(process, address, time.perf_counter() - start)
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(STOP_TIMEOUT)
 
 
-def _wait_for_profile(folder, timeout=300):
-    """Until everything in the profile was timed as often as in a quiet moment, and what timing held was let go."""
-    end, due = time.perf_counter() + timeout, frontier(Weights().order, work)
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def _answers(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(address, timeout=5):
+            return True
+    except OSError:
+        return False
+
+
+def _wait_for_profile(folder: str) -> None:
+    """Until the profile holds everything, timed as often as in a quiet moment, and what timing held is freed.
+
+    Raises AgeEditError where that takes too long.
+    """
+    end = time.perf_counter() + PROFILE_TIMEOUT
     while time.perf_counter() < end:
-        for path in Path(folder).glob("*.json"):
-            with contextlib.suppress(AgeEditError):
-                times = profiles.load(path)["times"]
-                if all(k in times and len(times[k].runs) >= IDLE_RUNS for k in due):
-                    time.sleep(5)
-                    return
+        if any(_is_complete(path) for path in Path(folder).glob("*.json")):
+            time.sleep(SETTLE)
+            return
         time.sleep(0.5)
     raise AgeEditError("The page did not time this device in five minutes; try again when it is less busy.")
 
 
-def _peak_after_edits(process, address):
-    """MB, None without /proc."""
-    for years in EDITS:
-        _edit(address, REFERENCE, years)
-    with contextlib.suppress(OSError):
-        lines = dict(
-            line.split(":", 1) for line in Path(f"/proc/{process.pid}/status").read_text().splitlines()
-        )
-        return round(int(lines["VmHWM"].split()[0]) / 1024)
-    return None
+def _is_complete(path: Path) -> bool:
+    """Whether a profile names every sub-model that may be chosen, timed IDLE_RUNS times."""
+    try:
+        times = profiles.load(path)["times"]
+    except AgeEditError:
+        return False
+    due = frontier(Weights().order, work)
+    return all(submodel in times and len(times[submodel].runs) >= IDLE_RUNS for submodel in due)
 
 
-def _edit(address, photo, years):
-    """One edit by the page's endpoint /edit; raises AgeEditError where there was none."""
-    mark = "agedit-bench"
-    body = (
-        f'--{mark}\r\nContent-Disposition: form-data; name="files"; filename="{photo.name}"\r\nContent-Type: image/jpeg\r\n\r\n'.encode()
-        + photo.read_bytes()
-        + f"\r\n--{mark}--\r\n".encode()
+def _peak_after_edits(page: _Page) -> int | None:
+    """The most memory in MB that the page held up to the end of a few edits; None without /proc."""
+    edit_by_page(page.address, REFERENCE, YEARS)
+    try:
+        status = Path(f"/proc/{page.process.pid}/status").read_text()
+    except OSError:
+        return None
+    peak = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return round(int(peak.split()[1]) / 1024)
+
+
+def edit_by_page(address: str, photo: Path, years: tuple[int, ...]) -> None:
+    """Edits of a photo by the page's endpoint /edit, one after the other; their pictures stay on its side.
+
+    Raises AgeEditError where the page answers with an error or too late.
+    """
+    client_library = _import_client()
+    # a proxy that the environment names must not see a photo: the page is on this machine
+    options = {"timeout": EDIT_TIMEOUT, "trust_env": False}
+    client = client_library.Client(
+        address, verbose=False, download_files=False, analytics_enabled=False, httpx_kwargs=options
     )
+    try:
+        uploaded = client_library.handle_file(str(photo))
+        for value in years:
+            job = client.submit(uploaded, value, BUDGET, "0", True, api_name="/edit")
+            job.result(timeout=EDIT_TIMEOUT)
+    except (client_library.exceptions.AppError, TimeoutError):
+        raise AgeEditError(
+            "The page refused the reference portrait; run `python app.py` and try it by hand."
+        ) from None
+    finally:
+        client.close()
 
-    def ask(path, data, kind):
-        return urllib.request.urlopen(
-            urllib.request.Request(address + path, data, {"Content-Type": kind}), timeout=60
-        )
 
-    with ask("/upload", body, f"multipart/form-data; boundary={mark}") as answer:
-        stored = json.load(answer)[0]
-    data = [{"path": stored, "meta": {"_type": "gradio.FileData"}}, years, 150, "0", True]
-    with ask("/call/edit", json.dumps({"data": data}).encode(), "application/json") as answer:
-        event = json.load(answer)["event_id"]
-    with urllib.request.urlopen(f"{address}/call/edit/{event}", timeout=60) as answer:
-        if b"event: complete" not in answer.read():
-            raise AgeEditError(
-                "The page refused the reference portrait; run `python app.py` and try it by hand."
-            )
+def _import_client() -> ModuleType:
+    """`gradio_client`, which comes with the page, its telemetry off: `analytics_enabled=False` alone does not
+    turn it off. Raises AgeEditError where it is not installed.
+    """
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    try:
+        import gradio_client
+        import gradio_client.exceptions
+    except ImportError:
+        raise AgeEditError(
+            "Timing the page needs the package gradio_client; run `pip install -r requirements.txt`."
+        ) from None
+    return gradio_client

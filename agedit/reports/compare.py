@@ -39,8 +39,8 @@ def compare(editor, years, face=0, size=384):
         yield {
             "r": r,
             "c": c,
-            **price,
-            "mb": price["parameters"] * 2 / 1e6,
+            **price._asdict(),
+            "mb": price.parameters * 2 / 1e6,
             "lpips": quality.get((r, c)),
             "difference": float(shown[inside].mean()),
             "crop": crop,

@@ -1,152 +1,329 @@
 """Judge the edits of a folder of photos with the shipped estimators, through the same path as the app."""
 
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple, NotRequired, TypedDict
+
 import cv2
 import numpy as np
+import numpy.typing as npt
+from scipy.stats import spearmanr
 
 from agedit.align import unalign
-from agedit.editor import AGES, AgeEditor
+from agedit.editor import AGES, AgeEditor, Edit
 from agedit.errors import AgeEditError
-from agedit.estimators import SAME_EXPRESSION, expression
+from agedit.estimators import SAME_EXPRESSION, SAME_PERSON, expression
 from agedit.photo import load_photo
 from agedit.reports.sheet import pictures_in
+from agedit.runtime import Engine
+from agedit.submodel import Submodel
 
 JOURNEY = range(-30, 41, 10)
+"""Years of the edits whose judged ages should rise from each to the next."""
+
+JOURNEY_FROM = 4
+"""Years that an edit of the journey stays above the youngest age of all."""
+
+JOURNEY_STEPS = 3
+"""Edits below which nothing is said of a journey."""
+
+YOUNGER_FROM = 35
+"""Years: people who look younger are not judged as younger still."""
+
+STRICT_YEARS = 30
+"""Of the strict form's edit, or as many as the slider has."""
+
+REACH = 5
+"""Pixels: edge of the square within which interpolation at a mask's edge changes a photo."""
+
+Progress = Callable[[Iterable[Path]], Iterable[Path]]
+"""Wraps the photos while they are worked on, as tqdm does."""
 
 
-def rank_correlation(a, b):
-    """Spearman's; equal values share their mean rank, so a slider that does nothing is not called steady."""
-    rank = lambda v: np.array([(np.sum(np.array(v) < x) + np.sum(np.array(v) <= x)) / 2 for x in v])
+class Cell(TypedDict):
+    """One photo at one change in years, judged at the full network and, `small_...`, the smallest sub-model.
+
+    change: of the judged age, years. cosine, l2: identity, see `estimators.identity`. flip: another gender.
+    mood: the same expression by the network. expression: by how much each of EXPRESSION_MEASURES differs,
+    None where no face is found any more. small_mse: mean squared difference of the two crops, of 1.
+    outside: see `outside`.
+    """
+
+    change: float
+    cosine: float
+    l2: float
+    flip: bool
+    mood: bool
+    expression: list[float] | None
+    small_change: float
+    small_l2: float
+    small_mse: float
+    outside: int
+
+
+class StrictRow(TypedDict):
+    """The strict form: identity L2 at 0 years, and the judged years between 0 and STRICT_YEARS."""
+
+    l2_at_0: float
+    change_at_30: float
+
+
+class Row(TypedDict):
+    """One photo. age: judged, years. monotony: see `rank_correlation`, None for too few steps."""
+
+    file: str
+    age: float
+    plus30: NotRequired[Cell]
+    minus20: NotRequired[Cell]
+    plus17: NotRequired[Cell]
+    monotony: float | None
+    strict: StrictRow
+
+
+class CellSummary(TypedDict):
+    """The cells of all photos at one change in years: means and shares; None where no photo qualified."""
+
+    photos: int
+    judged_change: float | None
+    cosine: float | None
+    l2: float | None
+    same_person: float | None
+    gender_flips: float | None
+    expression_kept: float | None
+    expression_read_alike: float | None
+    mouth_corners_lower: float | None
+    right_direction: float | None
+    smallest_judged_change: float | None
+    smallest_age_difference: float | None
+    smallest_mse: float | None
+    outside_the_mask: int | None
+
+
+class Summary(TypedDict):
+    """The figures over all photos. strict: means."""
+
+    plus30: CellSummary
+    minus20: CellSummary
+    plus17: CellSummary
+    rank_correlation_median: float | None
+    strict: StrictRow
+
+
+class Evaluation(Summary):
+    """What `agedit evaluate` prints. skipped: one sentence for each photo that could not be used."""
+
+    photos: int
+    submodel: list[float]
+    smallest: list[float]
+    smallest_lpips: float | None
+    skipped: list[str]
+    rows: list[Row]
+
+
+class _Judged(NamedTuple):
+    """An edit, the change of the judged age in years, and identity."""
+
+    edit: Edit
+    change: float
+    cosine: float
+    l2: float
+
+
+def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float:
+    """Spearman's, in -1..1; equal values share their mean rank, so a slider that does nothing is not steady.
+
+    0 where all of `a` or all of `b` is equal, for which it is not defined.
+    """
     if len(set(a)) < 2 or len(set(b)) < 2:
         return 0.0
-    return float(np.corrcoef(rank(a), rank(b))[0, 1])
+    result = spearmanr(a, b)
+    return float(result.statistic)  # pyright: ignore[reportAttributeAccessIssue]  # scipy has no types
 
 
-def evaluate(folder, engine, limit=None, progress=iter):
+def evaluate(
+    folder: str | Path, engine: Engine, limit: int | None = None, progress: Progress = iter
+) -> Evaluation:
     """`evaluate_files` on every picture of `folder`, or the first `limit`."""
     return evaluate_files(pictures_in(folder)[:limit], engine, progress)
 
 
-def evaluate_files(files, engine, progress=iter):
+def evaluate_files(files: Sequence[Path], engine: Engine, progress: Progress = iter) -> Evaluation:
     """Every photo's largest face, at the full network and the smallest sub-model.
 
-    Args:
-        files: paths. progress: wraps them, e.g. tqdm.
-
-    Returns:
-        A dict of figures; `rows` has one entry a photo, `skipped` one sentence for each that could not be used.
     Raises AgeEditError when nothing could be judged.
     """
-    full, smallest = engine.weights.order[0], engine.weights.candidates[0]
-    editor, rows, skipped = AgeEditor(engine), [], []
-    low, high = engine.weights.years_range
+    editor = AgeEditor(engine)
+    judge = _Judge(editor)
+    rows: list[Row] = []
+    skipped: list[str] = []
     for path in progress(files):
         try:
             editor.set_photo(load_photo(path))
         except AgeEditError as error:
             skipped.append(f"{path.name}: {error}")
             continue
-        row = {"file": path.name}
-        crop = editor.prepare(0).crop
-        age, male = engine.readout.age(crop)
-        row["age"], mood = age, engine.readout.mood(crop).argmax()
-
-        def judge(years, submodel=full, strict=False):
-            edit = editor.edit(years, submodel=submodel, strict=strict)
-            result = editor.read(edit)
-            return edit, result["age_after"] - age, result["identity"], result["identity_l2"]
-
-        for name, years in (("plus30", 30), ("minus20", -20), ("plus17", 17)):
-            if low <= years <= high and (years > 0 or age > 35) and AGES[0] <= age + years <= AGES[1]:
-                edit, change, cosine, l2 = judge(years)
-                small = judge(years, smallest)
-                shown, small_shown = editor.crop(edit), editor.crop(small[0])
-                gender = engine.readout.age(shown)[1]
-                moved = expression_change(engine, editor, edit)
-                row[name] = {
-                    "change": change,
-                    "cosine": cosine,
-                    "l2": l2,
-                    "flip": (gender > 0.5) != (male > 0.5),
-                    "mood": bool(engine.readout.mood(shown).argmax() == mood),
-                    "expression": None if moved is None else moved.round(4).tolist(),
-                    "small_change": small[1],
-                    "small_l2": small[3],
-                    "small_mse": float(np.mean((shown / 255 - small_shown / 255) ** 2)),
-                    "outside": outside(editor, edit),
-                }
-        steps = [y for y in JOURNEY if low <= y <= high and AGES[0] + 4 <= age + y <= AGES[1]]
-        row["monotony"] = rank_correlation(steps, [judge(y)[1] for y in steps]) if len(steps) > 2 else None
-        strict = [judge(y, strict=True) for y in (0, min(30, high))]
-        row["strict"] = {"l2_at_0": strict[0][3], "change_at_30": strict[1][1] - strict[0][1]}
-        rows.append(row)
+        rows.append(judge.row(path.name))
     if not rows:
         raise AgeEditError(f"None of the {len(files)} pictures has a usable face. First: {skipped[0]}")
-    # LPIPS needs a trunk that does not ship: it was measured on held-out photos when the weights were calibrated
-    lpips = {(q["r"], q["c"]): q["lpips"] for q in engine.weights.manifest.get("quality", [])}
+    # LPIPS needs a network that does not ship: it was measured when the weights were calibrated
+    lpips = {(row["r"], row["c"]): row["lpips"] for row in engine.weights.manifest.get("quality", [])}
     return {
         "photos": len(rows),
-        "submodel": list(full),
-        "smallest": list(smallest),
-        "smallest_lpips": lpips.get(smallest),
+        "submodel": list(judge.full),
+        "smallest": list(judge.smallest),
+        "smallest_lpips": lpips.get(judge.smallest),
         **summary(rows),
         "skipped": skipped,
         "rows": rows,
     }
 
 
-def expression_change(engine, editor, edit):
-    """By how much the first face's `readout.expression` (5,) differs from the photo's; None where no face is found any more."""
+class _Judge:
+    """Judges edits of the photo that its editor holds."""
+
+    def __init__(self, editor: AgeEditor) -> None:
+        engine = editor.engine
+        self.full: Submodel = engine.weights.order[0]
+        self.smallest: Submodel = engine.weights.candidates[0]
+        self._engine = engine
+        self._editor = editor
+        self._lowest, self._highest = engine.weights.years_range
+
+    def row(self, name: str) -> Row:
+        """All figures of the photo, a file of this name."""
+        age = self._engine.readout.age(self._editor.prepare(0).crop).years
+        row: Row = {
+            "file": name,
+            "age": age,
+            "monotony": self._monotony(age),
+            "strict": self._strict(age),
+        }
+        if self._is_judged(age, 30):
+            row["plus30"] = self._cell(age, 30)
+        if self._is_judged(age, -20):
+            row["minus20"] = self._cell(age, -20)
+        if self._is_judged(age, 17):
+            row["plus17"] = self._cell(age, 17)
+        return row
+
+    def _is_judged(self, age: float, years: int) -> bool:
+        """Whether an edit by `years` makes sense for a face that looks `age` years old."""
+        on_slider = self._lowest <= years <= self._highest
+        grown = years > 0 or age > YOUNGER_FROM
+        return on_slider and grown and AGES[0] <= age + years <= AGES[1]
+
+    def _judged(self, age: float, years: int, submodel: Submodel, strict: bool = False) -> _Judged:
+        edit = self._editor.edit(years, submodel=submodel, strict=strict)
+        reading = self._editor.read(edit)
+        return _Judged(edit, reading["age_after"] - age, reading["identity"], reading["identity_l2"])
+
+    def _cell(self, age: float, years: int) -> Cell:
+        readout = self._engine.readout
+        crop = self._editor.prepare(0).crop
+        full = self._judged(age, years, self.full)
+        small = self._judged(age, years, self.smallest)
+        shown = self._editor.crop(full.edit)
+        small_shown = self._editor.crop(small.edit)
+        moved = expression_change(self._engine, self._editor, full.edit)
+        return {
+            "change": full.change,
+            "cosine": full.cosine,
+            "l2": full.l2,
+            "flip": (readout.age(shown).male > 0.5) != (readout.age(crop).male > 0.5),
+            "mood": bool(readout.mood(shown).argmax() == readout.mood(crop).argmax()),
+            "expression": None if moved is None else moved.round(4).tolist(),
+            "small_change": small.change,
+            "small_l2": small.l2,
+            "small_mse": float(np.mean((shown / 255 - small_shown / 255) ** 2)),
+            "outside": outside(self._editor, full.edit),
+        }
+
+    def _monotony(self, age: float) -> float | None:
+        steps = [
+            years
+            for years in JOURNEY
+            if self._lowest <= years <= self._highest and AGES[0] + JOURNEY_FROM <= age + years <= AGES[1]
+        ]
+        if len(steps) < JOURNEY_STEPS:
+            return None
+        return rank_correlation(steps, [self._judged(age, years, self.full).change for years in steps])
+
+    def _strict(self, age: float) -> StrictRow:
+        now = self._judged(age, 0, self.full, strict=True)
+        older = self._judged(age, min(STRICT_YEARS, self._highest), self.full, strict=True)
+        return {"l2_at_0": now.l2, "change_at_30": older.change - now.change}
+
+
+def expression_change(engine: Engine, editor: AgeEditor, edit: Edit) -> npt.NDArray[np.float64] | None:
+    """By how much the first face's `estimators.expression` (5,) differs from the photo's; None where no face
+    is found any more.
+    """
     try:
         faces = engine.find_faces(edit.picture)
     except AgeEditError:
         return None
     before = editor.faces[0].points
-    after = min(
-        (face.points for face in faces), key=lambda points: np.linalg.norm(points.mean(0) - before.mean(0))
-    )
+    centre = before.mean(0)
+    apart = [np.linalg.norm(face.points.mean(0) - centre) for face in faces]
+    after = faces[int(np.argmin(apart))].points
     return expression(after) - expression(before)
 
 
-def outside(editor, edit):
-    """Largest change, in levels of 255, of a pixel that neither the first face's mask nor its hair beyond reaches: 0 if nothing else moves."""
-    prepared, shape = editor.prepare(0), editor.rgb.shape[:2]
+def outside(editor: AgeEditor, edit: Edit) -> int:
+    """Largest change, in levels of 255, of a pixel that neither the first face's mask nor its hair beyond
+    reaches: 0 if nothing else moves.
+    """
+    photo = editor.view()
+    assert photo is not None  # an edit of it exists
+    shape = photo.shape[:2]
+    prepared = editor.prepare(0)
     reached = unalign(prepared.mask, prepared.face, shape) != 0
     reached |= unalign(prepared.beyond.weight, prepared.beyond.face, shape) != 0
-    reached = (
-        cv2.dilate(reached.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
-    )  # what interpolation reaches
-    apart = np.abs(edit.picture.astype(np.int16) - editor.rgb).max(2)
-    return int(apart[~reached].max(initial=0))
+    interpolated = cv2.dilate(reached.astype(np.uint8), np.ones((REACH, REACH), np.uint8)) > 0
+    apart = np.abs(edit.picture.astype(np.int16) - photo).max(2)
+    return int(apart[~interpolated].max(initial=0))
 
 
-def summary(rows):
+def summary(rows: Sequence[Row]) -> Summary:
     """The figures over all rows; None where no photo qualified."""
-    result = {}
-    for name in ("plus30", "minus20", "plus17"):
-        cells = [row[name] for row in rows if name in row]
-        mean = lambda key: round(float(np.mean([c[key] for c in cells])), 3) if cells else None
-        share = lambda test: round(float(np.mean([test(c) for c in cells])), 3) if cells else None
-        result[name] = {
-            "photos": len(cells),
-            "judged_change": mean("change"),
-            "cosine": mean("cosine"),
-            "l2": mean("l2"),
-            "same_person": share(lambda c: c["l2"] < 0.6),
-            "gender_flips": share(lambda c: c["flip"]),
-            "expression_kept": share(
-                lambda c: c["expression"] is not None and (np.abs(c["expression"]) <= SAME_EXPRESSION).all()
-            ),
-            "expression_read_alike": share(lambda c: c["mood"]),
-            "mouth_corners_lower": share(lambda c: (c["expression"] or [0])[0]),
-            "right_direction": share(lambda c: (c["change"] > 0) == (name != "minus20")),
-            "smallest_judged_change": mean("small_change"),
-            "smallest_age_difference": share(lambda c: abs(c["small_change"] - c["change"])),
-            "smallest_mse": round(float(np.mean([c["small_mse"] for c in cells])), 6) if cells else None,
-            "outside_the_mask": max((c["outside"] for c in cells), default=None),
-        }
     monotony = [row["monotony"] for row in rows if row["monotony"] is not None]
-    result["rank_correlation_median"] = round(float(np.median(monotony)), 3) if monotony else None
-    result["strict"] = {
-        k: round(float(np.mean([row["strict"][k] for row in rows])), 3) for k in rows[0]["strict"]
+    return {
+        "plus30": _summarize([row["plus30"] for row in rows if "plus30" in row], older=True),
+        "minus20": _summarize([row["minus20"] for row in rows if "minus20" in row], older=False),
+        "plus17": _summarize([row["plus17"] for row in rows if "plus17" in row], older=True),
+        "rank_correlation_median": round(float(np.median(monotony)), 3) if monotony else None,
+        "strict": {
+            "l2_at_0": round(float(np.mean([row["strict"]["l2_at_0"] for row in rows])), 3),
+            "change_at_30": round(float(np.mean([row["strict"]["change_at_30"] for row in rows])), 3),
+        },
     }
-    return result
+
+
+def _summarize(cells: Sequence[Cell], older: bool) -> CellSummary:
+    """older: whether the edits should look older, or younger."""
+    return {
+        "photos": len(cells),
+        "judged_change": _mean([cell["change"] for cell in cells]),
+        "cosine": _mean([cell["cosine"] for cell in cells]),
+        "l2": _mean([cell["l2"] for cell in cells]),
+        "same_person": _mean([cell["l2"] < SAME_PERSON for cell in cells]),
+        "gender_flips": _mean([cell["flip"] for cell in cells]),
+        "expression_kept": _mean([_keeps_expression(cell["expression"]) for cell in cells]),
+        "expression_read_alike": _mean([cell["mood"] for cell in cells]),
+        "mouth_corners_lower": _mean([cell["expression"][0] if cell["expression"] else 0 for cell in cells]),
+        "right_direction": _mean([(cell["change"] > 0) == older for cell in cells]),
+        "smallest_judged_change": _mean([cell["small_change"] for cell in cells]),
+        "smallest_age_difference": _mean([abs(cell["small_change"] - cell["change"]) for cell in cells]),
+        "smallest_mse": _mean([cell["small_mse"] for cell in cells], digits=6),
+        "outside_the_mask": max((cell["outside"] for cell in cells), default=None),
+    }
+
+
+def _keeps_expression(moved: list[float] | None) -> bool:
+    """Whether every measure stays within SAME_EXPRESSION; not where no face was found."""
+    return moved is not None and bool((np.abs(moved) <= SAME_EXPRESSION).all())
+
+
+def _mean(values: Sequence[float], digits: int = 3) -> float | None:
+    """The mean, or of truths their share; None of nothing."""
+    return round(float(np.mean(values)), digits) if values else None

@@ -5,8 +5,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-Candidate: TypeAlias = tuple[int, float]
-"""A sub-model (r, c): resolution in pixels, channel ratio."""
+from agedit.submodel import Submodel
+
+Candidate: TypeAlias = Submodel
+"""A sub-model that S4 may choose."""
 
 
 def percentile(values: Iterable[float], share: float) -> float:

@@ -352,7 +352,7 @@ def measure_quality(
     means = {submodel: np.mean(values, 0) for submodel, values in rows.items()}
 
     def best_first(submodel: Submodel) -> tuple[float, float]:
-        return means[submodel][0], -cost(*submodel)["macs"]
+        return means[submodel][0], -cost(*submodel).macs
 
     result = []
     for r, c in sorted(candidates, key=best_first):
@@ -425,6 +425,9 @@ def calibrate(
             for r, c in engine.weights.candidates
         ],
     }
+    write_manifest(out, manifest)
+    engine = Engine(Weights(Path(out)))  # with the new table
+    manifest = engine.weights.manifest
     quality = measure_quality(engine, faces.shown[::QUALITY_EVERY], Perceptual(wheel))
     manifest["quality_order"] = [[row["r"], row["c"]] for row in quality]
     manifest["quality"] = quality
