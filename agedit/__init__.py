@@ -23,7 +23,7 @@ def __getattr__(name):
     home = {
         "AgeEditor": "editor",
         "Edit": "editor",
-        "Engine": "runtime",
+        "Engine": "engine",
         "load_photo": "photo",
         "save_photo": "photo",
     }

@@ -36,7 +36,7 @@ def main():
 
 
 def engine():
-    from agedit.runtime import Engine
+    from agedit.engine import Engine
 
     return Engine()
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from agedit.align import align
 from agedit.blend import add_change, add_change_to_crop
+from agedit.engine import Engine
 from agedit.errors import AgeEditError
 from agedit.estimators import SAME_PERSON, identity
-from agedit.runtime import Engine
 from agedit.tone import Tone, photo_blur
 
 CROP = 256  # pixels of the aligned face that is kept beside the photo, at least

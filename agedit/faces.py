@@ -22,6 +22,9 @@ from agedit.paths import weights_folder
 Photo = npt.NDArray[np.uint8]
 Heads = list["Head"]
 
+DETECTOR_MODEL = "face_detection_yunet.onnx"
+"""File of the face detector in the weights folder."""
+
 MOST_FACES = 20  # of one photo, the largest: a crowd must not keep everybody else waiting
 NO_FACE = "No face was found; use a photo where a face is clearly visible from the front."
 MESH_INPUT = 256  # pixels of the crop in which the mesh is placed
@@ -100,7 +103,7 @@ class FaceFinder:
     """
 
     def __init__(self, models: str | Path | None = None) -> None:
-        path = Path(models or weights_folder()) / "face_detection_yunet.onnx"
+        path = Path(models or weights_folder()) / DETECTOR_MODEL
         if not path.exists():
             raise AgeEditError(f"The face detector is missing at {path}; fetch the weights folder again.")
         self.detector_model = str(path)

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from agedit.align import Face, align, region
-from agedit.blend import MASK_SIZE, own_share, ramp, warp_inside
+from agedit.masks import MASK_SIZE, own_share, ramp, warp_inside
 from agedit.tone import HAIR, LOCKS, TO_LUMA, highlight_rolloff, relit_strands, strand_gain
 
 WIDE = 2  # edge of the square that is searched for hair, in edges of the reference square

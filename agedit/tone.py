@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from agedit.blend import MASK_SIZE
+from agedit.masks import MASK_SIZE
 
 Picture = npt.NDArray[np.uint8]
 Array = npt.NDArray[np.float32]

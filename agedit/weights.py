@@ -11,6 +11,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from agedit import manifest
+from agedit.calibration import Calibration
 from agedit.errors import AgeEditError
 from agedit.manifest import NETWORKS, RANGES, SCHEMA
 from agedit.paths import weights_folder
@@ -137,36 +138,20 @@ class Weights:
         except (OSError, SafetensorError):
             raise manifest.damaged(name) from None
 
-    def alpha(self, years, age, blur, r, c):
-        """Edit strength (S63) with which G_{r,c} makes a face of an apparent `age` look `years` older.
-
-        By the calibration table; constant beyond its ends and beyond `reach`.
-
-        Args:
-            blur: of the photo, see `tone.photo_blur`: in a soft one the same alpha shows less.
-        """
-        table = self.manifest["calibration"]
-        years = float(np.clip(years, *self.reach(age)))
-        by_blur = [
-            np.interp(age, table["ages"], [np.interp(years, table["years"], row) for row in rows])
-            for rows in self._alphas[r, c]
-        ]
-        return float(np.interp(blur, table["blurs"], by_blur))
-
-    def reach(self, age):
-        """(lowest, highest) change in years that anything comes of for a face of an apparent `age`: the
-        networks know few people beyond, and
-        with more years a small child, whose face does not grow here, only looks like an old baby."""
-        table = self.manifest["calibration"]
-        grown = float(np.interp(age, table["children"]["ages"], table["children"]["years"]))
-        return min(0, table["youngest"] - age), max(0, min(table["oldest"] - age, grown))
-
     @cached_property
-    def _alphas(self):
-        return {(s["r"], s["c"]): s["alpha"] for s in self.manifest["calibration"]["submodels"]}
+    def calibration(self) -> Calibration:
+        """Years to alpha, and how far a face can go (S63)."""
+        return Calibration(self.manifest["calibration"])
+
+    def alpha(self, years: float, age: float, blur: float, r: int, c: float) -> float:
+        """See `Calibration.alpha`."""
+        return self.calibration.alpha(years, age, blur, r, c)
+
+    def reach(self, age: float) -> tuple[float, float]:
+        """See `Calibration.reach`."""
+        return self.calibration.reach(age)
 
     @property
-    def years_range(self):
-        """(lowest, highest) change in years that the calibration covers."""
-        years = self.manifest["calibration"]["years"]
-        return min(years), max(years)
+    def years_range(self) -> tuple[float, float]:
+        """See `Calibration.years_range`."""
+        return self.calibration.years_range

@@ -8,8 +8,8 @@ from agedit.bench import choice as bench_choice
 from agedit.bench.choice import by_faces, by_visitors, choosing, judge, promise
 from agedit.bench.report import plot, table
 from agedit.bench.run import convolutions, growth, interleaved, random_generator, unet
-from agedit.graph import generator_graph, photo_inputs
 from agedit.runtime import open_session
+from agedit.runtime.graphs import generator_graph, photo_inputs
 from agedit.selection import selector
 from agedit.selection.times import Times
 from agedit.submodel import slice_weights, work

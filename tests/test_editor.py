@@ -11,9 +11,9 @@ from conftest import PORTRAITS
 
 from agedit import AgeEditError, AgeEditor, load_photo
 from agedit.align import align
-from agedit.blend import own_features
+from agedit.engine import Engine
+from agedit.masks import own_features
 from agedit.paths import weights_folder
-from agedit.runtime import Engine
 from agedit.tone import HAIR, LUMA, Tone, change_blur, photo_blur
 from agedit.weights import Weights
 

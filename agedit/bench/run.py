@@ -11,7 +11,6 @@ import numpy as np
 from agedit.bench.choice import by_faces, by_visitors, choosing, promise
 from agedit.bench.page import light
 from agedit.editor import AgeEditor
-from agedit.graph import Builder, convolutions_graph, generator_graph, photo_inputs
 from agedit.photo import encode_photo, load_photo
 from agedit.runtime import (
     Engine,
@@ -26,6 +25,7 @@ from agedit.runtime import (
     usable_cores,
     uses_openvino,
 )
+from agedit.runtime.graphs import Builder, convolutions_graph, generator_graph, photo_inputs
 from agedit.selection.times import Times
 from agedit.selection.tuner import REFERENCE, SHOWN, Tuner
 from agedit.submodel import FEATURES, START, STYLE, blocks, cost

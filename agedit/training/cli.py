@@ -421,8 +421,8 @@ def held_out(data, photos, weights, out, limit, second_judge):
 
     from tqdm import tqdm
 
+    from agedit.engine import Engine
     from agedit.reports.evaluate import evaluate_files
-    from agedit.runtime import Engine
     from agedit.training.data import Crops
     from agedit.weights import Weights
 
