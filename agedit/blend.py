@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import numpy.typing as npt
+from cv2.typing import MatLike
 
 from agedit.align import Face, region
 from agedit.masks import MASK_SIZE, Masker, own_features, own_share, ramp, warp_inside
@@ -19,7 +20,8 @@ __all__ = [
 ]
 
 Picture = npt.NDArray[np.uint8]
-Array = npt.NDArray[np.float32]
+Array = MatLike
+"""float32; OpenCV's stubs know no narrower type."""
 
 DIRECT_SCALE = 1.5
 """Up to so many times larger or smaller a change is warped at once, without being resized before."""

@@ -39,7 +39,8 @@ _chosen: dict[str, Precision] = {}
 class Masks(NamedTuple):
     """Where a change may show.
 
-    mask: what may change in the aligned crop, float32 (256, 256) in 0..1. hair: how much of it is hair, alike.
+    mask: what may change in the aligned crop, float32 (256, 256) in 0..1.
+    hair: how much of it is hair, alike.
     outer_hair: the hair beyond the crop.
     """
 
@@ -173,7 +174,7 @@ class Engine:
 
     @contextlib.contextmanager
     def passing(self, candidates: Collection[Candidate]) -> Iterator[None]:
-        """While this is entered these sub-models may be opened; those not open before are freed at the end."""
+        """While entered, these sub-models may be opened; those not open before are freed at the end."""
         with self._lock:
             before = set(self._submodels)
         try:

@@ -7,13 +7,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 import numpy.typing as npt
+from cv2.typing import MatLike
 
 from agedit.align import EYES, IRISES, LIPS, NOSE, OVAL, Face, Neighbour
 from agedit.errors import AgeEditError
 from agedit.paths import weights_folder
 
 Picture = npt.NDArray[np.uint8]
-Array = npt.NDArray[np.float32]
+Array = MatLike
+"""float32; OpenCV's stubs know no narrower type."""
 
 HAIR_MODEL = "hair_segmentation_mobile.tflite"
 """File of the hair network in the weights folder."""
