@@ -199,7 +199,7 @@ def tune(budget: float, fresh: bool, as_json: bool) -> None:
     chosen = result["submodel"]
     summary = (
         f"{chosen['r']} px, c = {chosen['c']:g}: p50 {result['p50_ms']} ms, p90 {result['p90_ms']} ms, "
-        f"chosen in {result['seconds']} s; profile {result['profile']}"
+        f"chosen in {result.get('seconds')} s; profile {result['profile']}"
     )
     report(result, as_json, "\n".join([summary, *result["notes"]]))
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral, Real
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 import cv2
 import numpy as np
@@ -343,7 +343,7 @@ class AgeEditor:
             raise AgeEditError("The strict form shows one face alone; name one face by its number.")
 
 
-def _check_photo(rgb: object) -> None:
+def _check_photo(rgb: Any) -> None:
     """Raise AgeEditError for anything but uint8 (H, W, 3)."""
     is_array = isinstance(rgb, np.ndarray) and rgb.dtype == np.uint8
     if not (is_array and rgb.ndim == 3 and rgb.shape[2] == 3):

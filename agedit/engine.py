@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 import cv2
 import numpy as np
 import numpy.typing as npt
+from cv2.typing import MatLike
 
 from agedit.align import Face, Neighbour
 from agedit.estimators import Estimators
@@ -44,8 +45,8 @@ class Masks(NamedTuple):
     outer_hair: the hair beyond the crop.
     """
 
-    mask: Array
-    hair: Array
+    mask: MatLike
+    hair: MatLike
     outer_hair: OuterHair
 
 

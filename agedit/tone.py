@@ -11,6 +11,7 @@ change is float32 (r, r, 3), in levels of 255, in the reference position; bright
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -415,7 +416,7 @@ def _resize(v: npt.NDArray, size: int) -> npt.NDArray:
     return cv2.resize(v, (size, size), interpolation=method)
 
 
-def _places(v: Array, sigma: float, cells: int = PLACES) -> Array:
+def _places(v: npt.NDArray[Any], sigma: float, cells: int = PLACES) -> Array:
     """(r, r) averaged over the neighbourhoods of a grid: (cells, cells). sigma: in cells."""
     return cv2.GaussianBlur(cv2.resize(v, (cells, cells), interpolation=cv2.INTER_AREA), (0, 0), sigma)
 
@@ -431,7 +432,7 @@ def _luma(v: Array) -> Array:
     return cv2.transform(v, TO_LUMA)
 
 
-def _sum_channels(v: Array) -> Array:
+def _sum_channels(v: npt.NDArray[Any]) -> Array:
     """(r, r, 3) to (r, r)."""
     return cv2.transform(v, SUM_CHANNELS)
 
