@@ -35,7 +35,7 @@ import signal
 import threading
 from types import FrameType
 
-from agedit.runtime import one_heap
+from agedit.runtime.host import one_heap
 
 one_heap()
 

@@ -13,14 +13,15 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 from agedit.errors import AgeEditError
 
-ORT_SWITCH = "ORT_DISABLE_TELEMETRY"  # read by onnxruntime 1.29 and later when its native library is loaded
+ORT_SWITCH = "ORT_DISABLE_TELEMETRY"
+"""Environment variable, read by onnxruntime 1.29 and later when its native library is loaded."""
 OPENVINO_REPORTER = "openvino_telemetry"
 DRAWING = tuple(f"mediapipe.python.solutions.drawing_{kind}" for kind in ("utils", "styles"))
 RECORDER = "mediapipe.tasks.python.audio.core.audio_record"
@@ -54,8 +55,8 @@ def silence() -> None:
     if loaded is None or was_off:
         return
     stop = getattr(loaded, "disable_telemetry_events", None)
-    require(stop, "onnxruntime", "it has no disable_telemetry_events")
-    stop()
+    require(callable(stop), "onnxruntime", "it has no disable_telemetry_events")
+    cast("Callable[[], None]", stop)()
     warnings.warn(
         "onnxruntime was imported before agedit, with its telemetry on; agedit turned further events off. "
         f"Import agedit first, or set {ORT_SWITCH}=1.",

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -139,7 +139,7 @@ class _Process:
                 pass
 
 
-def _wanted(answers: BinaryIO | Any, key: str) -> Any:
+def _wanted(answers: IO[bytes], key: str) -> Any:
     message = decoding.receive(answers)
     if "refused" in message:
         reason = message.pop("refused")

@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import IO, TYPE_CHECKING, Any
 
 from PIL import (
     AvifImagePlugin,  # noqa: F401  importing a plugin registers it, and spares Pillow the import of all
@@ -170,7 +170,7 @@ def _decode(source: str | bytes | Image.Image) -> tuple[Header, Strips]:
     return _header(image), _strips(image)
 
 
-def _open(file: BinaryIO) -> Image.Image:
+def _open(file: IO[bytes]) -> Image.Image:
     start = file.read(12)
     file.seek(0)
     if start[4:8] == b"ftyp" and start[8:12] in HEIF_BRANDS:
@@ -182,7 +182,7 @@ def _open(file: BinaryIO) -> Image.Image:
 
 
 def _refuse_several_pictures(image: Image.Image, source: str | bytes) -> None:
-    """Raises RefusedError for animations and documents; further pictures in MPO and HEIC are a phone's own."""
+    """Raise RefusedError for animations and documents; further pictures in MPO and HEIC are a phone's."""
     if image.format == "TIFF":
         _refuse_pages(source)
     elif image.format in ("GIF", "WEBP", "PNG", "AVIF") and getattr(image, "is_animated", False):
@@ -258,7 +258,8 @@ def _to_srgb(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
     if profile:
         try:  # a broken profile, or one of another kind of picture, is no reason to refuse the photo
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            mode = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}[source.profile.xcolor_space]
+            profile_data: Any = source.profile  # Pillow's stubs take it for a file
+            mode = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}[profile_data.xcolor_space]
             if (mode == "CMYK") != (image.mode == "CMYK"):
                 raise ValueError("this profile is of another kind of picture")
             return _through(source, mode)
@@ -327,7 +328,7 @@ class _Scale:
         return np.clip(scaled + 0.5, 0, 255).astype(np.uint8)
 
 
-def _decode_deep_tiff(file: BinaryIO, source: str | bytes) -> tuple[Header, Strips]:
+def _decode_deep_tiff(file: IO[bytes], source: str | bytes) -> tuple[Header, Strips]:
     """Colour TIFF of 32 bit and of fractions, which Pillow does not know: OpenCV does."""
     file.seek(0)
     start = file.read(8)
@@ -400,14 +401,14 @@ def _colour_strips(values: "npt.NDArray[Any]", profile: bytes | None) -> Strips:
 # message, which says whether all went well.
 
 
-def send(pipe: BinaryIO, message: dict[str, Any]) -> None:
+def send(pipe: IO[bytes], message: dict[str, Any]) -> None:
     """Write one message."""
     text = json.dumps(message).encode()
     pipe.write(struct.pack(">I", len(text)) + text)
     pipe.flush()
 
 
-def receive(pipe: BinaryIO) -> dict[str, Any]:
+def receive(pipe: IO[bytes]) -> dict[str, Any]:
     """Read one message. Raises EOFError when the other side is gone."""
     start = pipe.read(4)
     if len(start) < 4:
@@ -470,7 +471,7 @@ def serve(memory: int = MEMORY, cpu_seconds: int = CPU_SECONDS, idle: float = ID
             faulthandler.cancel_dump_traceback_later()
 
 
-def _answer(answers: BinaryIO, source: str | bytes) -> None:
+def _answer(answers: IO[bytes], source: str | bytes) -> None:
     try:
         header, strips = decode(source)
         send(answers, {"header": asdict(header)})

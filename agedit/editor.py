@@ -1,76 +1,142 @@
 """S6: set a photo once, edit it as often as the slider moves."""
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral, Real
+from typing import Any, Literal, TypedDict
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
-from agedit.align import align
+from agedit.align import Face, align
 from agedit.blend import add_change, add_change_to_crop
+from agedit.engine import Engine
 from agedit.errors import AgeEditError
 from agedit.estimators import SAME_PERSON, identity
-from agedit.runtime import Engine
 from agedit.tone import Tone, photo_blur
 
-CROP = 256  # pixels of the aligned face that is kept beside the photo, at least
-AGES = (1, 95)  # apparent ages that an edit may ask for
+Picture = npt.NDArray[np.uint8]
+Array = npt.NDArray[np.float32]
+Submodel = tuple[int, float]
+"""(r, c)."""
+
+Years = float | Mapping[int, float]
+"""A change of age in years, or one for each face by its number."""
+
+CROP = 256
+"""Pixels of the aligned face that is kept beside the photo, at least."""
+
+AGES = (1, 95)
+"""Apparent ages, in years, that an edit may ask for."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Edit:
     """One result.
 
-    picture: RGB uint8, the full photo (H, W, 3), or (r, r, 3) G(f') itself in the strict form.
-    changes: {face: float32 (s, s, 3), s = max(r, 256), G(f') - G(f) as `tone.Tone` shows it, in units of 0..255, in the reference position}.
-    years: {face: change asked}. submodel: (r, c). ms: {stage: milliseconds}. strict: whether it is the strict form.
+    picture: RGB uint8, the full photo (H, W, 3), or G(f') itself, (r, r, 3), in the strict form.
+    changes: by face, G(f') - G(f) as `tone.Tone` shows it: float32 (s, s, 3), s = max(r, 256), in levels of
+        255, in the reference position. Faces whose age stays are not in it.
+    years: by face, the change that was asked for.
+    submodel: (r, c).
+    ms: milliseconds by stage, "generate" and "blend".
+    strict: whether it is the strict form.
     """
 
-    picture: np.ndarray
-    changes: dict
-    years: dict
-    submodel: tuple
-    ms: dict = field(default_factory=dict)
+    picture: Picture
+    changes: dict[int, Array]
+    years: dict[int, float]
+    submodel: Submodel
+    ms: dict[str, float] = field(default_factory=dict)
     strict: bool = False
 
 
+class Reading(TypedDict):
+    """What the estimators say of one face before and after an edit."""
+
+    age_before: float
+    """Apparent age in years."""
+    age_after: float
+    identity: float
+    """Cosine of both identity embeddings, -1..1."""
+    identity_l2: float
+    """Distance of both embeddings."""
+    same_person: bool
+
+
 class _Prepared:
-    """One face, aligned and encoded; its unshifted pictures G_{r,c}(f) are kept for the next slider move."""
+    """One face, aligned and encoded; what its next edit needs again is kept."""
 
-    def __init__(self, engine, rgb, face, others=()):
+    def __init__(self, engine: Engine, rgb: Picture, face: Face, others: Sequence[Face] = ()) -> None:
+        self.engine = engine
         self.face = face
-        size = max(CROP, engine.weights.resolutions[-1])
-        self.crop = align(rgb, face, size)
+        self.crop = align(rgb, face, max(CROP, engine.weights.resolutions[-1]))
         self.mask, self.hair, self.beyond = engine.masks(self.crop, face, rgb, others)
-        self.f, (self.age, _), self.blur = (
-            engine.encode(self.crop),
-            engine.readout.age(self.crop),
-            photo_blur(self.crop),
-        )
-        self.photos, self.base, self.tones, self.embedding = {}, {}, {}, None
+        self.f = engine.encode(self.crop)
+        self.age, _ = engine.readout.age(self.crop)
+        self.blur = photo_blur(self.crop)
+        self._photos: dict[int, dict[str, Array]] = {}
+        self._base: dict[Submodel, Array] = {}
+        self._tones: dict[int, Tone] = {}
+        self._embedding: Array | None = None
 
-    def paste(self, picture, photo, change, shape):
-        """`picture`, an edit of `photo` or the photo itself, with this face's change too: a new array. shape: of the photo that the face was found in."""
-        picture, beyond = (
-            add_change(picture, change, self.mask, self.face.scaled(shape, photo.shape)),
-            self.beyond,
-        )
-        if beyond.exists:
-            beyond.add(picture, photo, beyond.tone(change), beyond.face.scaled(shape, photo.shape))
+    def generate(self, years: float, submodel: Submodel, strict: bool = False) -> Array:
+        """G_{r,c}(f + alpha n, photo), float32 (r, r, 3) in about -1..1.
+
+        Args:
+            strict: with the picture that f itself gives instead of the photo (see `Engine.sketch`).
+        """
+        r, c = submodel
+        weights = self.engine.weights
+        alpha = weights.calibration.alpha(years, self.age, self.blur, r, c)
+        shifted = self.f + np.float32(alpha) * weights.age_vector[None]  # S63
+        photos = self.engine.sketch(self.f, r) if strict else self._inputs(r)
+        return self.engine.generate(shifted, photos, r, c)  # S64
+
+    def base(self, submodel: Submodel) -> Array:
+        """G_{r,c}(f), the unshifted picture, kept for the next slider move."""
+        if submodel not in self._base:
+            self._base[submodel] = self.generate(0, submodel)
+        return self._base[submodel]
+
+    def tone(self, r: int) -> Tone:
+        """What shows changes of r pixels in this photo."""
+        if r not in self._tones:
+            self._tones[r] = Tone(self.crop, self.mask, self.hair, r, self.blur)
+        return self._tones[r]
+
+    def embedding(self) -> Array:
+        """Identity embedding (128,) of the face as it is."""
+        if self._embedding is None:
+            self._embedding = self.engine.readout.embed(self.crop)
+        return self._embedding
+
+    def paste(self, picture: Picture, photo: Picture, change: Array, shape: tuple[int, ...]) -> Picture:
+        """A new array: `picture` with this face's change too.
+
+        Args:
+            picture: an edit of `photo`, or the photo itself.
+            shape: of the photo that the face was found in, (H, W, ...); `photo` may be a smaller view.
+        """
+        picture = add_change(picture, change, self.mask, self.face.scaled(shape, photo.shape))
+        if self.beyond.exists:
+            tone = self.beyond.tone(change)
+            self.beyond.add(picture, photo, tone, self.beyond.face.scaled(shape, photo.shape))
         return picture
 
-    def shown(self, crop, change):
-        """An aligned crop, RGB uint8 (S, S, 3), with a change (see `Edit.changes`): a new array."""
+    def shown(self, crop: Picture, change: Array) -> Picture:
+        """A new array: an aligned crop, RGB uint8 (S, S, 3), with a change (see `Edit.changes`)."""
         picture = add_change_to_crop(crop, change, self.mask)
         if self.beyond.exists:
             self.beyond.add(picture, crop, self.beyond.tone(change), self.beyond.in_crop(crop.shape[0]))
         return picture
 
-    def tone(self, r):
-        """The photo's `tone.Tone` for pictures of r pixels."""
-        if r not in self.tones:
-            self.tones[r] = Tone(self.crop, self.mask, self.hair, r, self.blur)
-        return self.tones[r]
+    def _inputs(self, r: int) -> dict[str, Array]:
+        if r not in self._photos:
+            self._photos[r] = self.engine.inputs(self.crop, r)
+        return self._photos[r]
 
 
 class AgeEditor:
@@ -81,117 +147,143 @@ class AgeEditor:
         older = editor.edit(years=+20).picture
 
     Args:
-        engine: a `runtime.Engine` to share between editors; default: one of its own.
+        engine: an `Engine` to share between editors; default: one of its own.
         submodel: (r, c) used when `edit` names none; default: the best by measured quality.
     """
 
-    def __init__(self, engine=None, submodel=None):
+    def __init__(self, engine: Engine | None = None, submodel: Submodel | None = None) -> None:
         self.engine = engine or Engine()
         self.submodel = submodel or self.engine.weights.order[0]
-        self.rgb, self.faces, self._found, self._prepared, self._views = None, [], [], {}, {}
+        self.rgb: Picture | None = None
+        self.faces: list[Face] = []
+        """Those that can be edited, largest first."""
+        self._found: list[Face] = []
+        self._prepared: dict[int, _Prepared] = {}
+        self._views: dict[int, Picture] = {}
 
-    def set_photo(self, rgb):
-        """Find the faces (S61). The largest usable face is aligned and encoded (S62) at once, others when edited.
+    def set_photo(self, rgb: Picture) -> dict[str, float]:
+        """Find the faces (S61); align and encode the largest usable one (S62), others when they are edited.
 
         Args:
             rgb: uint8 (H, W, 3), as `photo.load_photo` returns it.
 
         Returns:
-            ms by stage. Raises AgeEditError (and keeps the photo set before) without a usable face.
+            Milliseconds by stage, "find" and "encode".
+
+        Raises:
+            AgeEditError: there is no usable face; the photo set before stays.
         """
-        if not (
-            isinstance(rgb, np.ndarray) and rgb.dtype == np.uint8 and rgb.ndim == 3 and rgb.shape[2] == 3
-        ):
-            raise AgeEditError("A photo must be an RGB array of type uint8 and shape (height, width, 3).")
+        _check_photo(rgb)
         start = time.perf_counter()
         found = self.engine.find_faces(rgb)
         faces = [face for face in found if not face.reason_to_refuse()]
         if not faces:
             raise AgeEditError(found[0].reason_to_refuse())
         middle = time.perf_counter()
-        prepared = {0: _Prepared(self.engine, rgb, faces[0], [f for f in found if f is not faces[0]])}
-        self.rgb, self.faces, self._found, self._prepared, self._views = rgb, faces, found, prepared, {}
+        prepared = _Prepared(self.engine, rgb, faces[0], _all_but(found, faces[0]))
+        self.rgb = rgb
+        self.faces = faces
+        self._found = found
+        self._prepared = {0: prepared}
+        self._views = {}
         return {"find": (middle - start) * 1e3, "encode": (time.perf_counter() - middle) * 1e3}
 
-    def forget(self):
-        """Keep the photo and its faces, drop what the next edit can make again: some 40 MB a face at 512 px."""
-        self._prepared, self._views = {}, {}
+    def forget(self) -> None:
+        """Keep the photo and its faces; drop what the next edit can make again, 40 MB a face at 512 px."""
+        self._prepared = {}
+        self._views = {}
 
-    def view(self, limit=None):
-        """The photo, its longer side shrunk to `limit` pixels at most."""
-        height, width = self.rgb.shape[:2]
+    def view(self, limit: int | None = None) -> Picture:
+        """The photo, its longer side at most `limit` pixels. Raises AgeEditError without a photo."""
+        photo = self._photo()
+        height, width = photo.shape[:2]
         scale = limit / max(height, width) if limit else 1
-        if scale >= 1:
-            return self.rgb
+        if limit is None or scale >= 1:
+            return photo
         if limit not in self._views:
             size = max(1, round(width * scale)), max(1, round(height * scale))
-            self._views[limit] = cv2.resize(self.rgb, size, interpolation=cv2.INTER_AREA)
+            small = cv2.resize(photo, size, interpolation=cv2.INTER_AREA)
+            self._views[limit] = small.astype(np.uint8, copy=False)
         return self._views[limit]
 
-    def edit(self, years, face=0, submodel=None, strict=False, limit=None):
+    def edit(
+        self,
+        years: Years,
+        face: int | Literal["all"] = 0,
+        submodel: Submodel | None = None,
+        strict: bool = False,
+        limit: int | None = None,
+    ) -> Edit:
         """Shift and generate (S63, S64), then add the change to the photo.
 
-        Args:
-            years: change in years, + is older. face: index into `faces`, or "all"; or years is {face: years}.
-            submodel: (r, c). strict: return G(f') alone, the patent's own form, with no photo as input.
+        At 0 years the picture equals the photo bit for bit (not in the strict form).
 
+        Args:
+            years: change in years, + is older; or {face: years}.
+            face: index into `faces`, or "all"; not read where `years` names the faces.
+            submodel: (r, c).
+            strict: return G(f') alone, the patent's own form, with no photo as input.
             limit: shrink the picture's longer side to this many pixels, for a quick look.
 
-        Returns:
-            Edit. At 0 years the picture equals the photo bit for bit (not in the strict form).
+        Raises:
+            AgeEditError: no photo, or no such face, sub-model or years.
         """
-        if self.rgb is None:
-            raise AgeEditError("There is no photo yet; call set_photo first.")
+        photo = self.view(limit)
         r, c = submodel or self.submodel
-        if (r, c) not in self.engine.weights.candidates:
-            raise AgeEditError(f"There is no sub-model {r}:{c}; `python -m agedit info` lists them.")
-        wanted = years if isinstance(years, dict) else dict.fromkeys(self.indices(face), years)
-        if strict and len(wanted) > 1:
-            raise AgeEditError("The strict form shows one face alone; name one face by its number.")
-        low, high = self.engine.weights.years_range
-        for value in wanted.values():
-            if not (isinstance(value, (int, float)) and low <= value <= high):
-                raise AgeEditError(
-                    f"{value} years is out of range; choose a change between {low} and {high} years."
-                )
-        photo = picture = self.view(limit)
-        changes, ms = {}, {"generate": 0.0, "blend": 0.0}
+        submodel = (r, c)
+        wanted = self._wanted(years, face)
+        self._check(wanted, submodel, strict)
+        if strict:
+            return self._strict(wanted, submodel, photo)
+        picture = photo
+        changes: dict[int, Array] = {}
+        ms = {"generate": 0.0, "blend": 0.0}
+        for index, value in wanted.items():
+            prepared = self.prepare(index)
+            if value == 0:
+                continue
+            start = time.perf_counter()
+            changes[index] = self.change(value, index, submodel)
+            middle = time.perf_counter()
+            picture = prepared.paste(picture, photo, changes[index], self._photo().shape)
+            ms["generate"] += (middle - start) * 1e3
+            ms["blend"] += (time.perf_counter() - middle) * 1e3
+        return Edit(photo.copy() if picture is photo else picture, changes, wanted, submodel, ms)
+
+    def _strict(self, wanted: dict[int, float], submodel: Submodel, photo: Picture) -> Edit:
+        """G(f') of one face as a picture; the photo itself where no face is named."""
+        picture = photo.copy()
+        ms = {"generate": 0.0, "blend": 0.0}
         for index, value in wanted.items():
             prepared = self.prepare(index)
             start = time.perf_counter()
-            if strict:
-                face = self._run(prepared, value, r, c, strict=True)
-                picture = np.clip(np.rint((face + 1) * 127.5), 0, 255).astype(np.uint8)
-            elif value != 0:
-                changes[index] = self.change(value, index, (r, c))
-            middle = time.perf_counter()
-            if index in changes:
-                picture = prepared.paste(picture, photo, changes[index], self.rgb.shape)
-            ms["generate"] += (middle - start) * 1e3
-            ms["blend"] += (time.perf_counter() - middle) * 1e3
-        return Edit(photo.copy() if picture is photo else picture, changes, wanted, (r, c), ms, strict)
+            generated = prepared.generate(value, submodel, strict=True)
+            picture = np.clip(np.rint((generated + 1) * 127.5), 0, 255).astype(np.uint8)
+            ms["generate"] = (time.perf_counter() - start) * 1e3
+        return Edit(picture, {}, wanted, submodel, ms, strict=True)
 
-    def change(self, years, face=0, submodel=None):
-        """G(f') - G(f), the photo's colours kept (`tone.Tone`): float32 (s, s, 3), s = max(r, 256), in units of 0..255, in the reference position (see `blend.add_change`)."""
-        prepared, (r, c) = self.prepare(face), submodel or self.submodel
-        return prepared.tone(r)((self._run(prepared, years, r, c) - self._base(prepared, r, c)) * 127.5)
+    def change(self, years: float, face: int = 0, submodel: Submodel | None = None) -> Array:
+        """G(f') - G(f) as it is shown of one face (see `Edit.changes`)."""
+        submodel = submodel or self.submodel
+        prepared = self.prepare(face)
+        change = prepared.generate(years, submodel) - prepared.base(submodel)
+        return prepared.tone(submodel[0])(change * 127.5)
 
-    def prepare(self, index, submodel=None):
-        """Align and encode a face now, and with `submodel` run G_{r,c}(f), so that its first edit is quick."""
+    def prepare(self, index: int, submodel: Submodel | None = None) -> _Prepared:
+        """Align and encode a face, and with `submodel` run G_{r,c}(f), so that its first edit is quick."""
         if index not in range(len(self.faces)):
             raise AgeEditError(f"There is no face {index}; the photo has {len(self.faces)}, counted from 0.")
         if index not in self._prepared:
-            self._prepared[index] = _Prepared(
-                self.engine,
-                self.rgb,
-                self.faces[index],
-                [f for f in self._found if f is not self.faces[index]],
-            )
+            face = self.faces[index]
+            others = _all_but(self._found, face)
+            self._prepared[index] = _Prepared(self.engine, self._photo(), face, others)
+        prepared = self._prepared[index]
         if submodel:
-            self._base(self._prepared[index], *submodel), self._prepared[index].tone(submodel[0])
-        return self._prepared[index]
+            prepared.base(submodel)
+            prepared.tone(submodel[0])
+        return prepared
 
-    def crop(self, edit, index=0):
+    def crop(self, edit: Edit, index: int = 0) -> Picture:
         """The aligned face after an edit, RGB uint8 (S, S, 3)."""
         if edit.strict:
             return edit.picture
@@ -200,42 +292,63 @@ class AgeEditor:
             return prepared.crop
         return prepared.shown(prepared.crop, edit.changes[index])
 
-    def age(self, edit, index=0):
-        """Judged age of one face after an edit, in years."""
+    def age(self, edit: Edit, index: int = 0) -> float:
+        """Apparent age of one face after an edit, in years."""
         return self.engine.readout.age(self.crop(edit, index))[0]
 
-    def read(self, edit, index=0):
-        """{"age_before", "age_after", "identity" (cosine), "identity_l2", "same_person"} of one face of an edit."""
+    def read(self, edit: Edit, index: int = 0) -> Reading:
+        """Apparent age and identity of one face before and after an edit."""
         readout = self.engine.readout
         prepared = self.prepare(index)
-        if prepared.embedding is None:
-            prepared.embedding = readout.embed(prepared.crop)
-        age, embedding = prepared.age, prepared.embedding
+        before = prepared.embedding()
         after = self.crop(edit, index)
-        distance, cosine = identity(embedding, readout.embed(after))
+        distance, cosine = identity(before, readout.embed(after))
         return {
-            "age_before": round(age, 1),
+            "age_before": round(prepared.age, 1),
             "age_after": round(readout.age(after)[0], 1),
             "identity": round(cosine, 4),
             "identity_l2": round(distance, 4),
             "same_person": distance < SAME_PERSON,
         }
 
-    def indices(self, face):
+    def indices(self, face: int | Literal["all"]) -> Sequence[int]:
         """Face numbers meant by `face`, a number or "all"."""
         return range(len(self.faces)) if face == "all" else [face]
 
-    def _run(self, prepared, years, r, c, strict=False):
-        weights = self.engine.weights
-        alpha = weights.alpha(years, prepared.age, prepared.blur, r, c)
-        shifted = prepared.f + np.float32(alpha) * weights.age_vector[None]  # S63
-        if strict:
-            return self.engine.generate(shifted, self.engine.sketch(prepared.f, r), r, c)
-        if r not in prepared.photos:
-            prepared.photos[r] = self.engine.inputs(prepared.crop, r)
-        return self.engine.generate(shifted, prepared.photos[r], r, c)  # S64
+    def _photo(self) -> Picture:
+        if self.rgb is None:
+            raise AgeEditError("There is no photo yet; call set_photo first.")
+        return self.rgb
 
-    def _base(self, prepared, r, c):
-        if (r, c) not in prepared.base:
-            prepared.base[r, c] = self._run(prepared, 0, r, c)
-        return prepared.base[r, c]
+    def _wanted(self, years: Years, face: int | Literal["all"]) -> dict[int, float]:
+        """{face: years}. Raises AgeEditError for years that are no number, or beyond the slider."""
+        asked = years if isinstance(years, Mapping) else dict.fromkeys(self.indices(face), years)
+        low, high = self.engine.weights.calibration.years_range
+        wanted = {}
+        for index, value in asked.items():
+            # NumPy's integers and floats are Real too; nan is in no range
+            if not (isinstance(value, Real) and low <= value <= high):
+                raise AgeEditError(
+                    f"{value} years is out of range; choose a change between {low} and {high} years."
+                )
+            wanted[index] = int(value) if isinstance(value, Integral) else float(value)
+        return wanted
+
+    def _check(self, wanted: dict[int, float], submodel: Submodel, strict: bool) -> None:
+        """Raise AgeEditError where there is no such sub-model, or too many faces for the strict form."""
+        r, c = submodel
+        if submodel not in self.engine.weights.candidates:
+            raise AgeEditError(f"There is no sub-model {r}:{c}; `python -m agedit info` lists them.")
+        if strict and len(wanted) > 1:
+            raise AgeEditError("The strict form shows one face alone; name one face by its number.")
+
+
+def _check_photo(rgb: Any) -> None:
+    """Raise AgeEditError for anything but uint8 (H, W, 3)."""
+    is_array = isinstance(rgb, np.ndarray) and rgb.dtype == np.uint8
+    if not (is_array and rgb.ndim == 3 and rgb.shape[2] == 3):
+        raise AgeEditError("A photo must be an RGB array of type uint8 and shape (height, width, 3).")
+
+
+def _all_but(faces: list[Face], face: Face) -> list[Face]:
+    return [other for other in faces if other is not face]

@@ -1,9 +1,9 @@
 """S61: find the faces of a photo, of any size and at any angle, and place landmarks on them.
 
-YuNet looks at the photo shrunk, at several scales and in tiles, so that neither time nor memory grows with a photo's
-shape. It sees a turned head too, with a lower score and with an upright face's landmarks; so each head that it proposes is
-looked at once more alone, turned by steps of a full circle, and the turn with the best score is the one that puts it
-upright. MediaPipe's face mesh then places the landmarks.
+YuNet looks at the photo shrunk, at several scales and in tiles, so that neither time nor memory grows with a
+photo's shape. It sees a turned head too, with a lower score and with an upright face's landmarks; so each
+head that it proposes is looked at once more alone, turned by steps of a full circle, and the turn with the
+best score is the one that puts it upright. MediaPipe's face mesh then places the landmarks.
 """
 
 from collections.abc import Iterator
@@ -13,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import numpy.typing as npt
+from cv2.typing import MatLike
 
 from agedit.align import EYE_MOUTH, TEMPLATE, Face, Neighbour, pixel_centres, similarity, warp
 from agedit.compat import mediapipe_solutions
@@ -22,6 +23,9 @@ from agedit.paths import weights_folder
 Photo = npt.NDArray[np.uint8]
 Heads = list["Head"]
 
+DETECTOR_MODEL = "face_detection_yunet.onnx"
+"""File of the face detector in the weights folder."""
+
 MOST_FACES = 20  # of one photo, the largest: a crowd must not keep everybody else waiting
 NO_FACE = "No face was found; use a photo where a face is clearly visible from the front."
 MESH_INPUT = 256  # pixels of the crop in which the mesh is placed
@@ -30,21 +34,20 @@ MESH_MARGIN = 1.6  # edge of that crop, in longer edges of the detector's box
 
 @dataclass(frozen=True)
 class Search:
-    """How a photo is searched; "box" is the detector's, some 4/7 of a face's `Face.frame` wide. Scores are in 0..1."""
+    """How a photo is searched; scores are in 0..1.
+
+    A "box" is the detector's, some 4/7 of a face's `Face.frame` wide.
+    """
 
     coarse: int = 640  # pixels of the first look's longer side
     fine: int = 1600  # pixels of a closer look's longer side, where the first saw nothing
     step: float = 5.0  # between the scales of looks
     seen: int = 14  # pixels of a box's width that the detector needs
-    box: int = (
-        36  # pixels of the photo across the box of the smallest face that can be edited (align.MIN_FRAME)
-    )
+    box: int = 36  # pixels across the box of the smallest face that can be edited (align.MIN_FRAME)
     share: float = 1 / 8  # beside a face, others that are smaller than this share of it are background
     tile: int = 1024  # pixels of a look's longer side that are looked at together, for the memory's sake
     overlap: int = 128  # pixels that neighbouring tiles share; a larger box is one of a coarser look
-    pad: int = (
-        64  # pixels of the least side of a tile; OpenCV's network reads memory that it never wrote below 33
-    )
+    pad: int = 64  # pixels of a tile's least side; below 33 OpenCV's network reads memory it never wrote
     least: int = 16  # pixels of a photo's shorter side; a slimmer one shows no face
     candidate: float = 0.4  # score of a head that is worth a look of its own
     face: float = 0.7  # score of a face
@@ -71,9 +74,7 @@ class Turning:
 
     input: int = 160  # pixels of the crop
     margin: float = 2.0  # its edge, in longer edges of the box
-    upright: float = (
-        0.91  # a score that no head turned by more than 50 degrees reached (40 people, every 30 degrees)
-    )
+    upright: float = 0.91  # no head turned by over 50 degrees reached it (40 people, every 30 degrees)
     ahead: float = 0.03  # by which it is above that of the same head upside down
     astray: float = 0.25  # edges of the crop from its centre at most, or it is another head
 
@@ -85,7 +86,11 @@ BESIDE = Beside()
 
 @dataclass(frozen=True)
 class Head:
-    """A box of the detector: its `centre` (2,) and longer `side` in photo pixels, the head's `angle` in radians, clockwise."""
+    """A box of the detector.
+
+    centre, side: (2,) and the longer side, in photo pixels. angle: of the head, in radians, clockwise.
+    score: 0..1.
+    """
 
     centre: npt.NDArray[np.float64]
     side: float
@@ -100,7 +105,7 @@ class FaceFinder:
     """
 
     def __init__(self, models: str | Path | None = None) -> None:
-        path = Path(models or weights_folder()) / "face_detection_yunet.onnx"
+        path = Path(models or weights_folder()) / DETECTOR_MODEL
         if not path.exists():
             raise AgeEditError(f"The face detector is missing at {path}; fetch the weights folder again.")
         self.detector_model = str(path)
@@ -109,7 +114,10 @@ class FaceFinder:
         )
 
     def find(self, rgb: Photo) -> list[Face]:
-        """All faces of RGB uint8 (H, W, 3), the MOST_FACES largest, largest first; raises AgeEditError when there is none."""
+        """The faces of RGB uint8 (H, W, 3), at most MOST_FACES, largest first.
+
+        Raises AgeEditError when there is none.
+        """
         shorter, longer = sorted(rgb.shape[:2])
         if shorter >= SEARCH.least and longer <= SEARCH.slimmest * shorter:
             for look in (self._boxes, self._boxes_of_tight_crop, self._boxes_of_turned):
@@ -123,7 +131,7 @@ class FaceFinder:
         raise AgeEditError(NO_FACE)
 
     def _boxes(self, rgb: Photo) -> npt.NDArray[np.float32]:
-        """What may be heads, (N, 15) as YuNet gives it (x, y, width, height, five points, score), in photo pixels.
+        """What may be heads, in photo pixels: (N, 15), x, y, width, height, five points, score.
 
         A first look at the photo as a whole; closer ones where faces smaller than it can see may matter.
         """
@@ -147,7 +155,8 @@ class FaceFinder:
         scale = min(1.0, 0.6 * SEARCH.coarse / longer)
         small = _shrunk(rgb, scale)
         pad = max(small.shape[:2]) // 3
-        boxes = self._detect(cv2.copyMakeBorder(small, pad, pad, pad, pad, cv2.BORDER_REPLICATE))
+        padded = cv2.copyMakeBorder(small, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
+        boxes = self._detect(padded)
         boxes[:, [0, 1, 4, 5, 6, 7]] -= pad
         boxes[:, :14] /= scale
         return boxes
@@ -181,7 +190,7 @@ class FaceFinder:
         boxes[:, :14] /= scale
         return boxes
 
-    def _detect(self, picture: Photo) -> npt.NDArray[np.float32]:
+    def _detect(self, picture: MatLike) -> npt.NDArray[np.float32]:
         """Boxes, (N, 15), in pixels of a small picture, RGB uint8 (h, w, 3)."""
         height, width = picture.shape[:2]
         below = max(0, SEARCH.pad - height)
@@ -241,7 +250,7 @@ class FaceFinder:
     def _neighbours(
         self, rgb: Photo, boxes: npt.NDArray[np.float32], faces: list[Face]
     ) -> tuple[Neighbour, ...]:
-        """Heads that are none of the faces: boxes that came to nothing, and heads that the photo's edge cuts."""
+        """Heads that are none of the faces: boxes without a face, and heads that the photo's edge cuts."""
         unclear = boxes[boxes[:, 14] >= BESIDE.whole]
         proposed = np.vstack([unclear, self._boxes_at_edge(rgb)])
         heads: list[Face | Neighbour] = list(faces)
@@ -293,7 +302,7 @@ def _shrunk(rgb: Photo, scale: float) -> Photo:
     """RGB uint8 (H, W, 3) shrunk by areas, no side below one pixel."""
     height, width = rgb.shape[:2]
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    return cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
+    return cv2.resize(rgb, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
 
 
 def _tiles(length: int) -> Iterator[tuple[int, int]]:
@@ -310,7 +319,10 @@ def _tiles(length: int) -> Iterator[tuple[int, int]]:
 def _cut_off(
     boxes: npt.NDArray[np.float32], tile: tuple[int, int, int, int], shape: tuple[int, ...]
 ) -> npt.NDArray[np.bool_]:
-    """Which boxes reach a tile's edge that is not the picture's: (N,); a neighbouring tile, or a coarser look, has the whole head."""
+    """Which boxes reach a tile's edge that is not the picture's: (N,).
+
+    A neighbouring tile, or a coarser look, has the whole head.
+    """
     x0, y0, x1, y1 = tile
     low = boxes[:, :2] < (x0 + 1, y0 + 1)
     high = boxes[:, :2] + boxes[:, 2:4] > (x1 - 1, y1 - 1)
@@ -319,7 +331,7 @@ def _cut_off(
     return (low | high).any(axis=1)
 
 
-def _detections(detector: cv2.FaceDetectorYN, picture: Photo) -> npt.NDArray[np.float32]:
+def _detections(detector: cv2.FaceDetectorYN, picture: MatLike) -> npt.NDArray[np.float32]:
     """(N, 15), those that are finite and lie, by their centres, within the picture."""
     found = detector.detect(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
     if found is None:
@@ -327,7 +339,7 @@ def _detections(detector: cv2.FaceDetectorYN, picture: Photo) -> npt.NDArray[np.
     centres = found[:, :2] + found[:, 2:4] / 2
     sane = np.isfinite(found).all(axis=1) & (found[:, 2:4] > 0).all(axis=1)
     sane &= ((centres >= 0) & (centres <= picture.shape[1::-1])).all(axis=1)
-    return found[sane]
+    return found[sane].astype(np.float32, copy=False)
 
 
 def _head_of(box: npt.NDArray[np.float32]) -> Head:
@@ -339,7 +351,12 @@ def _head_of(box: npt.NDArray[np.float32]) -> Head:
 def _crop_of(
     centre: npt.NDArray[np.floating], edge: float, angle: float, size: int
 ) -> npt.NDArray[np.float64]:
-    """(2, 3) from the photo to a crop of `size` pixels: a square around `centre`, `edge` wide, turned by `angle` in radians."""
+    """(2, 3) from the photo to a crop of `size` pixels: a square around `centre`, turned.
+
+    Args:
+        edge: of the square, in photo pixels.
+        angle: in radians.
+    """
     scale = size / edge
     turn = scale * np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     return np.column_stack([turn, size / 2 - turn @ centre])

@@ -1,202 +1,372 @@
 """Hair that hangs out of the reference square: it gets the tone that an edit gives to the hair within.
 
-The generator sees and draws the square alone. What it does to the light of hair there is a line over the hair's own brightness, and
-what it leaves of its colour is a share; both go on along the same head of hair, to its tips.
+The generator sees and draws the square alone. What it does to the light of hair there is a linear function of
+the hair's own brightness, and what it leaves of its colour is a share; both go on along the same head of
+hair, to its tips.
 """
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
+import numpy.typing as npt
+from cv2.typing import MatLike
 
-from agedit.align import Face, align, region
-from agedit.blend import MASK_SIZE, own_share, ramp, warp_inside
+from agedit.align import Face, Neighbour, align, region
+from agedit.masks import MASK_SIZE, own_share, ramp, warp_inside
 from agedit.tone import HAIR, LOCKS, TO_LUMA, highlight_rolloff, relit_strands, strand_gain
 
-WIDE = 2  # edge of the square that is searched for hair, in edges of the reference square
-SEARCHED = (
-    WIDE,
-    1.5,
-)  # in a small picture of a head the hair network overlooks some of what it finds in a larger one
-LEAST = 12  # locks within the square that are hair: fewer say nothing about its tone
-MOST, TILE = (
-    1_500_000,
-    64,
-)  # pixels in which the change is worked out; a larger photo gets it enlarged, by tiles of so many of them
-WALL = 40  # levels of 255: what is so much brighter than bright locks within is half likely a wall, and gets half as dark
-VIEWS = 2  # sizes of a photo that stay ready: the one on the page, and the aligned face
+Picture = npt.NDArray[np.uint8]
+Array = MatLike
+"""float32; OpenCV's stubs know no narrower type."""
 
 
-def _centred(v, times):
-    """(256, 256) of a square of `times` reference squares, in its place in one of WIDE: (256, 256), zeros around it."""
-    edge = round(MASK_SIZE * times / WIDE)
-    pad = (MASK_SIZE - edge) // 2
-    return np.pad(cv2.resize(v, (edge, edge), interpolation=cv2.INTER_AREA), (pad, MASK_SIZE - edge - pad))
+@dataclass(frozen=True)
+class OuterHairSettings:
+    """How hair beyond the square is found and lit."""
+
+    wide: float = 2
+    """Edge of the square that is searched for hair, in edges of the reference square."""
+    searched: tuple[float, ...] = (2, 1.5)
+    """Edges of the pictures that the hair network looks at: in a small picture of a head it overlooks some of
+    what it finds in a larger one.
+    """
+    connected: float = 0.3
+    """Share of hair from which on neighbouring places hang together."""
+    least_weight: float = 0.02
+    """A weight below this is none."""
+    sure: float = 0.8
+    """Share of hair from which on a lock within the square tells about its tone."""
+    least_locks: int = 12
+    """Locks within the square that are hair: fewer say nothing about its tone."""
+    wall: float = 40
+    """Levels: what is so much brighter than bright locks within is half likely a wall, and darkens half."""
+    bright_percentile: float = 95
+    """Percentile of the locks' brightness that counts as bright."""
+    least_slope: float = -0.9
+    """Slope of the change of light over light, at least, for hair that gets darker."""
+    most_slope: float = 1.2
+    """The same at most."""
+    most_pixels: int = 1_500_000
+    """Pixels in which the change is worked out; a larger photo gets it enlarged."""
+    tile: int = 64
+    """Edge, in those pixels, of the tiles by which it is enlarged."""
+    views: int = 2
+    """Sizes of a photo that stay ready: the one on the page, and the aligned face."""
+
+
+OUTER = OuterHairSettings()
+
+
+class HairTone(NamedTuple):
+    """What an edit does to hair: its light Y, in 0..255, becomes Y + offset + slope Y.
+
+    colour_left: share of its colour that stays, 0..1.
+    """
+
+    offset: float
+    slope: float
+    colour_left: float
+
+
+class _Tile(NamedTuple):
+    """A part of a photo, from (x0, y0) to (x1, y1), that shows some of a layer.
+
+    to_layer: (2, 3) from the part's pixel centres to the layer's.
+    """
+
+    x0: int
+    y0: int
+    x1: int
+    y1: int
+    to_layer: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _View:
+    """A photo's outer hair, pixel by pixel, at one size; N pixels.
+
+    places: (N,) flat indices into the photo, or into `layer`.
+    weight, darker: (N,) how much each is changed, and how much it may darken.
+    lock, strand: (N,) brightness of the lock, and what the pixel stands out from it.
+    colour: (N, 1, 3) weighted, without brightness.
+    layer: (h, w, 3) where the change is worked out smaller than the photo, else None.
+    tiles: parts of the photo that show some of `layer`.
+    """
+
+    places: npt.NDArray[np.intp]
+    weight: Array
+    darker: Array
+    lock: Array
+    strand: Array
+    colour: Array
+    layer: npt.NDArray[np.float32] | None
+    tiles: list[_Tile]
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """The part of a photo that the wide square covers, shrunk.
+
+    left, top, width, height: in photo pixels. w, h: in pixels of the shrunk part.
+    """
+
+    left: int
+    top: int
+    width: int
+    height: int
+    w: int
+    h: int
+
+    @property
+    def shrunk(self) -> bool:
+        return self.w * self.h < self.width * self.height
+
+    def place(self, v: Array, face: Face) -> Array:
+        """(s, s) of the wide square of `face` as the part shows it: (h, w), zeros around."""
+        to_crop = face.to_crop(v.shape[0])
+        x = self.left + 0.5 * self.width / self.w - 0.5
+        y = self.top + 0.5 * self.height / self.h - 0.5
+        to_crop[:, 2] += to_crop[:, :2] @ (x, y)
+        to_crop[:, :2] *= self.width / self.w, self.height / self.h
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        return cv2.warpAffine(v, to_crop, (self.w, self.h), flags=flags, borderMode=cv2.BORDER_CONSTANT)
 
 
 class OuterHair:
     """One face's hair beyond its square.
 
     Args:
-        rgb: uint8 (H, W, 3). face: align.Face. mask, hair: float32 (256, 256) in 0..1, what may change within the square, and its hair.
-        hair_of: `blend.Masker.hair`. others: the photo's other faces; what is nearer to one of them, by the size of each, is not this one's.
+        rgb: uint8 (H, W, 3).
+        face: of this photo.
+        mask: float32 (256, 256) in 0..1, what may change within the square.
+        hair: alike, its hair.
+        hair_of: `masks.Masker.hair`.
+        others: the photo's other heads; what is nearer to one of them, by the size of each, is not this
+            face's.
     """
 
-    def __init__(self, rgb, face, mask, hair, hair_of, others=()):
-        s, self.face, self.ready = MASK_SIZE, face.widened(WIDE), {}
-        crop, wide = align(rgb, self.face, s), np.zeros((s, s), np.float32)
-        for times in SEARCHED:
-            seen = crop if times == WIDE else align(rgb, face.widened(times), s)
-            wide = np.maximum(wide, _centred(hair_of(seen), times))
-        # one head of hair: what hangs together with some of it within the square, a tail behind the neck included
-        labels = cv2.connectedComponents((np.maximum(wide, _centred(hair, 1)) > 0.3).astype(np.uint8))[1]
-        own = np.isin(labels, np.unique(labels[_centred(np.ones((s, s)), 1) > 0])) & (labels > 0)
-        wide *= cv2.dilate(own.astype(np.uint8), np.ones((3, 3)))
-        # within the square it is for hair that the network's own change does not reach at all: lips, irises and nose are reached a little
-        reached = np.clip(20 * _centred(mask, 1), 0, 1) * _centred(np.outer(ramp(s), ramp(s)), 1)
-        inside = cv2.dilate(
-            warp_inside(self.face, rgb.shape, s), np.ones((5, 5))
-        )  # the photo's own edge cuts exactly
-        self.weight = np.float32(wide * (1 - reached) * np.outer(ramp(s), ramp(s)) * inside)
-        self.weight *= own_share(self.face, face, others, s)
-        self.weight[self.weight < 0.02] = 0
-        grey, cells = cv2.transform(crop.astype(np.float32), TO_LUMA), (WIDE * LOCKS,) * 2
-        area = lambda v: cv2.GaussianBlur(cv2.resize(v, cells, interpolation=cv2.INTER_AREA), (0, 0), 1.0)
-        self.locks = area(grey * (wide + 0.01)) / area(wide + 0.01)
-        self.inner = cv2.resize(hair, (LOCKS, LOCKS), interpolation=cv2.INTER_AREA) > 0.8
+    def __init__(
+        self,
+        rgb: Picture,
+        face: Face,
+        mask: Array,
+        hair: Array,
+        hair_of: Callable[[Picture], Array],
+        others: Sequence[Face | Neighbour] = (),
+    ) -> None:
+        self.face = face.widened(OUTER.wide)
+        self._views: dict[tuple[tuple[int, ...], bytes], _View] = {}
+        crop = align(rgb, self.face, MASK_SIZE)
+        wide = _own_head(_searched(rgb, face, crop, hair_of), hair)
+        self.weight = self._weight(rgb, face, mask, wide, others)
+        self.locks = _locks(crop, wide)
+        self.inner = cv2.resize(hair, (LOCKS, LOCKS), interpolation=cv2.INTER_AREA) > OUTER.sure
         within = align(rgb, face, LOCKS)[self.inner].astype(np.float32)
         self.light = within @ TO_LUMA[0]
         self.colour = within - self.light[:, None]
-        self.bright = np.percentile(self.light, 95) + WALL if len(self.light) else 255
-        self.exists = bool(self.weight.any()) and self.inner.sum() >= LEAST
+        self.bright = 255.0
+        if len(self.light):
+            self.bright = np.percentile(self.light, OUTER.bright_percentile) + OUTER.wall
+        self.exists = bool(self.weight.any()) and int(self.inner.sum()) >= OUTER.least_locks
         self.weight *= self.exists
 
-    def tone(self, change):
-        """What an edit does to the hair within: (a, b, colour left), the light Y of its locks, in 0..255, becoming Y + a + b Y.
+    def _weight(
+        self, rgb: Picture, face: Face, mask: Array, wide: Array, others: Sequence[Face | Neighbour]
+    ) -> npt.NDArray[np.float32]:
+        """How much each place of the wide square is changed, (256, 256) in 0..1.
+
+        Within the reference square it is for hair that the network's own change does not reach at all: lips,
+        irises and nose are reached a little.
+        """
+        border = np.outer(ramp(MASK_SIZE), ramp(MASK_SIZE))
+        reached = np.clip(20 * _centred(mask, 1), 0, 1) * _centred(border, 1)
+        # dilated: the photo's own edge cuts exactly
+        inside = cv2.dilate(warp_inside(self.face, rgb.shape, MASK_SIZE), np.ones((5, 5)))
+        weight = np.asarray(wide * (1 - reached) * border * inside, np.float32)
+        weight *= own_share(self.face, face, others, MASK_SIZE)
+        weight[weight < OUTER.least_weight] = 0
+        return weight
+
+    def tone(self, change: Array) -> HairTone:
+        """What an edit does to the hair within the square: least squares over its locks.
 
         Args:
-            change: float32 (r, r, 3) in units of 0..255, as it is shown.
+            change: float32 (r, r, 3) in levels of 255, as it is shown.
         """
         drawn = cv2.resize(change, (LOCKS, LOCKS), interpolation=cv2.INTER_AREA)[self.inner]
-        lighter, apart, count = drawn @ TO_LUMA[0], self.light - self.light.mean(), len(self.light)
-        least = 0.0 if lighter.mean() > 0 else -0.9  # hair that greys keeps its lit and shaded locks
-        slope = float(np.clip((apart @ lighter) / (apart @ apart + 25 * count), least, 1.2))
+        lighter = drawn @ TO_LUMA[0]
+        apart = self.light - self.light.mean()
+        count = len(self.light)
+        # hair that greys keeps its lit and shaded locks
+        least = 0.0 if lighter.mean() > 0 else OUTER.least_slope
+        slope = float(np.clip((apart @ lighter) / (apart @ apart + 25 * count), least, OUTER.most_slope))
         gained = (self.colour * (drawn - lighter[:, None])).sum() / ((self.colour**2).sum() + 4 * count)
-        return float(lighter.mean() - slope * self.light.mean()), slope, float(np.clip(1 + gained, 0, 1))
+        offset = float(lighter.mean() - slope * self.light.mean())
+        return HairTone(offset, slope, float(np.clip(1 + gained, 0, 1)))
 
-    def in_crop(self, size):
+    def in_crop(self, size: int) -> Face:
         """The wide face as the aligned crop of `size` pixels shows it, as `add` wants it."""
-        return Face(
-            self.face.points,
-            self.face.yaw,
-            np.array([[1 / (WIDE * size), 0, 0.5 - 0.5 / WIDE], [0, 1 / (WIDE * size), 0.5 - 0.5 / WIDE]]),
-        )
+        scale = 1 / (OUTER.wide * size)
+        start = 0.5 - 0.5 / OUTER.wide
+        return Face(self.face.points, self.face.yaw, np.array([[scale, 0, start], [0, scale, start]]))
 
-    def add(self, picture, photo, tone, face):
+    def add(self, picture: Picture, photo: Picture, tone: HairTone, face: Face) -> None:
         """Add the change of the hair beyond to `picture` in place.
 
         Args:
-            picture: RGB uint8 (H, W, 3), contiguous, the edit of `photo`, of the same shape. tone: see `tone`.
-            face: `self.face` as this photo has it (`align.Face.scaled`, `in_crop`).
+            picture: RGB uint8 (H, W, 3), contiguous, the edit of `photo`, of the same shape.
+            tone: see `tone`.
+            face: `self.face` as this photo has it (`Face.scaled`, `in_crop`).
         """
-        places, weight, darker, low, strands, colour, layer, tiles = self._ready(photo, face)
-        if not len(places):
+        view = self._view(photo, face)
+        if not len(view.places):
             return
-        a, b, left = tone
-        light = a + b * low
-        light += relit_strands(strands, strand_gain(light, low))
-        light -= highlight_rolloff(light, np.maximum(HAIR.white - low - strands, 0))
-        light *= np.where(light < 0, darker, weight)
-        change = cv2.scaleAdd(colour, left - 1, cv2.merge((light, light, light)))
-        if layer is None:
-            pixels = picture.reshape(-1, 3).view("V3")[
-                :, 0
-            ]  # whole pixels at a time are several times as quick
-            after = cv2.add(pixels[places].view(np.uint8).reshape(-1, 1, 3), change, dtype=cv2.CV_8U)
-            pixels[places] = after.reshape(-1, 3).view("V3")[:, 0]
-        else:
-            layer.reshape(-1, 3).view("V12")[places, 0] = change.reshape(-1, 3).view("V12")[:, 0]
-            for x0, y0, x1, y1, back in tiles:
-                tile = cv2.warpAffine(
-                    layer,
-                    back,
-                    (x1 - x0, y1 - y0),
-                    flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-                    borderMode=cv2.BORDER_REPLICATE,
-                )
-                part = picture[y0:y1, x0:x1]
-                part[:] = cv2.add(part, tile, dtype=cv2.CV_8U)
+        change = _change(view, tone)
+        if view.layer is None:
+            # whole pixels at a time are several times as quick
+            pixels = picture.reshape(-1, 3).view("V3")[:, 0]
+            before = pixels[view.places].view(np.uint8).reshape(-1, 1, 3)
+            after = cv2.add(before, change, dtype=cv2.CV_8U)
+            pixels[view.places] = after.reshape(-1, 3).view("V3")[:, 0]
+            return
+        view.layer.reshape(-1, 3).view("V12")[view.places, 0] = change.reshape(-1, 3).view("V12")[:, 0]
+        for tile in view.tiles:
+            _add_tile(picture, view.layer, tile)
 
-    def _ready(self, photo, face):
-        """Where the hair is, (N,) flat indices; its weight, the same for getting darker, its locks' brightness and the strands over it, (N,), and its
-        weighted colour, (N, 1, 3).
-
-        Where the wide square covers more than MOST pixels all this is of that part of the photo, shrunk, with a layer of its size, and the tiles of
-        the photo that show some of it.
-        """
+    def _view(self, photo: Picture, face: Face) -> _View:
+        """The hair of this photo; the last few sizes stay ready."""
         key = photo.shape, face.matrix.tobytes()
-        if key not in self.ready:
-            x0, y0, x1, y1 = (int(v) for v in region(face.to_crop(MASK_SIZE), MASK_SIZE, photo.shape))
-            part, width, height = photo[y0:y1, x0:x1], x1 - x0, y1 - y0
-            times = min(1, (MOST / (width * height)) ** 0.5)
-            w, h = max(1, round(width * times)), max(1, round(height * times))
-            if times < 1:
-                part = cv2.resize(part, (w, h), interpolation=cv2.INTER_AREA)
+        if key not in self._views:
+            view = self._make_view(photo, face)
+            if len(self._views) == OUTER.views:
+                oldest = next(iter(self._views))
+                del self._views[oldest]
+            self._views[key] = view
+        return self._views[key]
 
-            def place(v):
-                to_crop = face.to_crop(v.shape[0])
-                to_crop[:, 2] += to_crop[:, :2] @ (x0 + 0.5 * width / w - 0.5, y0 + 0.5 * height / h - 0.5)
-                to_crop[:, :2] *= width / w, height / h
-                return cv2.warpAffine(
-                    v,
-                    to_crop,
-                    (w, h),
-                    flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-                    borderMode=cv2.BORDER_CONSTANT,
-                )
-
-            weight = place(self.weight)
-            rows, columns = np.nonzero(weight > 0.01)
-            pixels, weight, low = (
-                part[rows, columns].astype(np.float32),
-                weight[rows, columns],
-                place(self.locks)[rows, columns],
-            )
-            grey = pixels @ TO_LUMA[0]
-            likely = np.clip(1.5 - (grey - self.bright) / WALL, 0, 1)
-            found = (
-                weight,
-                weight * likely,
-                low,
-                grey - low,
-                ((pixels - grey[:, None]) * weight[:, None])[:, None],
-            )
-            if len(self.ready) == VIEWS:
-                del self.ready[next(iter(self.ready))]
-            if times < 1:
-                places, layer = rows * w + columns, np.zeros((h, w, 3), np.float32)
-                layer.reshape(-1, 3)[places] = 1
-                self.ready[key] = places, *found, layer, _tiles(layer[:, :, 0], x0, y0, width, height)
-            else:
-                self.ready[key] = (rows + y0) * photo.shape[1] + columns + x0, *found, None, None
-        return self.ready[key]
+    def _make_view(self, photo: Picture, face: Face) -> _View:
+        frame = _frame(photo, face)
+        part: MatLike = photo[frame.top : frame.top + frame.height, frame.left : frame.left + frame.width]
+        if frame.shrunk:
+            part = cv2.resize(part, (frame.w, frame.h), interpolation=cv2.INTER_AREA)
+        placed = frame.place(self.weight, face)
+        rows, columns = np.nonzero(placed > 0.01)
+        weight = placed[rows, columns]
+        pixels = part[rows, columns].astype(np.float32)
+        grey = pixels @ TO_LUMA[0]
+        lock = frame.place(self.locks, face)[rows, columns]
+        likely_hair = np.clip(1.5 - (grey - self.bright) / OUTER.wall, 0, 1)
+        layer = None
+        tiles: list[_Tile] = []
+        places = (rows + frame.top) * photo.shape[1] + columns + frame.left
+        if frame.shrunk:
+            places = rows * frame.w + columns
+            layer = np.zeros((frame.h, frame.w, 3), np.float32)
+            layer.reshape(-1, 3)[places] = 1
+            tiles = _tiles(layer[:, :, 0], frame)
+        return _View(
+            places=places,
+            weight=weight,
+            darker=weight * likely_hair,
+            lock=lock,
+            strand=grey - lock,
+            colour=((pixels - grey[:, None]) * weight[:, None])[:, None],
+            layer=layer,
+            tiles=tiles,
+        )
 
 
-def _tiles(used, left, top, width, height):
-    """[(x0, y0, x1, y1, back)]: parts of a picture that show some of what is `used`, (h, w), enlarged to width x height pixels from (left, top) on;
-    `back` goes from a part's pixels to those of `used`."""
-    (h, w), found = used.shape, []
+def _centred(v: Array, times: float) -> Array:
+    """A square of `times` reference squares in its place in the wide one: (256, 256), zeros around it."""
+    edge = round(MASK_SIZE * times / OUTER.wide)
+    before = (MASK_SIZE - edge) // 2
+    after = MASK_SIZE - edge - before
+    return np.pad(cv2.resize(v, (edge, edge), interpolation=cv2.INTER_AREA), (before, after))
+
+
+def _searched(rgb: Picture, face: Face, crop: Picture, hair_of: Callable[[Picture], Array]) -> Array:
+    """All hair that the network sees in the wide square, whose crop is `crop`: (256, 256) in 0..1."""
+    wide = np.zeros((MASK_SIZE, MASK_SIZE), np.float32)
+    for times in OUTER.searched:
+        seen = crop if times == OUTER.wide else align(rgb, face.widened(times), MASK_SIZE)
+        wide = np.maximum(wide, _centred(hair_of(seen), times))
+    return wide
+
+
+def _own_head(wide: Array, hair: Array) -> Array:
+    """`wide` without what does not hang together with hair within the square; a tail behind the neck does."""
+    is_hair = np.maximum(wide, _centred(hair, 1)) > OUTER.connected
+    labels = cv2.connectedComponents(is_hair.astype(np.uint8))[1]
+    within = _centred(np.ones((MASK_SIZE, MASK_SIZE)), 1) > 0
+    own = np.isin(labels, np.unique(labels[within])) & (labels > 0)
+    return wide * cv2.dilate(own.astype(np.uint8), np.ones((3, 3)))
+
+
+def _locks(crop: Picture, wide: Array) -> Array:
+    """Brightness of the hair's locks over the wide square, in levels."""
+    grey = cv2.transform(crop.astype(np.float32), TO_LUMA)
+    weight = wide + 0.01
+    return _by_locks(grey * weight) / _by_locks(weight)
+
+
+def _by_locks(v: Array) -> Array:
+    """(256, 256) averaged over locks."""
+    cells = round(OUTER.wide * LOCKS)
+    return cv2.GaussianBlur(cv2.resize(v, (cells, cells), interpolation=cv2.INTER_AREA), (0, 0), 1.0)
+
+
+def _change(view: _View, tone: HairTone) -> Array:
+    """The change of each pixel, float32 (N, 1, 3) in levels."""
+    light = tone.offset + tone.slope * view.lock
+    light += relit_strands(view.strand, strand_gain(light, view.lock))
+    light -= highlight_rolloff(light, np.maximum(HAIR.white - view.lock - view.strand, 0))
+    light *= np.where(light < 0, view.darker, view.weight)
+    return cv2.scaleAdd(view.colour, tone.colour_left - 1, cv2.merge((light, light, light)))
+
+
+def _frame(photo: Picture, face: Face) -> _Frame:
+    """The part of a photo that the wide square of `face` covers."""
+    x0, y0, x1, y1 = (int(v) for v in region(face.to_crop(MASK_SIZE), MASK_SIZE, photo.shape))
+    width = x1 - x0
+    height = y1 - y0
+    scale = min(1.0, (OUTER.most_pixels / (width * height)) ** 0.5)
+    return _Frame(x0, y0, width, height, max(1, round(width * scale)), max(1, round(height * scale)))
+
+
+def _tiles(used: Array, frame: _Frame) -> list[_Tile]:
+    """The parts of a photo that show some of what is `used`, (h, w), enlarged to the frame."""
+    h, w = used.shape
     used = cv2.dilate(used, np.ones((3, 3)))
-    for y in range(0, h, TILE):
-        for x in range(0, w, TILE):
-            if used[y : y + TILE, x : x + TILE].any():
-                (x0, x1), (y0, y1) = (
-                    (round(v * full / part) for v in (at, min(at + TILE, part)))
-                    for at, full, part in ((x, width, w), (y, height, h))
-                )
-                back = np.array(
-                    [
-                        [w / width, 0, (x0 + 0.5) * w / width - 0.5],
-                        [0, h / height, (y0 + 0.5) * h / height - 0.5],
-                    ]
-                )
-                found.append((left + x0, top + y0, left + x1, top + y1, back))
+    found = []
+    for y in range(0, h, OUTER.tile):
+        for x in range(0, w, OUTER.tile):
+            if not used[y : y + OUTER.tile, x : x + OUTER.tile].any():
+                continue
+            x0 = round(x * frame.width / w)
+            x1 = round(min(x + OUTER.tile, w) * frame.width / w)
+            y0 = round(y * frame.height / h)
+            y1 = round(min(y + OUTER.tile, h) * frame.height / h)
+            to_layer = np.array(
+                [
+                    [w / frame.width, 0, (x0 + 0.5) * w / frame.width - 0.5],
+                    [0, h / frame.height, (y0 + 0.5) * h / frame.height - 0.5],
+                ]
+            )
+            found.append(_Tile(frame.left + x0, frame.top + y0, frame.left + x1, frame.top + y1, to_layer))
     return found
+
+
+def _add_tile(picture: Picture, layer: Array, tile: _Tile) -> None:
+    """Add a layer's change to one tile of `picture` in place."""
+    enlarged = cv2.warpAffine(
+        layer,
+        tile.to_layer,
+        (tile.x1 - tile.x0, tile.y1 - tile.y0),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    part = picture[tile.y0 : tile.y1, tile.x0 : tile.x1]
+    part[:] = cv2.add(part, enlarged, dtype=cv2.CV_8U)

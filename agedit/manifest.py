@@ -37,9 +37,8 @@ Number = Annotated[float, Field(allow_inf_nan=False, ge=-1e6, le=1e6)]
 Positive = Annotated[float, Field(allow_inf_nan=False, ge=0, le=1e6)]
 Years = Annotated[float, Field(allow_inf_nan=False, ge=-100, le=100)]
 Age = Annotated[float, Field(allow_inf_nan=False, ge=0, le=150)]
-Alpha = Annotated[
-    float, Field(allow_inf_nan=False, ge=-1000, le=1000)
-]  # steps along n; released ones are below 30
+# steps along n; released ones are below 30
+Alpha = Annotated[float, Field(allow_inf_nan=False, ge=-1000, le=1000)]
 Resolution = Annotated[int, Field(ge=SMALLEST, le=max(WIDTHS))]
 Ratio = Annotated[float, Field(gt=0, le=1)]
 
@@ -83,7 +82,7 @@ class Strengths(Part):
 
 
 class Calibration(Part):
-    """The tables of S63 (see `Weights.alpha`)."""
+    """The tables of S63 (see `calibration.Calibration`)."""
 
     years: list[Years]
     ages: list[Age]
@@ -109,7 +108,7 @@ class Calibration(Part):
         return self
 
     def check_table(self, table: list[list[list[float]]]) -> None:
-        """Raise ValueError where a table has another shape than (blurs, ages, years), or is not 0 at 0 years."""
+        """Raise ValueError unless a table has the shape (blurs, ages, years), and is 0 at 0 years."""
         now = self.years.index(0)
         shaped = len(table) == len(self.blurs) and all(
             len(rows) == len(self.ages) and all(len(row) == len(self.years) for row in rows) for rows in table

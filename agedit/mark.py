@@ -10,13 +10,14 @@ import numpy.typing as npt
 
 TEXT = "AI-edited"
 WORDS = "The apparent age in this picture was edited by a neural network (AgeEdit)."
+CAPTION = "The apparent age in this photo was edited by a neural network."
 SOURCE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 XMP = f"""<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
 <rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
  xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmlns:dc="http://purl.org/dc/elements/1.1/"
  Iptc4xmpExt:DigitalSourceType="{SOURCE}" xmp:CreatorTool="AgeEdit">
-<dc:description><rdf:Alt><rdf:li xml:lang="x-default">The apparent age in this photo was edited by a neural network.</rdf:li>
+<dc:description><rdf:Alt><rdf:li xml:lang="x-default">{CAPTION}</rdf:li>
 </rdf:Alt></dc:description></rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end="w"?>""".encode()
 
 XMP_BOX = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")  # the type of an XMP packet in MP4
@@ -32,9 +33,10 @@ def stamp(picture: npt.NDArray[np.uint8], text: str = TEXT) -> npt.NDArray[np.ui
     """
     height, width = picture.shape[:2]
     scale = max(0.35, min(height, width) / 1100)
-    (w, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
+    (text_width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
     out = np.ascontiguousarray(picture).copy()
-    at = max(2, width - w - int(14 * scale)), height - int(14 * scale)
+    margin = int(14 * scale)
+    at = max(2, width - text_width - margin), height - margin
     line = max(1, round(scale * 1.4))
     for level, thickness in ((0, line + 2), (255, line)):
         colour = (level, level, level, 255)
@@ -70,7 +72,8 @@ def mark_mp4(path: str | os.PathLike[str]) -> None:
 
 def _boxes(data: bytes) -> list[tuple[bytes, bytes]]:
     """(type, whole box) of what lies side by side in an MP4, in order."""
-    found, at = [], 0
+    found = []
+    at = 0
     while at + 8 <= len(data):
         size, kind = struct.unpack(">I4s", data[at : at + 8])
         if size == 1:

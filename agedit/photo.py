@@ -41,8 +41,8 @@ PictureSource = str | os.PathLike[str] | bytes | Image.Image
 
 # each is one sentence; {name} is the file's
 REASONS = {
-    "unknown": "{name} is not a picture that can be read; use a JPEG, PNG, WebP, HEIC, AVIF, TIFF, BMP or GIF "
-    "photo.",
+    "unknown": "{name} is not a picture that can be read; use a JPEG, PNG, WebP, HEIC, AVIF, TIFF, BMP or "
+    "GIF photo.",
     "damaged": "{name} is damaged or incomplete; save or download it again.",
     "pixels": "{name} has {megapixels:.0f} megapixels; shrink it below {limit} megapixels and try again.",
     "many pixels": "{name} has more than {limit} megapixels; shrink it and try again.",
@@ -136,7 +136,7 @@ def open_photo(source: PictureSource) -> Photo:
 
 
 def load_photo(source: PictureSource) -> npt.NDArray[np.uint8]:
-    """`open_photo(source).rgb`: RGB uint8, shape (H, W, 3), in sRGB, upright, on white. Raises AgeEditError."""
+    """`open_photo(source).rgb`: RGB uint8 (H, W, 3), in sRGB, upright, on white. Raises AgeEditError."""
     return open_photo(source).rgb
 
 

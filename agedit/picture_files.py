@@ -32,7 +32,10 @@ FORMATS = {
     ".tiff": "TIFF",
 }
 KEEPS_ALPHA = ("PNG", "WEBP", "TIFF")
-TIFF_DESCRIPTION, TIFF_SOFTWARE, TIFF_XMP = 270, 305, 700
+# numbers of TIFF tags
+TIFF_DESCRIPTION = 270
+TIFF_SOFTWARE = 305
+TIFF_XMP = 700
 NAME_BYTES = 255  # of one file name, on every usual file system
 LASTING = {"quality": 95, "subsampling": "4:4:4"}
 PASSING = {"quality": 93, "subsampling": "4:2:0"}
@@ -193,13 +196,12 @@ def save_photo(
         AgeEditError: why it could not be written.
     """
     path = check_output(path)
-    temporary = path.with_name(
-        f".agedit-{secrets.token_hex(4)}.tmp"
-    )  # short: path's own name may be as long as allowed
+    # short: path's own name may be as long as allowed
+    temporary = path.with_name(f".agedit-{secrets.token_hex(4)}.tmp")
+    format = FORMATS[path.suffix.lower()]
+    jpeg = like.jpeg if like else None
     try:
-        data = encode_photo(
-            _like(like, rgb), FORMATS[path.suffix.lower()], synthetic, True, like.jpeg if like else None
-        )
+        data = encode_photo(_like(like, rgb), format, synthetic, lasting=True, jpeg=jpeg)
         temporary.write_bytes(data)
         os.replace(temporary, path)
     except (OSError, ValueError) as error:
@@ -222,14 +224,20 @@ def edited_name(stem: str, years: float, suffix: str = ".png") -> str:
 def _safe_stem(stem: str, most: int) -> str:
     stem = unicodedata.normalize("NFC", stem)
     # "C": controls, turns of the reading direction, halves of characters; "Z": odd spaces and line ends
-    kept = (" " if unicodedata.category(c)[0] == "Z" else "_" if _odd(c) else c for c in stem)
-    stem = "".join(kept).strip(" .~-")
+    stem = "".join(map(_safe, stem)).strip(" .~-")
     while len(stem.encode()) > most:
         stem = stem[:-1]
     stem = stem.rstrip(" .")
     if RESERVED.fullmatch(stem):
         stem = f"_{stem}"
     return stem or "photo"
+
+
+def _safe(character: str) -> str:
+    """The character, or what is written in its place."""
+    if unicodedata.category(character)[0] == "Z":
+        return " "
+    return "_" if _odd(character) else character
 
 
 def _odd(character: str) -> bool:

@@ -1,23 +1,28 @@
 """What is shown of a generated change: three layers with one idea each.
 
 - Skin is the photo's own skin, lit anew: outside the hair a change is light and dark of the photo's own
-colour. - Hair is the photo's own locks and strands, lit anew: they get lighter with their place, and lose
-colour evenly. - Nothing is crisper than the photo.
+  colour.
+- Hair is the photo's own locks and strands, lit anew: they get lighter with their place, and lose colour
+  evenly.
+- Nothing is crisper than the photo.
 
 The networks are trained on the change as it is shown: `training.shown` has the first two layers in PyTorch. A
 change is float32 (r, r, 3), in levels of 255, in the reference position; brightness is luma in the same unit.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+from cv2.typing import MatLike
 
-from agedit.blend import MASK_SIZE
+from agedit.masks import MASK_SIZE
 
 Picture = npt.NDArray[np.uint8]
-Array = npt.NDArray[np.float32]
+Array = MatLike
+"""float32; OpenCV's stubs know no narrower type."""
 
 LUMA = (0.299, 0.587, 0.114)
 TO_LUMA = np.array([LUMA], np.float32)
@@ -143,13 +148,13 @@ class Tone:
         self.hair = Hair(crop, photo, grey, hair, r)
         self.blur = change_blur(blur, r)
 
-    def __call__(self, change: Array) -> Array:
+    def __call__(self, change: Array) -> npt.NDArray[np.float32]:
         """The change (r, r, 3) as it is shown: (s, s, 3), s = max(r, MASK_SIZE)."""
         change = self.skin.relight(change)
         change = self.hair.fade_colour(change)
         change = self.soften(change)
         change = self.skin.limit(change)
-        return self.hair.relight_strands(change)
+        return self.hair.relight_strands(change).astype(np.float32, copy=False)
 
     def soften(self, change: Array) -> Array:
         """The change no crisper than the photo: a crisp wrinkle in a soft photo looks drawn with a pen."""
@@ -296,7 +301,7 @@ class Hair:
         return drawn, gained, (1 - gained) * (left - 1)
 
     def relight_strands(self, change: Array) -> Array:
-        """The change, enlarged to MASK_SIZE if it is smaller, with the photo's own strands for those drawn."""
+        """The change, enlarged to MASK_SIZE if smaller, with the photo's own strands for those drawn."""
         size = self.strands.shape[::-1]
         if change.shape[0] < size[0]:
             change = cv2.resize(change, size, interpolation=cv2.INTER_CUBIC)
@@ -411,7 +416,7 @@ def _resize(v: npt.NDArray, size: int) -> npt.NDArray:
     return cv2.resize(v, (size, size), interpolation=method)
 
 
-def _places(v: Array, sigma: float, cells: int = PLACES) -> Array:
+def _places(v: npt.NDArray[Any], sigma: float, cells: int = PLACES) -> Array:
     """(r, r) averaged over the neighbourhoods of a grid: (cells, cells). sigma: in cells."""
     return cv2.GaussianBlur(cv2.resize(v, (cells, cells), interpolation=cv2.INTER_AREA), (0, 0), sigma)
 
@@ -427,7 +432,7 @@ def _luma(v: Array) -> Array:
     return cv2.transform(v, TO_LUMA)
 
 
-def _sum_channels(v: Array) -> Array:
+def _sum_channels(v: npt.NDArray[Any]) -> Array:
     """(r, r, 3) to (r, r)."""
     return cv2.transform(v, SUM_CHANNELS)
 

@@ -1,16 +1,21 @@
-"""The weights folder: `manifest.json`, whose own hash is pinned, names every file with its hash; nothing is
-read before it was checked.
+"""The weights folder: its files and their hashes.
+
+`manifest.json`, whose own hash is pinned, names every file with its hash; nothing is read before it was
+checked.
 """
 
 import hashlib
+import os
 import stat
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
 from agedit import manifest
+from agedit.calibration import Calibration
 from agedit.errors import AgeEditError
 from agedit.manifest import NETWORKS, RANGES, SCHEMA
 from agedit.paths import weights_folder
@@ -19,10 +24,14 @@ from agedit.submodel import candidates
 __all__ = ["NETWORKS", "RANGES", "SCHEMA", "Weights", "sha256"]
 
 
-def sha256(path):
+def sha256(path: str | os.PathLike[str]) -> str:
     """64 hex digits of a file's content."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+Stamp = tuple[int, int, int]
+"""Of a file: inode, bytes, and when it was last changed in nanoseconds."""
 
 
 class Weights:
@@ -38,8 +47,8 @@ class Weights:
             name: self._check(name, expected) for name, expected in self.manifest["files"].items()
         }
 
-    def _check(self, name, expected):
-        """The stamp of a file of the folder whose hash is the `expected`. Raises AgeEditError."""
+    def _check(self, name: str, expected: str) -> Stamp | None:
+        """The stamp of a file whose hash is the `expected` one. Raises AgeEditError."""
         path = self.folder / name
         try:
             if not stat.S_ISREG(path.stat().st_mode):
@@ -59,114 +68,101 @@ class Weights:
             )
         return stamp
 
-    def path(self, name):
-        """Where a file lies whose hash was checked, for a library that opens it. Raises AgeEditError where it
-        is another by now.
+    def path(self, name: str) -> Path:
+        """Where a file lies whose hash was checked, for a library that opens it.
+
+        Raises AgeEditError where it is another by now.
         """
         if name not in self._checked or self._stamp(name) != self._checked[name]:
             raise AgeEditError(f"The weights were replaced while in use ({name}); start the program again.")
         return self.folder / name
 
     @property
-    def hash(self):
-        """Names what is computed, 16 hex digits: the trained networks and, once there are some, the ranges
-        for int8.
-        """
+    def hash(self) -> str:
+        """16 hex digits that name what is computed: the networks and, where measured, the ranges for int8."""
         files = self.manifest["files"]
-        return (
-            hashlib.sha256((files[NETWORKS] + files[RANGES]).encode()).hexdigest()[:16]
-            if self.has_ranges
-            else files[NETWORKS][:16]
-        )
+        if not self.has_ranges:
+            return files[NETWORKS][:16]
+        return hashlib.sha256((files[NETWORKS] + files[RANGES]).encode()).hexdigest()[:16]
 
     @property
-    def has_ranges(self):
+    def has_ranges(self) -> bool:
         """Whether the ranges for int8 were measured."""
         return RANGES in self.manifest["files"]
 
     @property
-    def resolutions(self):
+    def resolutions(self) -> list[int]:
         """Resolutions that were trained, ascending."""
         return list(self.manifest["resolutions"])
 
     @property
-    def candidates(self):
+    def candidates(self) -> list[tuple[int, float]]:
         """Every (r, c) on offer, cheapest first."""
         return candidates(self.resolutions)
 
     @property
-    def order(self):
+    def order(self) -> list[tuple[int, float]]:
         """[(r, c)] from best to worst by measured distance to the full network (see the model card)."""
         return [(int(r), float(c)) for r, c in self.manifest["quality_order"]]
 
-    def part(self, prefix):
-        """{name: array} below `prefix.`, the prefix removed: "generator", "encoder" (batch norms folded),
-        "sketch"; with "", every array by its full name.
+    def part(self, prefix: str) -> dict[str, npt.NDArray[np.floating]]:
+        """{name: array} below `prefix.`, the prefix removed.
 
         float16 as in the file, `age_vector` float32. Read anew each time: nothing of it stays in memory but
         what runs.
-        """
-        return {
-            k[len(prefix) + 1 if prefix else 0 :]: v
-            for k, v in self._read(prefix + "." if prefix else "").items()
-        }
 
-    def ranges(self, r, c):
-        """{layer: (2, C)} of G_{r,c}, for int8 (see `quantize`); empty where they were not measured."""
+        Args:
+            prefix: "generator", "encoder" (batch norms folded) or "sketch"; with "", every array by its full
+                name.
+        """
+        start = f"{prefix}." if prefix else ""
+        return {name.removeprefix(start): v for name, v in self._read(start).items()}
+
+    def ranges(self, r: int, c: float) -> dict[str, npt.NDArray[np.float32]]:
+        """{layer: (2, C)} of G_{r,c}, for int8 (see `runtime.int8`); empty where they were not measured."""
+        if not self.has_ranges:
+            return {}
         start = f"{r}:{c:g}/"
-        found = self._read(start, RANGES) if self.has_ranges else {}
-        return {k[len(start) :]: np.float32(v) for k, v in found.items()}
+        found = self._read(start, RANGES)
+        return {name.removeprefix(start): np.asarray(v, np.float32) for name, v in found.items()}
 
     @cached_property
-    def age_vector(self):
+    def age_vector(self) -> npt.NDArray[np.float32]:
         """n (S5): float32 (512,), unit length, + is older."""
-        return self._read("age_vector")["age_vector"]
+        return self._read("age_vector")["age_vector"].astype(np.float32, copy=False)
 
-    def _stamp(self, name):
+    def _stamp(self, name: str) -> Stamp | None:
+        """None where the file cannot be looked at."""
         try:
             found = (self.folder / name).stat()
         except OSError:
             return None
         return found.st_ino, found.st_size, found.st_mtime_ns
 
-    def _read(self, start, name=NETWORKS):
+    def _read(self, start: str, name: str = NETWORKS) -> dict[str, npt.NDArray[np.floating]]:
+        """The arrays of one file whose names start like this. Raises AgeEditError."""
         path = self.path(name)
         try:
             with safe_open(path, "numpy") as file:
-                return {k: file.get_tensor(k) for k in file.keys() if k.startswith(start)}
+                names = [key for key in file.keys() if key.startswith(start)]
+                return {key: file.get_tensor(key) for key in names}
         except (OSError, SafetensorError):
             raise manifest.damaged(name) from None
 
-    def alpha(self, years, age, blur, r, c):
-        """Edit strength (S63) with which G_{r,c} makes a face of an apparent `age` look `years` older.
-
-        By the calibration table; constant beyond its ends and beyond `reach`.
-
-        Args:
-            blur: of the photo, see `tone.photo_blur`: in a soft one the same alpha shows less.
-        """
-        table = self.manifest["calibration"]
-        years = float(np.clip(years, *self.reach(age)))
-        by_blur = [
-            np.interp(age, table["ages"], [np.interp(years, table["years"], row) for row in rows])
-            for rows in self._alphas[r, c]
-        ]
-        return float(np.interp(blur, table["blurs"], by_blur))
-
-    def reach(self, age):
-        """(lowest, highest) change in years that anything comes of for a face of an apparent `age`: the
-        networks know few people beyond, and
-        with more years a small child, whose face does not grow here, only looks like an old baby."""
-        table = self.manifest["calibration"]
-        grown = float(np.interp(age, table["children"]["ages"], table["children"]["years"]))
-        return min(0, table["youngest"] - age), max(0, min(table["oldest"] - age, grown))
-
     @cached_property
-    def _alphas(self):
-        return {(s["r"], s["c"]): s["alpha"] for s in self.manifest["calibration"]["submodels"]}
+    def calibration(self) -> Calibration:
+        """Years to alpha, and how far a face can go (S63)."""
+        return Calibration(self.manifest["calibration"])
+
+    def alpha(self, years: float, age: float, blur: float, r: int, c: float) -> float:
+        """See `Calibration.alpha`."""
+        return self.calibration.alpha(years, age, blur, r, c)
+
+    def reach(self, age: float) -> tuple[float, float]:
+        """See `Calibration.reach`."""
+        return self.calibration.reach(age)
 
     @property
-    def years_range(self):
-        """(lowest, highest) change in years that the calibration covers."""
-        years = self.manifest["calibration"]["years"]
-        return min(years), max(years)
+    def years_range(self) -> tuple[float, float]:
+        """See `Calibration.years_range`."""
+        return self.calibration.years_range

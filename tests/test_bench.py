@@ -20,8 +20,8 @@ from agedit.bench.promise import promise
 from agedit.bench.report import table
 from agedit.bench.timing import interleaved
 from agedit.errors import AgeEditError
-from agedit.graph import generator_graph, photo_inputs
 from agedit.runtime import open_session
+from agedit.runtime.graphs import generator_graph, photo_inputs
 from agedit.selection import selector
 from agedit.selection.times import Times
 from agedit.submodel import slice_weights, work

@@ -11,9 +11,9 @@ from conftest import PORTRAITS
 
 from agedit import AgeEditError, AgeEditor, load_photo
 from agedit.align import align
-from agedit.blend import own_features
+from agedit.engine import Engine
+from agedit.masks import own_features
 from agedit.paths import weights_folder
-from agedit.runtime import Engine
 from agedit.tone import HAIR, LUMA, Tone, change_blur, photo_blur
 from agedit.weights import Weights
 
@@ -28,7 +28,7 @@ def test_the_change_itself_is_zero_at_zero_years(engine, editor):
     """Not only a shortcut: G(f + alpha(0) n) - G(f) vanishes."""
     prepared = editor.prepare(0)
     for r, c in engine.weights.candidates:
-        assert np.abs(editor._run(prepared, 0, r, c) - editor._base(prepared, r, c)).max() == 0
+        assert np.abs(prepared.generate(0, (r, c)) - prepared.base((r, c))).max() == 0
     assert all(
         engine.weights.alpha(0, age, blur, r, c) == 0
         for age in (5, 33, 80)
@@ -278,6 +278,13 @@ def test_each_face_keeps_its_own_age(engine, portrait):
     assert right[:, 1100:].any() and not right[:, :1100].any()
     everyone = editor.edit(40, face="all").picture != both
     assert everyone[:, :1100].any() and everyone[:, 1100:].any()
+
+
+@pytest.mark.parametrize("years", [np.int64(20), np.int32(20), np.float32(20), np.float64(20)])
+def test_years_may_be_numbers_of_numpy(editor, years):
+    edit = editor.edit(years, submodel=(64, 0.25))
+    assert np.array_equal(edit.picture, editor.edit(20, submodel=(64, 0.25)).picture)
+    assert edit.years == {0: 20} and json.dumps(edit.years)
 
 
 def test_bad_requests_say_so_and_lose_nothing(engine, editor, portrait):

@@ -8,8 +8,8 @@ import pytest
 from conftest import PORTRAITS
 
 from agedit import AgeEditError, AgeEditor, load_photo
-from agedit.blend import own_share
 from agedit.faces import SEARCH, FaceFinder
+from agedit.masks import own_share
 
 
 @pytest.fixture(scope="module")

@@ -13,14 +13,14 @@ import torch
 from conftest import PORTRAITS
 from torch import nn
 
-from agedit import AgeEditor, load_photo, runtime
+from agedit import AgeEditor, load_photo
 from agedit.errors import AgeEditError
-from agedit.graph import encoder_graph, generator_graph, photo_inputs
 from agedit.network.autoencoder import CONVOLUTIONS, Autoencoder, Encoder
 from agedit.network.discriminator import TRUNK, Discriminator, trunk_inputs
 from agedit.network.generator import Generator, Patch, UpsampleTwice
-from agedit.packing import ways
-from agedit.runtime import open_session, open_submodel, runtime_name, uses_openvino
+from agedit.runtime import backends, open_session, open_submodel, precision, runtime_name, uses_openvino
+from agedit.runtime.graphs import encoder_graph, generator_graph, photo_inputs
+from agedit.runtime.packing import ways
 from agedit.submodel import RATIOS, WIDTHS, blocks, cost, slice_weights
 
 
@@ -179,16 +179,14 @@ def test_precision_is_what_is_quicker(monkeypatch, lower, ms, quickest):
     """A processor may have bf16 or int8 without being quick in it."""
     now = [0.0]
 
-    def take(precision):
-        now[0] += ms[precision] / 1e3
+    def take(name):
+        now[0] += ms[name] / 1e3
 
     core = SimpleNamespace(get_property=lambda *_: SimpleNamespace(get_type_name=lambda: lower))
-    monkeypatch.setattr(runtime, "openvino_core", lambda: core)
-    monkeypatch.setattr(
-        runtime, "open_submodel", lambda model, threads, precision: lambda feed: take(precision)
-    )
-    monkeypatch.setattr(runtime.time, "perf_counter", lambda: now[0])
-    assert runtime.precisions.__wrapped__()[1] == quickest
+    monkeypatch.setattr(backends, "openvino_core", lambda: core)
+    monkeypatch.setattr(backends, "open_submodel", lambda model, threads, name: lambda feed: take(name))
+    monkeypatch.setattr(precision.time, "perf_counter", lambda: now[0])
+    assert precision.precisions.__wrapped__().submodel == quickest
 
 
 def test_the_runtime_can_be_named(monkeypatch):

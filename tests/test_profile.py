@@ -488,8 +488,13 @@ def test_timing_holds_nothing_that_edits_do_without(tmp_path):
 
 
 def test_what_passes_is_closed_again_and_what_was_open_stays(tmp_path):
-    engine, opened = Engine(), lambda: {k[:2] for k in engine._sessions if isinstance(k, tuple)}
-    small, other = (64, 0.25), (64, 0.5)
+    engine = Engine()
+    small = (64, 0.25)
+    other = (64, 0.5)
+
+    def opened():
+        return {(r, c) for r, c, _ in engine._submodels}
+
     engine.submodel(*small)
     with engine.passing([small, other]):
         engine.submodel(*other)

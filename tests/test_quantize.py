@@ -10,19 +10,22 @@ import pytest
 import torch
 from conftest import PORTRAITS, ROOT
 
-from agedit import AgeEditor, Engine, load_photo, runtime
-from agedit.graph import Builder, convolutions_graph, generator_graph, photo_inputs
+import agedit.engine
+from agedit import AgeEditor, Engine, load_photo
 from agedit.network.generator import Generator
-from agedit.precision import MOST_LEVELS, difference, tolerance
-from agedit.quantize import evened, whole_numbers, widest
 from agedit.runtime import (
+    backends,
     map_features,
     measure_ranges,
     open_session,
     open_submodel,
+    precision,
     quickest_precision,
     uses_openvino,
 )
+from agedit.runtime.graphs import Builder, convolutions_graph, generator_graph, photo_inputs
+from agedit.runtime.int8 import evened, whole_numbers, widest
+from agedit.runtime.precision import MOST_LEVELS, Quickest, difference, tolerance
 from agedit.submodel import layers
 from agedit.weights import RANGES, Weights
 
@@ -129,7 +132,7 @@ def test_openvino_computes_what_the_graph_says(engine, r, c, monkeypatch):
         open_session(generator_graph(arrays, r, c)),
         open_submodel(graph, 2, "i8"),
     )
-    monkeypatch.setattr(runtime, "half_precision", lambda: "f32")
+    monkeypatch.setattr(backends, "half_precision", lambda: "f32")
     ours = open_submodel(graph, 2, "i8")
     for alpha in (0, 0.4):
         feed = {"f": f + np.float32(alpha) * engine.weights.age_vector, **photos}
@@ -197,12 +200,11 @@ def test_what_this_processor_computes_is_right(engine, r, c):
 def test_int8_is_used_only_where_it_is_right(most):
     """On this processor, as one with AVX2 alone, whose int8 saturates, and as one that has no int8 at all."""
     code = (
-        "import json, dataclasses; from agedit import Engine; from agedit import runtime; "
-        "runtime.precisions = lambda: ('f32', 'i8')\n"  # as if it was quick
-        "engine = Engine(); chosen = engine.chosen_precision; r, c = engine.weights.candidates[0]\n"
-        "feeds = engine._reference_feeds(r, c); run = engine.submodel(r, c)\n"
-        "exact = runtime._pictures(runtime.generator_graph(engine.weights.part('generator'), r, c, mapped=True), feeds)\n"
-        "apart = runtime.difference([run(feed) for feed in feeds], exact)\n"
+        "import json; from agedit import Engine; from agedit.runtime import precision\n"
+        "precision.precisions = lambda: precision.Quickest('f32', 'i8')\n"  # as if it was quick
+        "engine = Engine(); chosen = engine.chosen_precision; judge = engine._judge()\n"
+        "run = engine.submodel(*judge.submodel); exact = judge._exact_pictures(judge._graph('f32'))\n"
+        "apart = precision.difference([run(feed) for feed in judge.feeds], exact)\n"
         "print(json.dumps([chosen.name, chosen.reason, apart, engine.runtime]))"
     )
     env = {k: v for k, v in os.environ.items() if k not in ("ONEDNN_MAX_CPU_ISA", "AGEDIT_RUNTIME")}
@@ -238,14 +240,14 @@ def emulated(engine, monkeypatch):
     """A processor that is quick in int8 and bf16: spoil(precision, picture) is what it makes of a right one."""
 
     def emulate(spoil):
-        def open_emulated(model, threads, precision=None):
+        def open_emulated(model, threads, name=None):
             session = open_session(model)
-            return lambda feed: spoil(precision, session.run(None, feed)[0])
+            return lambda feed: spoil(name, session.run(None, feed)[0])
 
-        monkeypatch.setattr(runtime, "uses_openvino", lambda: True)
-        monkeypatch.setattr(runtime, "precisions", lambda: ("bf16", "i8"))
-        monkeypatch.setattr(runtime, "open_submodel", open_emulated)
-        monkeypatch.setattr(runtime, "_chosen", {})
+        monkeypatch.setattr(backends, "uses_openvino", lambda: True)
+        monkeypatch.setattr(precision, "precisions", lambda: Quickest("bf16", "i8"))
+        monkeypatch.setattr(backends, "open_submodel", open_emulated)
+        monkeypatch.setattr(agedit.engine, "_chosen", {})
         return engine
 
     return emulate
@@ -265,7 +267,7 @@ def test_wrong_pictures_are_not_chosen_whatever_the_cause(emulated, name):
     assert (
         chosen.name == "bf16" == engine.precision and "int8 is quick on this processor, but" in chosen.reason
     )
-    runtime._chosen.clear()
+    agedit.engine._chosen.clear()
     assert emulated(spoil).chosen_precision.name == "f32"
 
 
@@ -299,7 +301,7 @@ def test_pictures_are_judged_once_a_process(emulated):
 def test_the_profile_says_which_precision_was_chosen(emulated, monkeypatch, tmp_path):
     from agedit.selection.tuner import Tuner
 
-    monkeypatch.setattr(runtime, "half_precision", lambda: "bf16")
+    monkeypatch.setattr(backends, "half_precision", lambda: "bf16")
     right = emulated(lambda precision, picture: picture)
     assert Tuner(right, tmp_path).device["runtime"].endswith("i8+bf16")
     wrong = emulated(lambda precision, picture: -picture if precision == "i8" else picture)

@@ -10,8 +10,8 @@ from conftest import PORTRAITS
 
 from agedit import AgeEditError, load_photo
 from agedit.align import align
-from agedit.blend import MASK_SIZE, Masker
 from agedit.faces import FaceFinder
+from agedit.masks import MASK_SIZE, Masker
 from agedit.paths import weights_folder
 from agedit.training import identities, rendered_pairs
 from agedit.training.data import is_held_out

@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 
 from agedit.bench.timing import Progress, Task, interleaved, milliseconds_since
-from agedit.graph import convolutions_graph, generator_graph, photo_inputs
 from agedit.runtime import (
     measure_ranges,
     open_session,
@@ -17,6 +16,7 @@ from agedit.runtime import (
     usable_cores,
     uses_openvino,
 )
+from agedit.runtime.graphs import convolutions_graph, generator_graph, photo_inputs
 from agedit.selection.times import Times
 from agedit.submodel import (
     FEATURES,

@@ -11,10 +11,10 @@ import numpy as np
 from agedit.bench.networks import Array, Workload, open_network, random_generator
 from agedit.bench.timing import Progress, Task, interleaved
 from agedit.editor import AgeEditor
-from agedit.graph import generator_graph
-from agedit.onnx_builder import Builder
 from agedit.photo import encode_photo, load_photo
 from agedit.runtime import Engine, floating, measure_ranges, openvino_core
+from agedit.runtime.graphs import generator_graph
+from agedit.runtime.onnx_builder import Builder
 from agedit.selection.tuner import REFERENCE, SHOWN, Tuner, candidate_of
 from agedit.submodel import Submodel
 

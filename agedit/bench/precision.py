@@ -7,9 +7,9 @@ import numpy as np
 
 from agedit.bench.networks import Array, open_network
 from agedit.editor import AgeEditor
-from agedit.graph import generator_graph
 from agedit.photo import load_photo
 from agedit.runtime import Engine
+from agedit.runtime.graphs import generator_graph
 from agedit.selection.tuner import REFERENCE
 
 YEARS = (-20, 30)

@@ -20,7 +20,8 @@ from typing import Annotated, Any, Literal, NoReturn, TypedDict
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from agedit.errors import AgeEditError
-from agedit.runtime import runtime_name, usable_cores
+from agedit.runtime.backends import runtime_name
+from agedit.runtime.host import usable_cores
 from agedit.selection.cost_model import fit
 from agedit.selection.times import Candidate, Times
 from agedit.submodel import RATIOS, WIDTHS, work

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 from agedit.editor import AgeEditor, Edit
+from agedit.engine import Engine
 from agedit.errors import AgeEditError
 from agedit.paths import portraits_folder, profiles_folder
 from agedit.photo import encode_photo, load_photo
-from agedit.runtime import Engine, give_back_memory
+from agedit.runtime.host import give_back_memory
 from agedit.selection import profiles
 from agedit.selection.budget import TIMING_MARGIN
 from agedit.selection.cost_model import answer

@@ -22,9 +22,9 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from agedit.align import align
-from agedit.blend import MASK_SIZE, Masker, add_change_to_crop
 from agedit.errors import AgeEditError
 from agedit.estimators import SAME_PERSON, identity
+from agedit.masks import MASK_SIZE, Masker, add_change_to_crop
 from agedit.photo import load_photo
 from agedit.runtime import Engine
 from agedit.submodel import RATIOS

@@ -17,7 +17,8 @@ from safetensors.numpy import save_file
 from tqdm import tqdm
 
 from agedit.blend import add_change_to_crop
-from agedit.runtime import Engine, measure_ranges, to_network
+from agedit.engine import Engine, to_network
+from agedit.runtime.ranges import measure_ranges
 from agedit.submodel import cost
 from agedit.tone import FOCUS, Tone, photo_blur
 from agedit.training.common import ALPHA_PER_YEAR

@@ -513,8 +513,8 @@ def _check_networks(weights: str) -> None:
 @second
 def held_out(data: str, photos: str, weights: str, out: str, limit: int, second_judge: str | None) -> None:
     """Judge the photos that every stage held out, except those that `calibrate` used."""
+    from agedit.engine import Engine
     from agedit.reports.evaluate import evaluate_files
-    from agedit.runtime import Engine
     from agedit.training.data import Crops
     from agedit.weights import Weights
 

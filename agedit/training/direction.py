@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from agedit.blend import Masker
 from agedit.errors import AgeEditError
 from agedit.estimators import EXPRESSION, Estimators, expression
 from agedit.faces import FaceFinder
+from agedit.masks import Masker
 from agedit.runtime import open_session
 from agedit.training.teacher import Painter, Style, Teacher, find_face
 

@@ -18,10 +18,10 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from agedit.align import EYE_MOUTH, EYES, IRISES, LIPS, NOSE, OVAL, Face, align
-from agedit.blend import Masker
 from agedit.errors import AgeEditError
 from agedit.estimators import Estimators
 from agedit.faces import FaceFinder
+from agedit.masks import Masker
 from agedit.runtime import open_session
 from agedit.training.data import to_bytes
 from agedit.training.teacher import CROP, PSI, Teacher

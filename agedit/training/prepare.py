@@ -26,10 +26,10 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from agedit.align import Face, align
-from agedit.blend import Masker
 from agedit.errors import AgeEditError
 from agedit.estimators import SAME_EXPRESSION, Estimators, expression
 from agedit.faces import FaceFinder
+from agedit.masks import Masker
 from agedit.paths import weights_folder
 from agedit.photo import load_photo
 from agedit.runtime import open_session

@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from agedit.blend import MASK_SIZE, Masker
 from agedit.estimators import SAME_EXPRESSION, expression
+from agedit.masks import MASK_SIZE, Masker
 from agedit.runtime import usable_cores
 from agedit.training.common import Device
 from agedit.training.data import FLOW, groups_of, is_held_out, moves, smooth_ages, to_bytes

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from agedit.generator_graph import LEAKY_SLOPE, generator_graph
-from agedit.onnx_builder import Builder
+from agedit.runtime.generator_graph import LEAKY_SLOPE, generator_graph
+from agedit.runtime.onnx_builder import Builder
 from agedit.submodel import FEATURES, MAPPING_LAYERS, blocks
 
 __all__ = [

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
-from agedit.quantize import whole_numbers
+from agedit.runtime.int8 import whole_numbers
 
 OPSET = 18
 IR_VERSION = 10

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from agedit.onnx_builder import Builder
-from agedit.packing import from_coarse, from_fine, from_packed, to_rgb, ways
-from agedit.quantize import evened
+from agedit.runtime.int8 import evened
+from agedit.runtime.onnx_builder import Builder
+from agedit.runtime.packing import from_coarse, from_fine, from_packed, to_rgb, ways
 from agedit.submodel import FEATURES, MAPPING_LAYERS, blocks, layers, slice_weights
 
 Array = npt.NDArray[np.float32]
@@ -56,7 +56,7 @@ def generator_graph(
     """Serialized G_{r,c}: `f` (1, 512), `photo_8` .. `photo_{r}` in -1..1 -> `picture` (1, 3, r, r) in about
     -1..1.
 
-    Each block reads the photo at its own resolution (see `graph.photo_inputs`): it is shrunk once a photo,
+    Each block reads the photo at its own resolution (see `graphs.photo_inputs`): it is shrunk once a photo,
     not once a run. Narrow blocks are packed (see `packing`); their pictures differ in the three outermost
     pixels, where no mask exceeds 6%.
 
@@ -64,7 +64,7 @@ def generator_graph(
         weights: the full generator's arrays, as named by `network.generator`; sliced here (S28).
         ranges: {layer: (2, C)}, the least and most of its input's channels; these layers compute in int8.
         watched: hand out every layer's input too, under the layer's name (see `submodel.layers`).
-        mapped: leave out the mapping network: the input is `w` instead of `f` (see `graph.map_features`), so
+        mapped: leave out the mapping network: the input is `w` instead of `f` (see `graphs.map_features`), so
             that
             all sub-models share it.
     """
