@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ui.files import Sessions
+from ui.sessions import Sessions
 
 HEARTBEAT = "/gradio_api/heartbeat/"
 

@@ -12,7 +12,8 @@ from gradio import blocks, components
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StringConstraints, ValidationError
 
 from ui.compat import FETCHES_NOTHING
-from ui.security import SESSION, RefusalError
+from ui.security.refusal import RefusalError
+from ui.security.routes import SESSION
 from ui.uploads import locate
 
 DEPTH = 16  # lists in lists
@@ -166,8 +167,13 @@ class Checker:
         if not isinstance(value, dict):  # what a slider was let go at, for one
             return self.anything(value)
         index = value.get("index")
-        pair = isinstance(index, list) and len(index) == 2 and all(_is_number(k) for k in index)
-        if not (index is None or pair or (_is_number(index) and index >= 0)):
+        if isinstance(index, list):
+            sensible = len(index) == 2 and all(_is_number(k) for k in index)
+        elif isinstance(index, (int, float)):
+            sensible = _is_number(index) and index >= 0
+        else:
+            sensible = index is None
+        if not sensible:
             raise RefusalError(422)
         return self.anything(value)
 

@@ -1,4 +1,4 @@
-"""The page on the network: Gradio's app behind `ui.security.Guard`, served by uvicorn."""
+"""The page on the network: Gradio's app behind `ui.security.guard.Guard`, served by uvicorn."""
 
 import asyncio
 import functools
@@ -10,6 +10,7 @@ import h11
 import uvicorn
 from fastapi import FastAPI
 from gradio.data_classes import _StaticFiles
+from gradio.themes import Default
 from gradio.utils import get_upload_folder
 from starlette.datastructures import Headers
 from starlette.responses import FileResponse
@@ -17,11 +18,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ui import uploads
-from ui.edit_tab import PORTRAITS
-from ui.files import sessions
 from ui.page import CSS, SCRIPT, Page
+from ui.portraits import PORTRAITS
 from ui.requests import Checker
-from ui.security import Guard
+from ui.security.guard import Guard
+from ui.sessions import sessions
 from ui.words import t
 
 FONT = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans CJK SC", "sans-serif"]
@@ -86,7 +87,7 @@ def mounted(page: Page) -> FastAPI:
         footer_links=[],
         run_history=False,
         i18n=t,
-        theme=gr.themes.Default(font=FONT, font_mono=["ui-monospace", "monospace"], primary_hue="indigo"),
+        theme=Default(font=FONT, font_mono=["ui-monospace", "monospace"], primary_hue="indigo"),
         max_file_size="60mb",
         enable_monitoring=False,
         show_error=False,

@@ -18,7 +18,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from ui.security import UPLOAD_BYTES, RefusalError
+from ui.security.bodies import UPLOAD_BYTES
+from ui.security.refusal import RefusalError
 
 FILES_AT_ONCE = 4  # in one form
 FOLDER_BYTES = 2 << 30  # all uploads together; what is over an hour old is deleted anyway
