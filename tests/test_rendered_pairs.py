@@ -11,7 +11,8 @@ from agedit.align import align
 from agedit.blend import MASK_SIZE, Masker
 from agedit.faces import FaceFinder
 from agedit.paths import weights_folder
-from agedit.training import drawn, people
+from agedit.training import identities as people
+from agedit.training import rendered_pairs as drawn
 from agedit.training.batches import Batches
 from agedit.training.data import is_held_out
 from agedit.training.losses import Judges
