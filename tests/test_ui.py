@@ -24,7 +24,9 @@ from ui.words import WORDS
 def test_both_languages_have_every_word_with_the_same_blanks():
     import string
 
-    blanks = lambda text: {name for _, name, _, _ in string.Formatter().parse(text) if name}
+    def blanks(text):
+        return {name for _, name, _, _ in string.Formatter().parse(text) if name}
+
     assert WORDS["en"].keys() == WORDS["zh"].keys()
     for key, text in WORDS["en"].items():
         assert blanks(text) == blanks(WORDS["zh"][key]), key

@@ -1,4 +1,4 @@
-"""The fourth tab: the method in one picture, the model card, fair use, and how to check the privacy promise."""
+"""The fourth tab: the method in one picture, the model card, fair use, and the privacy promise."""
 
 import gradio as gr
 

@@ -5,11 +5,10 @@ Each is one call, with no page and no state.
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal
 
 import gradio as gr
-from gradio.components import Component
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StringConstraints, ValidationError
 
 from agedit import AgeEditError
@@ -20,6 +19,7 @@ from agedit.reports.journey import strip, write_gif, write_mp4
 from agedit.selection.tuner import candidate_of
 from ui.components import DEFAULT_BUDGET, PhotoInput
 from ui.errors import said
+from ui.events import TUNE, Components
 from ui.files import Files
 from ui.photos import Upload
 from ui.service import Service
@@ -87,10 +87,6 @@ def claim(photo: Any, request: gr.Request) -> None:
         sessions.claim(request.session_hash or "", photo.path)
 
 
-Endpoint = tuple[str, Callable[..., Any], Sequence[Component], Component | Sequence[Component]]
-"""(name, call, inputs, outputs)."""
-
-
 class Endpoints:
     """The calls themselves. service: gives the one Service."""
 
@@ -105,7 +101,7 @@ class Endpoints:
 
     @contextlib.contextmanager
     def visit(self, call: Asked, request: gr.Request) -> Iterator[tuple[Visit, list[int]]]:
-        """A visit of the photo, and the numbers of the faces that were asked for; the photo is forgotten at the end."""
+        """A visit of the photo, forgotten at the end, and the numbers of the faces that were asked for."""
         if call.photo is None:
             raise AgeEditError(WRONG["photo"])
         path = sessions.claim(request.session_hash or "", call.photo.path)
@@ -193,14 +189,16 @@ def build(service: Callable[[], Service]) -> None:
         shown = gr.File(label="picture")
         data = gr.JSON(label="data")
         files = [gr.File(label=name) for name in ("strip", "gif", "mp4")]
-        endpoints: tuple[Endpoint, ...] = (
-            ("edit", calls.edit, [photo, years, budget, face, mark], [shown, data]),
-            ("tune", calls.tune, [budget, fresh], data),
-            ("compare", calls.compare, [photo, years, budget, face], data),
-            ("journey", calls.journey, [photo, budget, face], files),
-        )
-        for name, run, inputs, outputs in endpoints:
-            queue = name if name == "tune" else f"call-{name}"  # nobody's slider waits for a program
-            gr.Button(name).click(
-                said(run), inputs, outputs, api_name=name, concurrency_id=queue, concurrency_limit=1
-            )
+        _endpoint("edit", calls.edit, [photo, years, budget, face, mark], [shown, data], "call-edit")
+        _endpoint("tune", calls.tune, [budget, fresh], data, TUNE.name)
+        _endpoint("compare", calls.compare, [photo, years, budget, face], data, "call-compare")
+        _endpoint("journey", calls.journey, [photo, budget, face], files, "call-journey")
+
+
+def _endpoint(
+    name: str, call: Callable[..., Any], inputs: Components, outputs: Components, queue: str
+) -> None:
+    """queue: of their own, so that nobody's slider waits for a program."""
+    gr.Button(name).click(
+        said(call), inputs, outputs, api_name=name, concurrency_id=queue, concurrency_limit=1
+    )

@@ -17,7 +17,10 @@ BUDGET_STEP = 5
 
 
 class PhotoInput(gr.Image):
-    """Where a photo comes in. Handlers get an `Upload`; whether it is this visitor's, `Sessions.claim` knows."""
+    """Where a photo comes in.
+
+    Handlers get an `Upload`; whether it is this visitor's, `Sessions.claim` knows.
+    """
 
     is_template = True  # drawn by the front end's own image
 
@@ -27,7 +30,7 @@ class PhotoInput(gr.Image):
 
 
 class PasteInput(gr.UploadButton):
-    """Where a pasted photo comes in: an input that is there whether or not a photo is shown. Nobody sees it."""
+    """Where a pasted photo comes in: it is there whether or not a photo is shown. Nobody sees it."""
 
     is_template = True
 
@@ -60,7 +63,7 @@ def _upload(payload: Any) -> Upload | None:
 
 
 class Slider(gr.Slider):
-    """A slider whose number box may hold anything while somebody types; the value is brought into its range."""
+    """A slider whose number box may hold anything while somebody types: values are brought into range."""
 
     is_template = True  # drawn by the front end's own slider
 

@@ -26,7 +26,7 @@ from ui.words import plainly, say, t
 HEADINGS = ("h_submodel", "h_verdict", "h_p50", "h_p90", "h_predicted", "h_runs", "h_reason")
 """Of the table, by their key in `words`."""
 
-COLUMN_WIDTHS = [110, 100, 90, 90, 130, 70, 380]
+COLUMN_WIDTHS: list[str | int] = [110, 100, 90, 90, 130, 70, 380]
 """Pixels, of the same columns."""
 
 

@@ -26,9 +26,10 @@ def usable(visit: Visit | None) -> TypeGuard[Visit]:
 
 
 def beyond_model(age: float, years: float, reach: tuple[float, float]) -> str | None:
-    """Which of `words` says what the networks cannot do for an apparent age and these years; None if they can.
+    """The key of what is said where the networks cannot go on; None where they can.
 
     Args:
+        age: the apparent one.
         reach: see `Weights.reach`.
     """
     youngest, oldest = reach
@@ -151,7 +152,7 @@ class PictureHandlers:
         strict: bool,
         request: gr.Request,
     ) -> Any:
-        """Another face was picked. Each keeps its own age: the slider goes there, and nothing else changes."""
+        """Another face was picked: the slider goes to its own age, and nothing else changes."""
         if not usable(visit):
             return [gr.skip()] * 6
         own_years = visit.years.get(visit.faces(who)[0], years)

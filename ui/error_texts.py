@@ -1,6 +1,5 @@
 """What `agedit` and the server say when something is wrong, in Chinese."""
 
-# what `agedit` says when something is wrong, as it says it, and in Chinese; \1 and so on are what was in brackets
 ERRORS = (
     (
         r".* has (\d+) megapixels; .* below (\d+) .*",
@@ -18,6 +17,19 @@ ERRORS = (
     (r"This server fetches nothing .*", "本服务器不从网络获取任何内容；请直接上传文件。"),
     (r"That picture was not uploaded here; .*", "这张图片不是在这里上传的；请重新上传。"),
     (r"Something went wrong here; .*", "出了点问题；请重试，或换一张照片。"),
+    (r"This request was not understood\.", "无法理解这个请求；请重新加载页面。"),
+    (r"There is nothing at this address\.", "这个地址没有内容；请打开本页面自己的地址。"),
+    (r"This address does not take such requests\.", "这个地址不接受这种请求。"),
+    (r"The request must say how long it is\.", "请求必须注明长度。"),
+    (r"This address takes JSON, .*", "这个地址只接受 JSON；上传请用表单。"),
+    (r"This server is not called by that name; .*", "本服务器没有这个名称；请见 README 中的 AGEDIT_HOSTS。"),
+    (r"The values of this request make no sense here\.", "这个请求里的值不对；请重新加载页面。"),
+    (r"There is no such endpoint; .*", "没有这个接口；现有的接口见 /gradio_api/info。"),
+    (r".+ takes (\d+) values \((.*)\), not (\d+)\.", r"这里需要 \1 个值（\2），收到 \3 个。"),
+    (r"This is not JSON; .*", "这不是 JSON；NaN 和 Infinity 也不是。"),
+    (r"The request must be a JSON object .*", "请求必须是 JSON 对象，其中 data 是一个列表。"),
+    (r"This JSON is nested too deeply\.", "这个 JSON 嵌套太深。"),
+    (r"The request's (.+) is missing or not .*", r"请求中的 \1 缺失或不对。"),
     (r"The page has no such function; .*", "页面没有这个功能；请重新加载页面。"),
     (r"This upload .*", "无法读取这次上传；请发送一张照片。"),
     (
@@ -38,6 +50,10 @@ ERRORS = (
     (r".* takes too long to decode; .*", "这张图片解码时间太长；请另存为普通 JPEG 再试。"),
     (r".* needs too much memory to decode; .*", "这张图片解码所需内存太多；请另存为普通 JPEG 再试。"),
     (r".* is damaged or incomplete.*", "这张图片已损坏或不完整；请重新保存或下载后再试。"),
+    (r"There is no picture .*", "找不到这张照片；请重新选择照片。"),
+    (r".* may not be read; check its permissions.*", "这张照片无法读取；请检查文件权限，或换一张照片。"),
+    (r"There is no face (\S+); the photo has (\d+), .*", r"没有编号为 \1 的脸；照片里有 \2 张，从 0 数起。"),
+    (r"The strict form shows one face alone; .*", "严格形式只显示一张脸；请选择其中一张。"),
     (r"No face was found.*", "没有找到人脸；请使用一张正面清晰的照片。"),
     (r"The face is too small.*", "人脸太小；请使用人脸至少有 50 像素宽的照片。"),
     (r"The face is turned away.*", "人脸偏向一侧；请使用能看到双眼的照片。"),
@@ -61,9 +77,19 @@ ERRORS = (
     (r"This OpenCV cannot write VP9 films.*", "此处的 OpenCV 不能写 VP9 影片；请保存 GIF。"),
     (r"The waiting budget must be a positive number.*", "等待预算必须是正的毫秒数，例如 100。"),
     (
-        r"The weights .*|The manifest .*|.* is missing; fetch the weights folder again.*",
+        r"The weights .*|The manifest .*|.* is missing(?: at .*)?; fetch the weights folder again.*",
         "模型文件缺失或被改动；请重新获取 weights 文件夹。",
     ),
+    (r".* is missing or damaged; install agedit again.*", "程序文件缺失或已损坏；请重新安装 agedit。"),
+    (
+        r"AGEDIT_RUNTIME is (.+); set it .*",
+        r"AGEDIT_RUNTIME 的值是 \1；请设为 openvino 或 onnxruntime，或不要设置。",
+    ),
+    (
+        r"AGEDIT_RUNTIME asks for OpenVINO.*",
+        "AGEDIT_RUNTIME 要求使用 OpenVINO，但没有安装；请安装 openvino，或不要设置它。",
+    ),
+    (r"No temporary folder can be written; .*", "没有可以写入的临时文件夹；请把 TMPDIR 设为可写的文件夹。"),
     (r"The page was closed and the photo was forgotten.*", "页面已关闭，照片已被删除；请重新选择照片。"),
     (r"The disk is full.*", "磁盘已满；请腾出空间后再试。"),
     (r"A temporary file could not be written.*", "无法写入临时文件；请重新启动程序后再试。"),
@@ -74,3 +100,7 @@ ERRORS = (
         r"这台设备达不到 \1 毫秒；会运行最小的，约 \2 毫秒。",
     ),
 )
+"""(pattern of the English sentence, the Chinese one); the first that fits counts.
+
+\\1 and so on are what was in brackets.
+"""

@@ -46,7 +46,10 @@ class Files:
     def write(self, data: bytes, name: str, kind: str | None = None, kept: int = KEPT) -> str:
         """Path of a new file, at an address of its own, so that no browser shows an older one.
 
-        The last `kept` of a kind stay. Raises AgeEditError when the disk is full, and `Forgotten` after the end.
+        The last `kept` of a kind stay.
+
+        Raises:
+            AgeEditError: the disk is full; Forgotten, after the end.
         """
         with self._gate:
             if self._deleted:

@@ -34,7 +34,7 @@ class Page(gr.Blocks):
     _loop: asyncio.AbstractEventLoop | None = None
 
     def settle(self) -> None:
-        """Before it is served: move into this process's own temporary folder, and look after what goes in and out."""
+        """Before it is served: move into this process's own temporary folder, and look after files."""
         workspace.move_in()
         visits_folder()
         for block in self.blocks.values():

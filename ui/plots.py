@@ -1,4 +1,7 @@
-"""Plots for a meeting: quality against waiting, and the runs that were timed. PNG bytes, drawn without a display."""
+"""Plots for a meeting: quality against waiting, and the runs that were timed.
+
+PNG bytes, drawn without a display.
+"""
 
 import io
 import math

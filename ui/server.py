@@ -23,7 +23,7 @@ from ui.portraits import PORTRAITS
 from ui.requests import Checker
 from ui.security.guard import Guard
 from ui.sessions import sessions
-from ui.words import t
+from ui.words import i18n
 
 FONT = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans CJK SC", "sans-serif"]
 CONNECTIONS = 800  # open at once, those counted that ask for nothing
@@ -86,7 +86,7 @@ def mounted(page: Page) -> FastAPI:
         head='<script src="page.js"></script>',
         footer_links=[],
         run_history=False,
-        i18n=t,
+        i18n=i18n,
         theme=Default(font=FONT, font_mono=["ui-monospace", "monospace"], primary_hue="indigo"),
         max_file_size="60mb",
         enable_monitoring=False,

@@ -48,7 +48,7 @@ class Service:
         self._tuning = threading.Lock()
 
     def one_by_one(self, visit: Holder, steps: Iterator[Step]) -> Iterator[Step]:
-        """Long work in steps, a turn of the lock for each, so that edits get in between; ends with the visit."""
+        """Long work, a turn of the lock for each step, so that edits get in between; ends with the visit."""
         with visit.using_it():
             while True:
                 visit.check()
@@ -59,7 +59,7 @@ class Service:
                 yield step
 
     def choose(self, budget: float, slow: float = 1.0) -> Choice:
-        """The sub-model for a budget in ms: at once when anything is known of this device, else after timing it.
+        """The sub-model for a budget in ms, from what is known of this device, else after timing it.
 
         Where that is going on already and takes long, on a busy device, the visitor gets a guess meanwhile.
 
@@ -77,7 +77,7 @@ class Service:
             self._tuning.release()
 
     def tune(self, budget: float, fresh: bool = True, tell: Tell | None = None) -> Choice:
-        """Time this device again, one at a time: the choice first, then the rest, so that no answer is a guess."""
+        """Time this device again: the choice first, then the rest, so that no answer is a guess."""
         with self._tuning:
             return self._retune(budget, fresh, tell)
 

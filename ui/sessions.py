@@ -157,7 +157,7 @@ class Sessions:
             self._start()
 
     def claim(self, session: str, path: str | Path) -> Path:
-        """The upload at `path`, which from now on belongs to this session. Raises AgeEditError for any other path."""
+        """The upload at `path`, from now on this session's. Raises AgeEditError for any other path."""
         with self._gate:
             mine = self._of(session)
             found = self._uploads.get(Path(path))
@@ -179,7 +179,7 @@ class Sessions:
     # visits
 
     def chooses(self, session: str) -> int:
-        """The visitor chose another photo, or none: what was made of the one before goes, and what computes stops.
+        """Another photo was chosen, or none: what was made of the one before goes, what computes stops.
 
         Returns a number for `shows`. Raises Forgotten if the page was closed.
         """
@@ -225,7 +225,7 @@ class Sessions:
     # the end
 
     def check(self) -> None:
-        """Delete what belongs to nobody any more. Never raises: a file that cannot be deleted stops nothing."""
+        """Delete what belongs to nobody any more. Never raises: one file that stays stops nothing."""
         with self._gate:
             ended = [session for session, mine in self._open.items() if not self._is_alive(mine)]
         for session in ended:

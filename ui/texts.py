@@ -43,7 +43,8 @@ WORDS = {
         "no_older": "Further than this nothing changes: the networks know too few people that old.",
         "no_younger": "Further than this nothing changes: the networks know too few children that small.",
         "child": "Children do not grow up here: skin and hair get older, the face keeps its shape.",
-        "child_end": "Further than this nothing changes: children do not grow up here, the face keeps its shape.",
+        "child_end": "Further than this nothing changes: "
+        "children do not grow up here, the face keeps its shape.",
         "busy": "This machine is busy; ahead of you: {others}.",
         "drifted": "This device is {times:.1f} times {direction} than when it was timed; timing again.",
         "slower": "slower",
@@ -51,13 +52,16 @@ WORDS = {
         "drawing": "Drawing {done} of {all}",
         "compare_run": "Compare all sizes on this face",
         "compare_grid": "Every size of the network, on your face",
-        "compare_hint": "Click a picture to see it large beside the full network. Pale pictures do not keep the budget.",
+        "compare_hint": "Click a picture to see it large beside the full network. "
+        "Pale pictures do not keep the budget.",
         "compare_large": "This size | the full network",
         "difference": "Difference, eight times",
         "device_choice": "Whose times",
         "this_device": "This device",
-        "whatif": "At {budget:g} ms on **{device}** people would see **{r} px, c = {c:g}** ({p90:.0f} ms in nine of ten edits).",
-        "whatif_none": "At {budget:g} ms on **{device}** nothing fits; the smallest would run, in {p90:.0f} ms.",
+        "whatif": "At {budget:g} ms on **{device}** people would see **{r} px, c = {c:g}** "
+        "({p90:.0f} ms in nine of ten edits).",
+        "whatif_none": "At {budget:g} ms on **{device}** nothing fits; "
+        "the smallest would run, in {p90:.0f} ms.",
         "quality_plot": "Quality against waiting",
         "csv": "Table as CSV",
         "json": "Table as JSON",
@@ -106,14 +110,16 @@ WORDS = {
             "align, encode, shift, generate, blend; the size is chosen by timing",
         ),
         "about_text": """### Privacy, and how to check it
-Everything runs on this machine. The server answers on this machine only, analytics are off, and no font or script comes from elsewhere.
-Pull the network cable and go on: nothing changes. Within 20 seconds after you close the page nothing of your photo is left, neither in
-memory nor on disk; saved pictures carry no EXIF, so no place and no camera.
+Everything runs on this machine. The server answers on this machine only, analytics are off, and no font
+or script comes from elsewhere. Pull the network cable and go on: nothing changes. Within 20 seconds
+after you close the page nothing of your photo is left, neither in memory nor on disk; saved pictures
+carry no EXIF, so no place and no camera.
 
 ### Fair use
-Results are synthetic: a small network's guess, not a prediction of how anybody will look or looked. Use photos of people who agreed,
-ask parents for those of children, and never use a result to identify, rate or search for anyone. Saved pictures say that they were
-edited, in a corner and in their metadata; leave that in. The networks were trained on research data: non-commercial use only.""",
+Results are synthetic: a small network's guess, not a prediction of how anybody will look or looked. Use
+photos of people who agreed, ask parents for those of children, and never use a result to identify, rate
+or search for anyone. Saved pictures say that they were edited, in a corner and in their metadata; leave
+that in. The networks were trained on research data: non-commercial use only.""",
     },
     "zh": {
         "tagline": "让照片里的你变老或变年轻。照片不会离开这台设备。",
@@ -167,8 +173,10 @@ edited, in a corner and in their metadata; leave that in. The networks were trai
         "difference": "差异（放大八倍）",
         "device_choice": "采用哪台设备的时间",
         "this_device": "本设备",
-        "whatif": "在 **{device}** 上，{budget:g} 毫秒内人们会看到 **{r} 像素，c = {c:g}**（九成编辑在 {p90:.0f} 毫秒内）。",
-        "whatif_none": "在 **{device}** 上没有任何尺寸能在 {budget:g} 毫秒内完成；会运行最小的，约 {p90:.0f} 毫秒。",
+        "whatif": "在 **{device}** 上，{budget:g} 毫秒内人们会看到 **{r} 像素，c = {c:g}**"
+        "（九成编辑在 {p90:.0f} 毫秒内）。",
+        "whatif_none": "在 **{device}** 上没有任何尺寸能在 {budget:g} 毫秒内完成；"
+        "会运行最小的，约 {p90:.0f} 毫秒。",
         "quality_plot": "质量与等待时间",
         "csv": "表格 CSV",
         "json": "表格 JSON",

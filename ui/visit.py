@@ -67,7 +67,7 @@ class Visit(VisitorPhoto):
     """One visitor's photo and what was made of it.
 
     Args:
-        opened: read the photo at once. Raises AgeEditError for one that cannot be used; nothing of it stays then.
+        opened: read the photo at once; of one that cannot be used, nothing stays (raises AgeEditError).
     """
 
     def __init__(self, service: Service, path: str | Path, name: str = "", opened: bool = True) -> None:
@@ -183,7 +183,7 @@ class Visit(VisitorPhoto):
         return result, after, data, ms
 
     def _composed(self, after: npt.NDArray[np.uint8], face: int, strict: bool) -> bytes:
-        """A JPEG of the strict form as large as the photo's own crop, or of the photo and the edit side by side."""
+        """A JPEG of the strict form as large as the photo's own crop, or of photo and edit side by side."""
         if strict:  # the same pixels on both sides of the divider
             width, height = self.editor.prepare(face).crop.shape[1::-1]
             larger = cv2.resize(after, (width, height), interpolation=cv2.INTER_CUBIC)
@@ -199,7 +199,7 @@ class Visit(VisitorPhoto):
         return encode_photo(both, "JPEG", synthetic=True)
 
     def _drift(self, expected_ms: float, took_ms: float) -> float:
-        """How many times slower than timed edits are by now; where that is not once, the device is checked."""
+        """How many times slower than timed edits are by now; unless that is once, the device is checked."""
         self.watch.observe(expected_ms, took_ms)
         if self.watch.drift != 1.0:
             threading.Thread(target=self.service.check, args=(self.watch, self.budget), daemon=True).start()

@@ -40,9 +40,13 @@ def until_served(place: Place, request: gr.Request) -> Iterator[str]:
 
 
 def in_turn(line: Callable[[Any], Line], outputs: int, sentence: int) -> Callable[..., Any]:
-    """A handler (self, visit, ..., request) that is served in turn, its visitor being told how many are ahead.
+    """A handler (self, visit, ..., request) that is served in turn; the visitor is told how many are ahead.
 
-    line: from self. outputs: how many the handler returns. sentence: which of them the visitor reads meanwhile.
+    Args:
+        line: the line of the handler's object.
+        outputs: how many the handler returns.
+        sentence: which of them the visitor reads meanwhile.
+
     AgeEditErrors become a message on the page, in the visitor's language; what was there stays.
     """
 

@@ -9,10 +9,14 @@ import gradio as gr
 from ui.error_texts import ERRORS
 from ui.texts import WORDS
 
-__all__ = ["ERRORS", "WORDS", "language", "plainly", "say", "t"]
+__all__ = ["ERRORS", "WORDS", "i18n", "language", "plainly", "say", "t"]
 
-t = gr.I18n(**WORDS)
-"""t("photo") is a label that the browser translates."""
+i18n = gr.I18n(**WORDS)
+
+
+def t(key: str) -> Any:
+    """A label that the browser translates. Every component takes it, though some are declared for str."""
+    return i18n(key)
 
 
 def language(request: object) -> str:

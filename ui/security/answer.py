@@ -25,8 +25,8 @@ HEADERS = {
 }
 # The page: scripts from here alone, and of those in its HTML the ones that were in it when it left (by their
 # hashes). 'unsafe-eval' is for what drives a browser from outside (Playwright's wait_for_function, say): the
-# page runs without. Styles in line stay allowed: Gradio's components set `style` attributes, and a style cannot
-# send anything, since every address but this server's is closed to it as well.
+# page runs without. Styles in line stay allowed: Gradio's components set `style` attributes, and a style
+# cannot send anything, since every address but this server's is closed to it as well.
 POLICY = {
     "default-src": "'none'",
     "script-src": "'self' 'unsafe-eval'",

@@ -48,7 +48,7 @@ ROUTES = (
 )
 
 FORWARDING = frozenset({"forwarded", "x-gradio-server", "x-original-url", "x-rewrite-url", "accept-encoding"})
-"""Headers of a client that would tell Gradio that this server has another address or speaks another protocol."""
+"""Headers that would tell Gradio that this server has another address or speaks another protocol."""
 
 
 def header_values(scope: Scope, name: bytes) -> list[str]:
