@@ -16,9 +16,15 @@ from ui.security.refusal import RefusalError
 from ui.security.routes import SESSION
 from ui.uploads import locate
 
-DEPTH = 16  # lists in lists
-TEXT = 2000  # characters of any text
-LARGEST = 1e9  # any number
+DEPTH = 16
+"""Lists in lists."""
+
+TEXT = 2000
+"""Characters of any text."""
+
+LARGEST = 1e9
+"""Any number."""
+
 IMAGE_GONE = "That picture was not uploaded here; upload it and try again."
 
 Session = Annotated[str, StringConstraints(pattern=rf"^{SESSION}$")]

@@ -26,9 +26,24 @@ from ui.sessions import sessions
 from ui.words import i18n
 
 FONT = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans CJK SC", "sans-serif"]
-CONNECTIONS = 800  # open at once, those counted that ask for nothing
-HEADER_SECONDS = 15.0  # in which a request's first line and headers have to be here
-GRACE_SECONDS = 3  # that open pages get when the server ends
+CONNECTIONS = 800
+"""Open at once, those counted that ask for nothing."""
+
+HEADER_SECONDS = 15.0
+"""In which a request's first line and headers have to be here."""
+
+GRACE_SECONDS = 3
+"""That open pages get when the server ends."""
+
+HEADER_BYTES = 16 << 10
+"""Of a request's first line and headers."""
+
+IDLE_SECONDS = 20
+"""That a connection may stay open without a request."""
+
+EVENTS_IN_LINE = 64
+"""Events that wait in a queue of Gradio's."""
+
 
 
 class PatientProtocol(H11Protocol):
@@ -77,7 +92,7 @@ def mounted(page: Page) -> FastAPI:
     """Gradio's app for the page, as `launch` would make it, but without its own server and its checks
     over a proxy.
     """
-    page.queue(max_size=64, api_open=False)
+    page.queue(max_size=EVENTS_IN_LINE, api_open=False)
     app = gr.mount_gradio_app(
         FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
         page,
@@ -148,9 +163,9 @@ def serve(page: Page, bound: socket.socket, names: frozenset[str] = frozenset())
         proxy_headers=False,
         server_header=False,
         limit_concurrency=CONNECTIONS,
-        timeout_keep_alive=20,
+        timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
-        h11_max_incomplete_event_size=16 << 10,
+        h11_max_incomplete_event_size=HEADER_BYTES,
     )
     server = uvicorn.Server(config)
     server.run(sockets=[bound])

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
+from typing import Literal
 from urllib.parse import parse_qsl, urlencode
 
 from starlette.types import Scope
@@ -16,17 +17,23 @@ SESSION = r"[A-Za-z0-9_-]{1,64}"
 NAME = r"[a-z_]{1,32}"
 
 
+Kind = Literal["page", "asset", "static", "data", "file", "json", "upload"]
+
+
 @dataclass(frozen=True)
 class Route:
-    """One kind of address. kind: which of the lasting rules for caches and bodies it falls under."""
+    """One kind of address."""
 
     pattern: re.Pattern[str]
+    """Of the path."""
     methods: frozenset[str]
-    kind: str  # "page", "asset", "data", "file", "json", "upload"
+    kind: Kind
+    """Which rules for caches and bodies it falls under."""
     query: frozenset[str] = field(default_factory=frozenset)
+    """The parts of the query string that count."""
 
 
-def _route(pattern: str, methods: frozenset[str], kind: str, *query: str) -> Route:
+def _route(pattern: str, methods: frozenset[str], kind: Kind, *query: str) -> Route:
     return Route(re.compile(pattern), methods, kind, frozenset(query))
 
 
