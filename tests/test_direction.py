@@ -1,4 +1,7 @@
-"""The direction of age without expression: found in a world where everything is known; and the measures of a face's expression."""
+"""The direction of age without expression.
+
+Found in a world where everything is known; and the measures of a face's expression.
+"""
 
 import numpy as np
 import pytest
@@ -46,7 +49,7 @@ def test_expression_is_upright_and_free_of_scale():
     points[[33, 133, 362, 263]] = (20, 40), (40, 40), (60, 40), (80, 40)
     points[[61, 291, 13, 14]] = (35, 82), (65, 82), (50, 78), (50, 80)
     points[[107, 336]] = (42, 30), (58, 30)
-    found = dict(zip(EXPRESSION, expression(points)))
+    found = dict(zip(EXPRESSION, expression(points), strict=True))
     assert found == pytest.approx(
         {
             "mouth_corner_drop": 3 / 40,

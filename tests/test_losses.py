@@ -1,6 +1,10 @@
-"""What a training step is made of, piece by piece: the tone, losses and judges, the optimiser, and the inverse of what judges see."""
+"""What a training step is made of, piece by piece.
+
+The tone, losses and judges, the optimiser, and the inverse of what judges see.
+"""
 
 import json
+import math
 import zipfile
 
 import cv2
@@ -13,12 +17,17 @@ from agedit import AgeEditor, load_photo
 from agedit.network.generator import Generator
 from agedit.paths import weights_folder
 from agedit.tone import FOCUS, LUMA, Tone
-from agedit.training.batches import brightness, keep_shadows, keep_strands, keep_tone, shown_of, shrink
-from agedit.training.calibrate import FURTHER, STRONGEST, YEARS, invert, surface
-from agedit.training.common import quicker_in_bf16
-from agedit.training.generator import spent, widen
-from agedit.training.losses import Bounded, Judges, style, texture
+from agedit.training import common
+from agedit.training.calibrate import FURTHER, STRONGEST, YEARS, fit_surface, invert
+from agedit.training.common import Ema, quicker_in_bf16
+from agedit.training.generator import RunningMeans, Schedule, Stage
+from agedit.training.guard import GradientGuard
+from agedit.training.images import shrink
+from agedit.training.losses import Judges, bound_gradient, style_distance, texture
 from agedit.training.optimizer import orthogonal
+from agedit.training.settings import Settings
+from agedit.training.shown import brightness, relight_strands, shown_change, take_own_colour, weaken_ridges
+from agedit.training.trainer import widen
 
 
 def test_a_widened_network_starts_with_the_same_pictures():
@@ -39,10 +48,11 @@ def test_tone_is_kept_alike_in_training_and_in_the_app(r):
     change = np.ascontiguousarray(rng.standard_normal((r, r, 3)).astype(np.float32).cumsum(1))
     crop = rng.integers(0, 256, (256, 256, 3), np.uint8)
     mask, hair = np.clip(rng.random((2, 256, 256), np.float32).cumsum(2) / 64, 0, 1)
-    tensor = lambda v: shrink(
-        torch.from_numpy(v.astype(np.float32)).reshape(256, 256, -1).permute(2, 0, 1)[None], r
-    )
-    mine = keep_tone(
+
+    def tensor(v):
+        return shrink(torch.from_numpy(v.astype(np.float32)).reshape(256, 256, -1).permute(2, 0, 1)[None], r)
+
+    mine = take_own_colour(
         torch.from_numpy(change).permute(2, 0, 1)[None], tensor(crop) / 127.5 - 1, tensor(mask), tensor(hair)
     )
     tone = Tone(crop, mask, hair, r)
@@ -53,7 +63,7 @@ def test_tone_is_kept_alike_in_training_and_in_the_app(r):
     assert np.abs(mine[0].permute(1, 2, 0).numpy() - shown).mean() < 0.02
     drawn = cv2.GaussianBlur(rng.standard_normal((r, r, 3)).astype(np.float32), (0, 0), r / 128) * 100
     lit = (
-        keep_shadows(
+        weaken_ridges(
             torch.from_numpy(drawn).permute(2, 0, 1)[None] / 127.5, tensor(crop) / 127.5 - 1, tensor(hair), r
         )[0]
         .permute(1, 2, 0)
@@ -66,7 +76,7 @@ def test_tone_is_kept_alike_in_training_and_in_the_app(r):
     )
     if r == 256:  # smaller ones get the strands of 256 px, in training those of their own size
         again = (
-            keep_strands(
+            relight_strands(
                 torch.from_numpy(change).permute(2, 0, 1)[None] / 127.5,
                 tensor(crop) / 127.5 - 1,
                 tensor(hair),
@@ -76,7 +86,7 @@ def test_tone_is_kept_alike_in_training_and_in_the_app(r):
         )
         strands = tone.hair.relight_strands(change)
         both = (
-            shown_of(
+            shown_change(
                 torch.from_numpy(change).permute(2, 0, 1)[None] / 127.5,
                 tensor(crop) / 127.5 - 1,
                 tensor(mask),
@@ -92,17 +102,20 @@ def test_tone_is_kept_alike_in_training_and_in_the_app(r):
         assert (
             np.abs(apart @ LUMA).max() < 0.5 and np.abs(apart[hair < 0.01]).max() < 0.5
         )  # outside the hair in every channel
-        coloured = lambda v: np.abs(v - (v @ LUMA)[:, :, None])[
-            hair == 1
-        ]  # hair gets no colour finer than a lock
-        fine = lambda v: coloured(
-            v
-            - cv2.resize(
-                cv2.resize(v, (64, 64), interpolation=cv2.INTER_AREA),
-                (256, 256),
-                interpolation=cv2.INTER_LINEAR,
-            )
-        ).mean()
+
+        def coloured(v):
+            return np.abs(v - (v @ LUMA)[:, :, None])[hair == 1]  # hair gets no colour finer than a lock
+
+        def fine(v):
+            return coloured(
+                v
+                - cv2.resize(
+                    cv2.resize(v, (64, 64), interpolation=cv2.INTER_AREA),
+                    (256, 256),
+                    interpolation=cv2.INTER_LINEAR,
+                )
+            ).mean()
+
         assert fine(both) < 0.25 * fine(shown)
         assert (
             np.abs(strands - change).mean() > 1
@@ -115,15 +128,22 @@ def test_a_patch_keeps_the_tone_of_the_whole_face():
     change, photo = torch.full((1, 3, 128, 128), -0.2), torch.zeros(1, 3, 128, 128)
     mask, hair = torch.ones(1, 1, 128, 128), torch.zeros(1, 1, 128, 128)
     whole = brightness(change, photo, mask, hair)
-    cut = lambda v: v[:, :, 32:96, 32:96]
-    kept = keep_tone(cut(change), cut(photo), cut(mask), cut(hair), cut(whole))
+
+    def cut(v):
+        return v[:, :, 32:96, 32:96]
+
+    kept = take_own_colour(cut(change), cut(photo), cut(mask), cut(hair), cut(whole))
     assert (
-        torch.allclose(kept, cut(keep_tone(change, photo, mask, hair)), atol=1e-5) and kept.abs().max() < 0.05
+        torch.allclose(kept, cut(take_own_colour(change, photo, mask, hair)), atol=1e-5)
+        and kept.abs().max() < 0.05
     )
 
 
 def test_style_knows_a_fold_from_a_smudge_wherever_it_lies():
-    """Features are oriented edges here: a line elsewhere in the window is nearer to a line than a spot of the same energy is."""
+    """Features are oriented edges here.
+
+    A line elsewhere in the window is nearer to a line than a spot of the same energy is.
+    """
 
     def features(picture):
         x = torch.from_numpy(picture)[None, None]
@@ -135,7 +155,10 @@ def test_style_knows_a_fold_from_a_smudge_wherever_it_lies():
     line, moved, spot = np.zeros((3, 65, 65), np.float32)
     line[:, 5:8], moved[:, 8:11] = 1, 1
     spot[::16, 5:8] = 4
-    apart = lambda picture: float(style(features(picture), features(line)))
+
+    def apart(picture):
+        return float(style_distance(features(picture), features(line)))
+
     assert apart(line) < 0.01 and apart(moved) < 0.1 * apart(spot)
 
 
@@ -150,33 +173,77 @@ def test_an_update_of_a_kernel_is_orthogonal_and_leaves_unused_kernels():
 def test_a_bounded_gradient_is_shorter_where_it_was_long():
     x = torch.zeros(3, 3, 4, 4, requires_grad=True)
     weight = torch.randn_like(x) * torch.tensor([0.001, 1.0, 100.0])[:, None, None, None]
-    (Bounded.apply(x, 0.5) * weight).sum().backward()
+    (bound_gradient(x, 0.5) * weight).sum().backward()
     norms = x.grad.flatten(1).norm(dim=1)
     assert torch.equal(x.grad[0], weight[0]) and torch.allclose(norms[1:], torch.tensor(0.5))
     assert torch.allclose(x.grad[2] / 0.5, weight[2] / weight[2].norm(), atol=1e-6)
 
 
 def test_every_block_is_at_rest_when_it_is_frozen():
-    plan, bounds = ((64, 0.5, 2), (128, 1.0, 2), (256, 1.0, 4), (512, 1.0, 2)), np.array([0.2, 0.4, 0.8, 1.0])
-    assert [
-        spent(plan, bounds, *at, 128) for at in ((0, 0.0), (0, 0.1), (1, 0.3), (1, 0.4))
-    ] == pytest.approx([0, 0.25, 0.75, 1])
-    assert [
-        spent(plan, bounds, *at, 128) for at in ((2, 0.4), (2, 0.6), (3, 0.8), (3, 1.0))
-    ] == pytest.approx([0, 0.5, 0, 1])
-    assert spent(plan[2:3], np.array([1.0]), 0, 0.3, 128) == pytest.approx(0.3)
-    assert (
-        type(spent(plan, bounds, 2, 0.5, 128)) is float
-    )  # it ends in the optimiser's state, and numpy's would not be read again
+    plan = (Stage(64, 0.5, 2), Stage(128, 1.0, 2), Stage(256, 1.0, 4), Stage(512, 1.0, 2))
+    schedule = Schedule(plan, Settings(whole=128))
+    together = [schedule.spent(*at) for at in ((0, 0.0), (0, 0.1), (1, 0.3), (1, 0.4))]
+    alone = [schedule.spent(*at) for at in ((2, 0.4), (2, 0.6), (3, 0.8), (3, 1.0))]
+    assert together == pytest.approx([0, 0.25, 0.75, 1]) and alone == pytest.approx([0, 0.5, 0, 1])
+    assert Schedule(plan[2:3], Settings(whole=128)).spent(0, 0.3) == pytest.approx(0.3)
+    # it ends in the optimiser's state, and numpy's would not be read again
+    assert type(schedule.spent(2, 0.5)) is float
 
 
-def test_bf16_is_used_where_it_is_quicker_and_never_where_there_is_none(monkeypatch):
-    with torch.no_grad():
-        assert quicker_in_bf16() in (True, False)
+@pytest.mark.parametrize(
+    "capabilities,seconds,expected",
+    [
+        ({"avx2": True}, {torch.float32: 2.0, torch.bfloat16: 1.0}, False),
+        ({"avx512_bf16": True}, {torch.float32: 2.0, torch.bfloat16: 1.0}, True),
+        ({"amx_bf16": True}, {torch.float32: 2.0, torch.bfloat16: 1.0}, True),
+        ({"avx512_bf16": True}, {torch.float32: 1.0, torch.bfloat16: 1.4}, False),
+        ({"avx512_bf16": True}, {torch.float32: 1.0, torch.bfloat16: 0.9}, False),
+    ],
+)
+def test_bf16_is_used_where_it_is_quicker_and_never_where_there_is_none(
+    monkeypatch, capabilities, seconds, expected
+):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    monkeypatch.setattr(common, "_convolution_seconds", seconds.__getitem__)
     quicker_in_bf16.cache_clear()
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True})
-    assert quicker_in_bf16() is False
+    assert quicker_in_bf16() is expected
     quicker_in_bf16.cache_clear()
+
+
+def test_a_gradient_that_is_not_finite_leaves_the_guard_as_it_was():
+    guard = GradientGuard(longest=10)
+    assert all(guard.accepts(1.0) for _ in range(20))
+    assert not guard.accepts(math.nan) and not guard.accepts(math.inf) and guard.mean == pytest.approx(1)
+    assert guard.accepts(1.1) and not guard.accepts(50.0) and guard.skipped == 3
+    first = GradientGuard(longest=10)
+    assert not first.accepts(math.nan) and first.accepts(2.0) and not first.accepts(40.0)
+    still = GradientGuard(longest=10)
+    assert still.accepts(0.0) and still.accepts(3.0)  # nothing to learn at first is no measure
+
+
+def test_a_loss_that_is_not_finite_is_left_out_of_what_is_told():
+    means = RunningMeans()
+    for value in (math.nan, 1.0, math.nan, 2.0):
+        means.add({"pixel": torch.tensor(value), "skipped": 0.0})
+    assert float(means.values["pixel"]) == pytest.approx(0.97 * 1 + 0.03 * 2)
+
+
+def test_averaged_weights_follow_with_a_warm_up():
+    """As the exponential moving average that earlier checkpoints were written with."""
+    torch.manual_seed(0)
+    module = torch.nn.Linear(3, 2)
+    ema = Ema(module)
+    expected = module.weight.detach().clone()
+    for step in range(1, 30):
+        with torch.no_grad():
+            module.weight.add_(torch.randn_like(module.weight))
+        ema.update_parameters(module)
+        expected.lerp_(module.weight.detach(), 1 - min(0.995, step / (step + 10)))
+        assert torch.equal(ema.module.weight, expected)
+    ema.restart(1000)
+    before = ema.module.weight.clone()
+    ema.update_parameters(module)
+    assert torch.equal(ema.module.weight, before.lerp(module.weight, 1 - min(0.995, 1001 / 1011)))
 
 
 def test_years_are_inverted_to_the_alpha_that_gives_them():
@@ -187,19 +254,21 @@ def test_years_are_inverted_to_the_alpha_that_gives_them():
             rng.uniform(15, 70, 400),
             rng.uniform(0, 1.5 * FOCUS.most_blur, 400),
             rng.integers(0, 2, 400),
+            strict=True,
         )
     )
-    true = lambda alpha, age, blur=0, invented=0: (
-        alpha * (4 - 0.02 * (age - 40) - 1.1 * min(blur / FOCUS.most_blur, 1) - 0.9 * invented)
-    )
-    weights = surface([(*v, true(*v)) for v in drawn])
+
+    def true(alpha, age, blur=0, invented=0):
+        return alpha * (4 - 0.02 * (age - 40) - 1.1 * min(blur / FOCUS.most_blur, 1) - 0.9 * invented)
+
+    weights = fit_surface([(*v, true(*v)) for v in drawn])
     for age in (20, 40, 60):
         for blur in (0, FOCUS.most_blur / 2):
             alphas = invert(weights, age, blur)
             assert alphas == sorted(alphas) and alphas[YEARS.index(0)] == 0
             assert [true(a, age, blur) for a in alphas] == pytest.approx(YEARS, abs=0.7)
     # a sub-model gives what the full network gives, and may go further than it for that
-    weak, full = surface([(*v, true(*v) / 2) for v in drawn]), invert(weights, 40, 0)
+    weak, full = fit_surface([(*v, true(*v) / 2) for v in drawn]), invert(weights, 40, 0)
     assert [true(a, 40) / 2 for a in invert(weak, 40, 0, [0.8 * y for y in YEARS], full)] == pytest.approx(
         [0.8 * y for y in YEARS], abs=0.7
     )
@@ -207,7 +276,8 @@ def test_years_are_inverted_to_the_alpha_that_gives_them():
         invert(weak, 40, 0)[-1] == STRONGEST[1]
         and invert(weak, 40, 0, [500] * len(YEARS), full)[-1] == FURTHER * STRONGEST[1]
     )
-    # and where the full network's change is judged to be none, or less for more years, it changes as much nearly, and no less for more years
+    # and where the full network's change is judged to be none, or less for more years, it changes as much
+    # nearly, and no less for more years
     nothing = invert(weak, 40, 0, [0] * len(YEARS), full)
     assert nothing == pytest.approx([a / FURTHER for a in full], abs=1e-3)
     turning = invert(weak, 40, 0, [y if abs(y) < 25 else 0 for y in YEARS], full)
@@ -217,7 +287,9 @@ def test_years_are_inverted_to_the_alpha_that_gives_them():
     )  # one that sees no more from +20 on: the slider does not jump
     steps = np.diff(sated)[YEARS.index(0) :]
     assert sated[-1] == STRONGEST[1] and all(steps[1:] <= 1.5 * np.maximum(steps[:-1], steps[0]) + 1e-3)
-    blind = surface([(a, 40, 0, 0, 0.01 * a) for a in np.linspace(-15, 15, 50)])  # a judge that sees nothing
+    blind = fit_surface(
+        [(a, 40, 0, 0, 0.01 * a) for a in np.linspace(-15, 15, 50)]
+    )  # a judge that sees nothing
     assert all(np.diff(invert(blind, 40, 0)) > 0)
 
 
@@ -250,7 +322,10 @@ def test_judges_in_torch_equal_the_shipped_ones(engine, portrait):
 def test_texture_is_strength_not_place():
     lines = torch.zeros(1, 3, 64, 64)
     lines[..., ::8] = 0.4
-    apart = lambda a, b: sum((x - y).abs().mean().item() for x, y in zip(texture(a), texture(b)))
+
+    def apart(a, b):
+        return sum((x - y).abs().mean().item() for x, y in zip(texture(a), texture(b), strict=True))
+
     moved, nothing = lines.roll(2, -1), torch.zeros_like(lines)
     assert apart(lines, lines) == 0 and apart(lines, moved) < 0.25 * apart(lines, nothing)
     assert (lines - moved).abs().mean() > (lines - nothing).abs().mean()  # which L1 sees the other way round
@@ -267,7 +342,10 @@ def test_the_look_of_an_age_is_the_age_networks_own(portrait):
 
 
 def test_a_second_judge_sees_the_edits(engine, tmp_path):
-    """With a network of known answers: it gets aligned faces, brighter ones are older to it, and the report is about edits."""
+    """With a network of known answers.
+
+    It gets aligned faces, brighter ones are older to it, and the report is about edits.
+    """
     from onnx import TensorProto, helper, numpy_helper
 
     from agedit.training.second_judge import SecondJudge, second_opinion

@@ -1,4 +1,7 @@
-"""The patent's counts (S21, S25), and the elastic rule: slicing equals the PyTorch sub-network, ONNX equals both."""
+"""The patent's counts (S21, S25), and the elastic rule.
+
+Slicing equals the PyTorch sub-network, ONNX equals both.
+"""
 
 import subprocess
 import sys
@@ -14,8 +17,8 @@ from agedit import AgeEditor, load_photo, runtime
 from agedit.errors import AgeEditError
 from agedit.graph import encoder_graph, generator_graph, photo_inputs
 from agedit.network.autoencoder import CONVOLUTIONS, Autoencoder, Encoder
-from agedit.network.discriminator import TRUNK, Discriminator, marks_of
-from agedit.network.generator import Generator, Twice
+from agedit.network.discriminator import TRUNK, Discriminator, trunk_inputs
+from agedit.network.generator import Generator, Patch, UpsampleTwice
 from agedit.packing import ways
 from agedit.runtime import open_session, open_submodel, runtime_name, uses_openvino
 from agedit.submodel import RATIOS, WIDTHS, blocks, cost, slice_weights
@@ -111,7 +114,7 @@ def test_what_packing_changes_lies_under_the_masks_rim(engine):
 def test_a_patch_equals_that_part_of_the_whole(generator):
     f, photo = torch.randn(2, 512), torch.rand(2, 3, 256, 256) * 2 - 1
     whole = generator(f, photo, 256, 0.5)
-    part, below = generator(f, photo, 256, 0.5, (10, 30, 40))
+    part, below = generator.forward_patch(f, photo, 256, 0.5, Patch(10, 30, 40))
     assert torch.allclose(part[..., 8:-8, 8:-8], whole[..., 28:92, 68:132], atol=1e-4)
     assert (
         torch.allclose(below, generator(f, photo, 128, 0.5), atol=1e-5)
@@ -122,10 +125,12 @@ def test_a_patch_equals_that_part_of_the_whole(generator):
 
 def test_upsampling_has_its_exact_gradient():
     x = torch.randn(2, 3, 5, 6, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(Twice.apply, (x,))
-    y = Twice.apply(x)
+    assert torch.autograd.gradcheck(UpsampleTwice.apply, (x,))
+    y = UpsampleTwice.apply(x)
     weights = torch.randn_like(y)  # as a GPU computes it
-    assert torch.allclose(torch.autograd.grad((y * weights).sum(), x)[0], Twice.by_means(weights))
+    assert torch.allclose(
+        torch.autograd.grad((y * weights).sum(), x)[0], UpsampleTwice.backward_by_pooling(weights)
+    )
 
 
 @pytest.mark.processor
@@ -151,9 +156,10 @@ def test_openvino_comes_without_its_telemetry():
     """It would report every import to an analytics server."""
     code = (
         "import sys; from agedit.runtime import runtime_name; runtime_name(); "
-        "assert 'openvino' in sys.modules and not [m for m in sys.modules if m.startswith('openvino_telemetry') and sys.modules[m]]"
+        "found = [m for m in sys.modules if m.startswith('openvino_telemetry') and sys.modules[m]]; "
+        "assert 'openvino' in sys.modules and not found"
     )
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -230,11 +236,16 @@ def test_discriminator_sees_the_age_the_change_and_the_trunks_marks():
     d, x = Discriminator(), torch.rand(1, 3, 64, 64)
     photo = [torch.rand(1, n, (64 >> k) - 2, (64 >> k) - 2) for k, n in enumerate(TRUNK, 1)]
     marked = [v + 0.1 * torch.rand_like(v) for v in photo]
-    ask = lambda age=0.0, change=0.0, features=photo, edited=True: d(
-        x, torch.tensor([age]), change * x, marks_of(features, photo, torch.tensor([edited]))
-    )[0]
+
+    def ask(age=0.0, change=0.0, features=photo, edited=True):
+        return d(x, torch.tensor([age]), change * x, trunk_inputs(features, photo, torch.tensor([edited])))[0]
+
     assert all((ask() != v).any() for v in (ask(age=1.0), ask(change=0.1), ask(features=marked)))
     assert all(
-        (v[:, n:] == 0).all() for v, n in zip(marks_of(marked, photo, torch.tensor([False])), TRUNK)
+        (v[:, n:] == 0).all()
+        for v, n in zip(trunk_inputs(marked, photo, torch.tensor([False])), TRUNK, strict=True)
     )  # no photo, no change
-    assert all((v[:, n:] != 0).any() for v, n in zip(marks_of(marked, photo, torch.tensor([True])), TRUNK))
+    assert all(
+        (v[:, n:] != 0).any()
+        for v, n in zip(trunk_inputs(marked, photo, torch.tensor([True])), TRUNK, strict=True)
+    )

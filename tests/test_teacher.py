@@ -10,7 +10,10 @@ from agedit.training import teacher
 
 
 class Painter:
-    """A teacher whose pictures are as bright as the first number of w; the bright ones are the neutral ones."""
+    """A teacher whose pictures are as bright as the first number of w.
+
+    The bright ones are the neutral ones.
+    """
 
     def __init__(self, *_):
         self.drawn = 0
@@ -27,7 +30,7 @@ class Painter:
 def draw(monkeypatch, tmp_path):
     painter = Painter()
     monkeypatch.setattr(teacher, "Teacher", lambda *_: painter)
-    monkeypatch.setattr(teacher, "Calm", lambda weights: lambda picture: picture[0, 0, 0] > 160)
+    monkeypatch.setattr(teacher, "NeutralFace", lambda weights: lambda picture: picture[0, 0, 0] > 160)
     np.savez(tmp_path / "d.npz", age_nogender=np.eye(512)[0])
 
     def run(people, folder="out", **options):
@@ -59,6 +62,6 @@ def test_without_a_share_nobody_is_drawn_twice_and_a_run_goes_on(draw):
 
 
 def test_where_nobody_is_neutral_anybody_will_do(draw, monkeypatch):
-    monkeypatch.setattr(teacher, "Calm", lambda weights: lambda picture: False)
+    monkeypatch.setattr(teacher, "NeutralFace", lambda weights: lambda picture: False)
     rows, _, drawn = draw(1, neutral=1.0)
     assert len(rows) == 6 and drawn == teacher.TRIES + 5

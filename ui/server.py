@@ -45,7 +45,6 @@ EVENTS_IN_LINE = 64
 """Events that wait in a queue of Gradio's."""
 
 
-
 class PatientProtocol(H11Protocol):
     """uvicorn's HTTP, which hangs up on those who open a connection and then say nothing, or say it
     slowly.
@@ -117,7 +116,7 @@ def mounted(page: Page) -> FastAPI:
 def guarded(page: Page, names: frozenset[str] = frozenset()) -> ASGIApp:
     """The whole application. names: what this server is called beside the loopback names."""
     page.settle()
-    app = mounted(page)
+    app = page.watched(mounted(page))
     queue = page._queue
 
     def knows(kind: str, value: str) -> bool:
@@ -137,7 +136,7 @@ def guarded(page: Page, names: frozenset[str] = frozenset()) -> ASGIApp:
         "/gradio_api/upload_progress": uploads.progress,
         "/page.js": _script,
     }
-    return page.watched(Guard(app, names, own, Checker(page, roots), knows, lasting))
+    return Guard(app, names, own, Checker(page, roots), knows, lasting)
 
 
 async def _take(scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,10 +1,17 @@
-"""Stage `calibrate`: years -> alpha for each (r, c), apparent age and blur of the photo, and the quality of each (r, c), measured on
-held-out photos with the app's own runtime; the results go into the manifest. Before that, the ranges for int8."""
+"""Stage `calibrate` (S63): alpha for each number of years, and the quality of each (r, c).
 
+Both are measured on held-out photos with the app's own runtime. alpha depends on the sub-model, on the
+apparent age and on the blur of the photo. The results go into the manifest; before that, the ranges for int8.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors.numpy import save_file
 from tqdm import tqdm
@@ -13,204 +20,395 @@ from agedit.blend import add_change_to_crop
 from agedit.runtime import Engine, measure_ranges, to_network
 from agedit.submodel import cost
 from agedit.tone import FOCUS, Tone, photo_blur
-from agedit.training.batches import ALPHA_PER_YEAR
+from agedit.training.common import ALPHA_PER_YEAR
 from agedit.training.data import Crops
 from agedit.training.export import write_manifest
 from agedit.training.losses import Perceptual
 from agedit.training.second_judge import SecondJudge
 from agedit.weights import RANGES, Weights, sha256
 
-ASKED = (-50, -35, -20, -10, 10, 20, 30, 45, 65, 90)  # years by the scale of training
-STRONGEST = {
-    1: 72 * ALPHA_PER_YEAR,
-    -1: 44 * ALPHA_PER_YEAR,
-}  # |alpha| for older and younger: further out pictures break
-LESS = {
-    1: 0.25,
-    -1: 0.4,
-}  # power of the share of the slider by which fewer years may go less far than STRONGEST
-YOUNGER = 1.25  # times as many years younger are asked of the fit as shall be given: photos that it did not see got 0.77 of them
-JUMP = 1.5  # how much longer than the one before a step of the slider may be, in alpha
-FURTHER = 1.25  # times STRONGEST is how far a sub-model may go to give what the full network gives
+# Years by the scale of training at which each face is judged.
+ASKED = (-50, -35, -20, -10, 10, 20, 30, 45, 65, 90)
+# |alpha| at most, for older (1) and younger (-1): further out pictures break.
+STRONGEST = {1: 72 * ALPHA_PER_YEAR, -1: 44 * ALPHA_PER_YEAR}
+# Power of the share of the slider by which fewer years may go less far than STRONGEST.
+LESS = {1: 0.25, -1: 0.4}
+# Times as many years younger are asked of the fit as shall be given: photos that it did not see got 0.77 of
+# them.
+YOUNGER = 1.25
+# How much longer than the one before a step of the slider may be, in alpha.
+JUMP = 1.5
+# Times STRONGEST that a sub-model may go to give what the full network gives.
+FURTHER = 1.25
+# Places of the table: years, apparent ages, blurs (sigma as a share of the crop).
 YEARS = list(range(-30, 41, 5))
 AGES = (10, 20, 30, 40, 50, 60, 70)
 BLURS = (0.0, FOCUS.most_blur / 2, FOCUS.most_blur)
-SMALL = (
-    0.4  # edge of a crop that is shrunk and enlarged again, of its own: about as soft as the labelled photos
-)
-YOUNGEST, OLDEST = 5, 85  # apparent ages that are asked for at most
-CHILDREN = {
-    "ages": [4, 12],
-    "years": [15, max(YEARS)],
-}  # most years that are added at an apparent age, and between them: children do not grow up here
+# Alphas at which the judged change is looked up, from 0 to the strongest.
+GRID = 961
+# Edge of a crop that is shrunk and enlarged again, of its own: about as soft as the labelled photos.
+SMALL = 0.4
+# Apparent ages that are asked for at most, and how far beyond the judges are still believed.
+YOUNGEST = 5
+OLDEST = 85
+BEYOND_OLDEST = 35
+# Most years that are added at an apparent age, and between them: children do not grow up here.
+CHILDREN = {"ages": [4, 12], "years": [15, max(YEARS)]}
+# Years at which sub-models are compared with the full network.
 QUALITY_YEARS = (-20, 30)
-RANGED = (-10, 0, 10, 20)  # alphas at which ranges for int8 are measured, in both forms
+# Alphas at which ranges for int8 are measured, in both forms.
+RANGED = (-10, 0, 10, 20)
+# Apparent ages, lowest and highest, of the photos and of the invented people that are judged.
+PHOTO_AGES = (10, 75)
+INVENTED_AGES = (15, 60)
+# Ridge of the fit, a sample.
+RIDGE = 1e-4
+# Every so many: of the faces for ranges (and of these in the strict form), of the invented for a soft one,
+# for quality.
+RANGED_EVERY = 4
+STRICT_EVERY = 3
+SOFT_EVERY = 3
+QUALITY_EVERY = 3
+
+Submodel = tuple[int, float]
+Judge = Callable[[npt.NDArray[np.uint8]], float]
 
 
-class Shown:
+class Place(NamedTuple):
+    """A place of the calibration's table: apparent age and the photo's blur."""
+
+    age: float
+    blur: float
+
+
+# alphas for each of YEARS, by place.
+AlphaTable = dict[Place, list[float]]
+PLACES = [Place(age, blur) for blur in BLURS for age in AGES]
+
+
+class ShownCrop:
     """What the app shows of a prepared crop, within the square: photo + m (G(f + alpha n) - G(f)).
 
-    judges: functions of an RGB uint8 crop to years; what they see of an edit is averaged.
+    Args:
+        image: uint8 (S, S, 5). judges: what they see of an edit is averaged.
     """
 
-    def __init__(self, engine, image, judges):
-        self.engine, self.crop = engine, np.ascontiguousarray(image[:, :, :3])
-        self.mask, self.hair = image[:, :, 3] / np.float32(255), image[:, :, 4] / np.float32(255)
-        self.f, self.age, self.blur = (
-            engine.encode(self.crop),
-            engine.readout.age(self.crop)[0],
-            photo_blur(self.crop),
-        )
-        self.judges, self.before = judges, [judge(self.crop) for judge in judges]
-        self.base, self.tones = {}, {}
+    def __init__(self, engine: Engine, image: npt.NDArray[np.uint8], judges: Sequence[Judge]) -> None:
+        self.engine = engine
+        self.crop = np.ascontiguousarray(image[:, :, :3])
+        self.mask = image[:, :, 3] / np.float32(255)
+        self.hair = image[:, :, 4] / np.float32(255)
+        self.f = engine.encode(self.crop)
+        self.age = engine.readout.age(self.crop)[0]
+        self.blur = photo_blur(self.crop)
+        self.judges = judges
+        self.before = [judge(self.crop) for judge in judges]
+        self.base: dict[Submodel, npt.NDArray[np.float32]] = {}
+        self.tones: dict[int, Tone] = {}
 
-    def run(self, alpha, r, c):
-        n = self.engine.weights.age_vector
-        return self.engine.generate(self.f + np.float32(alpha) * n, self.engine.inputs(self.crop, r), r, c)
+    def generate(self, alpha: float, r: int, c: float) -> npt.NDArray[np.float32]:
+        """G_{r,c}(f + alpha n), (r, r, 3) in -1..1."""
+        shifted = self.f + np.float32(alpha) * self.engine.weights.age_vector
+        return self.engine.generate(shifted, self.engine.inputs(self.crop, r), r, c)
 
-    def edit(self, alpha, r, c):
+    def edit(self, alpha: float, r: int, c: float) -> npt.NDArray[np.uint8]:
+        """The edited crop, RGB (S, S, 3)."""
         if (r, c) not in self.base:
-            self.base[r, c] = self.run(0, r, c)
+            self.base[r, c] = self.generate(0, r, c)
         if r not in self.tones:
             self.tones[r] = Tone(self.crop, self.mask, self.hair, r, self.blur)
-        return add_change_to_crop(
-            self.crop, self.tones[r]((self.run(alpha, r, c) - self.base[r, c]) * 127.5), self.mask
-        )
+        change = self.tones[r]((self.generate(alpha, r, c) - self.base[r, c]) * 127.5)
+        return add_change_to_crop(self.crop, change, self.mask)
 
-    def change(self, alpha, r, c):
-        """Judged years."""
+    def judged_change(self, alpha: float, r: int, c: float) -> float:
+        """By how many years the judges see the edit aged."""
         after = self.edit(alpha, r, c)
-        return float(np.mean([judge(after) - before for judge, before in zip(self.judges, self.before)]))
+        changes = [judge(after) - before for judge, before in zip(self.judges, self.before, strict=True)]
+        return float(np.mean(changes))
 
 
-def small(image):
+def softened(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """A prepared crop (S, S, 5) as of a smaller photo."""
-    s = image.shape[0]
-    rgb = cv2.resize(
-        np.ascontiguousarray(image[:, :, :3]), None, fx=SMALL, fy=SMALL, interpolation=cv2.INTER_AREA
-    )
-    return np.dstack([cv2.resize(rgb, (s, s), interpolation=cv2.INTER_CUBIC), image[:, :, 3:]])
+    size = image.shape[0]
+    rgb = np.ascontiguousarray(image[:, :, :3])
+    small = cv2.resize(rgb, None, fx=SMALL, fy=SMALL, interpolation=cv2.INTER_AREA)
+    soft = cv2.resize(small, (size, size), interpolation=cv2.INTER_CUBIC)
+    return np.dstack([np.asarray(soft, np.uint8), image[:, :, 3:]])
 
 
-def terms(alpha, age, blur, invented=0):
-    """A smooth surface through (0 alpha, 0 years): powers of alpha, each free to vary with the age, with the photo's blur (`tone.photo_blur`) and with
-    whether the face was invented (1) or is real (0): at one alpha invented ones get fewer years, and the slider is for real ones."""
+class Sample(NamedTuple):
+    """The judged change of one edit, in years, and what it depends on."""
+
+    alpha: float
+    age: float
+    blur: float
+    invented: float  # 1 for an invented face, 0 for a real one
+    change: float
+
+
+def terms(alpha: Any, age: Any, blur: Any, invented: Any = 0) -> npt.NDArray[np.float64]:
+    """A smooth surface through (0 alpha, 0 years): powers of alpha that vary with age, blur and invention.
+
+    At one alpha invented faces get fewer years, and the slider is for real ones.
+
+    Args:
+        alpha, age, blur (`tone.photo_blur`), invented: numbers or arrays (N,), see `Sample`.
+
+    Returns:
+        (..., 15).
+    """
     a, b, soft, drawn = (np.asarray(v, float)[..., None] for v in (alpha, age, blur, invented))
-    a, b, soft = a / STRONGEST[1], (b - 40) / 25, np.minimum(soft / FOCUS.most_blur, 1)
-    return np.concatenate([a**k * v for k in (1, 2, 3) for v in (b**0, b, b**2, soft, drawn)], -1)
+    a = a / STRONGEST[1]
+    b = (b - 40) / 25
+    soft = np.minimum(soft / FOCUS.most_blur, 1)
+    factors = (b**0, b, b**2, soft, drawn)
+    return np.concatenate([a**power * factor for power in (1, 2, 3) for factor in factors], -1)
 
 
-def surface(samples):
-    """Ridge fit of the judged change to `samples` (alpha, apparent age before, blur, invented, judged change): the terms' weights."""
-    *of, change = np.array(samples, float).T
-    x = terms(*of)
-    return np.linalg.solve(x.T @ x + 1e-4 * len(x) * np.eye(x.shape[1]), x.T @ change)
+def fit_surface(samples: Sequence[Sample]) -> npt.NDArray[np.float64]:
+    """Ridge fit of the judged change to the samples: the terms' weights (15,)."""
+    *inputs, change = np.array(samples, float).T
+    x = terms(*inputs)
+    return np.linalg.solve(x.T @ x + RIDGE * len(x) * np.eye(x.shape[1]), x.T @ change)
 
 
-def invert(weights, age, blur, wanted=YEARS, full=None):
-    """alpha for each of YEARS at an apparent age and a photo's blur: where the surface first reaches the change that is `wanted` for it.
+def invert(
+    weights: npt.NDArray[np.float64],
+    age: float,
+    blur: float,
+    wanted: Sequence[float] = YEARS,
+    full: Sequence[float] | None = None,
+) -> list[float]:
+    """alpha for each of YEARS at a place: where the surface first reaches the change that is wanted.
 
-    Of the full network STRONGEST at the most, and less for fewer years. Of a sub-model, where the alphas of the `full` network are given,
-    up to FURTHER times STRONGEST, and at least 1 / FURTHER of these: where judges see no change there is one all the same.
+    Of the full network STRONGEST at the most, and less for fewer years. Of a sub-model up to FURTHER times
+    STRONGEST, and at least 1 / FURTHER of the full network's: where judges see no change there is one all the
+    same.
+
+    Args:
+        weights: of the surface. wanted: judged change for each of YEARS.
+        full: of a sub-model, the full network's alphas.
     """
     result = np.zeros(len(YEARS))
-    for k, y in enumerate(YEARS):
-        sign = int(np.sign(y)) or 1
+    for k, years in enumerate(YEARS):
+        sign = -1 if years < 0 else 1
         end = STRONGEST[sign] * (FURTHER if full else 1)
-        grid = np.linspace(0, end, 961)
+        grid = np.linspace(0, end, GRID)
         judged = np.maximum.accumulate(terms(sign * grid, age, blur) @ weights * sign)
         reached = np.flatnonzero(judged >= sign * wanted[k])
-        # where the judge stops seeing a change the slider must still do something at every year, up to its end
-        most = end * min(1, abs(y) / (max(YEARS) if y > 0 else -min(YEARS))) ** LESS[sign]
+        # Where the judge stops seeing a change the slider must still do something at every year, up to its
+        # end.
+        last = max(YEARS) if years > 0 else -min(YEARS)
+        most = end * min(1, abs(years) / last) ** LESS[sign]
         found = grid[reached[0]] if len(reached) else most
-        result[k] = sign * (max(found, abs(full[k]) / FURTHER) if full else min(found, most))
+        if full:
+            found = max(found, abs(full[k]) / FURTHER)
+        else:
+            found = min(found, most)
+        result[k] = sign * found
     zero = YEARS.index(0)  # more years, more change
-    result[zero:], result[zero::-1] = (
-        steady(np.maximum.accumulate(result[zero:])),
-        -steady(np.maximum.accumulate(-result[zero::-1])),
-    )
-    return [round(float(v), 4) for v in result]
+    older = steady(np.maximum.accumulate(result[zero:]))
+    younger = -steady(np.maximum.accumulate(-result[zero::-1]))
+    result[zero:] = older
+    result[zero::-1] = younger
+    return [round(float(alpha), 4) for alpha in result]
 
 
-def steady(row):
-    """alphas for more and more years, from 0 on, without a jump where the judges stop seeing more: no step is longer than JUMP times the last, or the mean one."""
+def steady(row: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """alphas for more and more years, from 0 on, without a jump where the judges stop seeing more.
+
+    No step is longer than JUMP times the last, or than JUMP times the mean one.
+    """
     row = np.array(row, float)
     for k in range(2, len(row)):
-        row[k] = min(row[k], row[k - 1] + JUMP * max(row[k - 1] - row[k - 2], row[k - 1] / (k - 1)))
+        last_step = row[k - 1] - row[k - 2]
+        mean_step = row[k - 1] / (k - 1)
+        row[k] = min(row[k], row[k - 1] + JUMP * max(last_step, mean_step))
     return row
 
 
-def spread(crops, index, ages, n):
-    """`n` of the crops `index`, their judged ages spread evenly over `ages` (lowest, highest)."""
-    return list(
-        dict.fromkeys(int(index[np.argmin(np.abs(crops.judged[index] - a))]) for a in np.linspace(*ages, n))
-    )
+def spread(crops: Crops, index: npt.NDArray[np.integer[Any]], ages: tuple[int, int], count: int) -> list[int]:
+    """At most `count` of the crops `index`, their judged ages spread evenly over `ages` (lowest, highest)."""
+    judged = crops.judged[index]
+    chosen = [int(index[np.argmin(np.abs(judged - age))]) for age in np.linspace(*ages, count)]
+    return list(dict.fromkeys(chosen))  # each once, in order
 
 
-def write_ranges(engine, crops, out):
-    """Write RANGES into `out`, of every (r, c) over RGB `crops`, and its hash into the manifest (see `quantize`)."""
-    found, weights = {}, engine.weights
+def write_ranges(engine: Engine, crops: Sequence[npt.NDArray[np.uint8]], out: str | Path) -> None:
+    """Write RANGES into `out`, of every (r, c) over RGB `crops`, and its hash into the manifest (see
+    `quantize`).
+    """
+    weights = engine.weights
     arrays = weights.part("generator")
     features = [engine.encode(crop) for crop in crops]
+    found = {}
     for r, c in tqdm(weights.candidates, desc="ranges", unit="sub-model"):
         feeds = []
-        for k, (crop, f) in enumerate(zip(crops, features)):
-            for photos in [engine.inputs(crop, r)] + [engine.sketch(f, r)] * (k % 3 == 0):
+        for k, (crop, f) in enumerate(zip(crops, features, strict=True)):
+            forms = [engine.inputs(crop, r)]
+            if k % STRICT_EVERY == 0:
+                forms.append(engine.sketch(f, r))
+            for photos in forms:
                 feeds += [{"f": f + np.float32(alpha) * weights.age_vector, **photos} for alpha in RANGED]
-        found |= {
-            f"{r}:{c:g}/{layer}": v.astype(np.float16)
-            for layer, v in measure_ranges(arrays, r, c, feeds).items()
-        }
+        for layer, values in measure_ranges(arrays, r, c, feeds).items():
+            found[f"{r}:{c:g}/{layer}"] = values.astype(np.float16)
     save_file(found, Path(out) / RANGES)
     weights.manifest["files"][RANGES] = sha256(Path(out) / RANGES)
     write_manifest(out, weights.manifest)
 
 
-def calibrate(data, out, wheel, second_judge=None, photos=48):
+@dataclass
+class Faces:
+    """The faces that are judged: real photos first, then invented people, some of these soft too."""
+
+    shown: list[ShownCrop]
+    real: int
+
+    def samples(self, submodel: Submodel) -> list[Sample]:
+        """The judged change of each face at each of ASKED that the judges can be believed at."""
+        result = []
+        for k, face in enumerate(self.shown):
+            for years in ASKED:
+                if YOUNGEST <= face.age + years <= OLDEST + BEYOND_OLDEST:
+                    alpha = years * ALPHA_PER_YEAR
+                    change = face.judged_change(alpha, *submodel)
+                    result.append(Sample(alpha, face.age, face.blur, float(k >= self.real), change))
+        return result
+
+
+def choose_faces(crops: Crops, photos: int) -> tuple[list[int], list[int]]:
+    """Real photos (the other half of them is for `evaluate`), mostly soft, and invented people, as sharp as
+    today's cameras.
+    """
+    real = spread(crops, crops.photos(True)[::2], PHOTO_AGES, photos // 2)
+    own_age = [i for group in crops.people(True) for i in group if crops.beta[i] == 0]
+    if not own_age:
+        return real, []
+    return real, spread(crops, np.array(own_age, int), INVENTED_AGES, photos // 2)
+
+
+@dataclass
+class Calibration:
+    """alphas of every sub-model, and the mean judged change by years at training's scale, of the full
+    network.
+    """
+
+    tables: dict[Submodel, AlphaTable]
+    judged: list[list[float]]
+
+
+def measure_alphas(engine: Engine, faces: Faces) -> Calibration:
+    """Alphas by which every sub-model gives the change that was asked, as far as the full network does."""
+    full = engine.weights.candidates[-1]
+    tables: dict[Submodel, AlphaTable] = {}
+    judged: list[list[float]] = []
+    asked = [years * (YOUNGER if years < 0 else 1) for years in YEARS]
+    wanted: dict[Place, Sequence[float]] = dict.fromkeys(PLACES, asked)
+    own: AlphaTable = {}
+    for submodel in tqdm(engine.weights.candidates[::-1], desc="calibrate", unit="sub-model"):
+        samples = faces.samples(submodel)
+        weights = fit_surface(samples)
+        tables[submodel] = {
+            place: invert(weights, place.age, place.blur, wanted[place], own.get(place)) for place in PLACES
+        }
+        if submodel == full:
+            # It comes first; of the others is wanted what it gives at its own alphas.
+            own = tables[full]
+            wanted = {place: list(terms(row, *place) @ weights) for place, row in own.items()}
+            judged = _mean_changes(samples)
+    return Calibration(tables, judged)
+
+
+def _mean_changes(samples: Sequence[Sample]) -> list[list[float]]:
+    """[years at training's scale, mean judged change] for each of ASKED that was judged."""
+    result = []
+    for years in ASKED:
+        changes = [sample.change for sample in samples if sample.alpha == years * ALPHA_PER_YEAR]
+        if changes:
+            result.append([years, round(float(np.mean(changes)), 1)])
+    return result
+
+
+def measure_quality(
+    engine: Engine, faces: Sequence[ShownCrop], perceptual: Perceptual
+) -> list[dict[str, float]]:
+    """How far each (r, c) is from the full network, best first.
+
+    LPIPS, squared error (of 0..1) and judged years between both.
+    """
+    candidates = engine.weights.candidates
+    full = candidates[-1]
+    rows: dict[Submodel, list[tuple[float, float, float]]] = {submodel: [] for submodel in candidates}
+    for face in tqdm(faces, desc="quality", unit="photo"):
+        for years in QUALITY_YEARS:
+            best = _edit_by_years(engine, face, years, full)
+            age = engine.readout.age(best)[0]
+            for submodel in candidates:
+                picture = _edit_by_years(engine, face, years, submodel)
+                with torch.no_grad():
+                    distance = perceptual(_tensor(picture), _tensor(best)).item()
+                error = float(np.mean((picture / 255.0 - best / 255.0) ** 2))
+                rows[submodel].append((distance, error, abs(engine.readout.age(picture)[0] - age)))
+    means = {submodel: np.mean(values, 0) for submodel, values in rows.items()}
+
+    def best_first(submodel: Submodel) -> tuple[float, float]:
+        return means[submodel][0], -cost(*submodel)["macs"]
+
+    result = []
+    for r, c in sorted(candidates, key=best_first):
+        lpips, mse, age_difference = (float(v) for v in means[r, c])
+        result.append(
+            {
+                "r": r,
+                "c": c,
+                "lpips": round(lpips, 4),
+                "mse": round(mse, 6),
+                "age_difference": round(age_difference, 2),
+            }
+        )
+    return result
+
+
+def _edit_by_years(engine: Engine, face: ShownCrop, years: int, submodel: Submodel) -> npt.NDArray[np.uint8]:
+    return face.edit(engine.weights.alpha(years, face.age, face.blur, *submodel), *submodel)
+
+
+def _tensor(picture: npt.NDArray[np.uint8]) -> torch.Tensor:
+    """RGB (S, S, 3) as (1, 3, S, S) in -1..1."""
+    return torch.from_numpy(to_network(picture, len(picture)))
+
+
+def calibrate(
+    data: str | Path,
+    out: str | Path,
+    wheel: str | Path,
+    second_judge: str | Path | None = None,
+    photos: int = 48,
+) -> None:
     """Measure and write `calibration` and `quality` into the manifest of `out`.
 
-    Every sub-model gets its own alpha by years, apparent age and the blur of the photo, so that all of them give the change that was asked, as far as the full one does.
-    Quality of (r, c): mean LPIPS and squared error between its shown picture and the full network's, as large as the crops, and how far
-    apart the two are judged. Years are the shipped age network's or, with the wheel of a `second_judge`, the mean of both: a network that
-    sat in the losses sees more of an edit than others do.
+    Args:
+        data: a prepared folder. wheel: the perceptual trunk's. photos: faces that are judged, about.
+        second_judge: wheel of another age judge; years are the mean of both then, as a network that sat in
+        the losses sees more of an edit than others do.
     """
-    engine = Engine(Weights(out))
-    full = engine.weights.candidates[-1]
     crops = Crops(data)
-    # real photos (the other half of them is for `evaluate`), mostly soft, and invented people, who are as sharp as today's cameras
-    chosen = spread(crops, crops.photos(True)[::2], (10, 75), photos // 2)
-    invented = np.array([i for g in crops.people(True) for i in g if crops.beta[i] == 0], int)
-    invented = spread(crops, invented, (15, 60), photos // 2) if len(invented) else []
-    chosen += invented
-    write_ranges(engine, [np.ascontiguousarray(crops.images[i][:, :, :3]) for i in chosen[::4]], out)
-    engine = Engine(Weights(out))
-    judges = [lambda crop: engine.readout.age(crop)[0]] + (
-        [SecondJudge(second_judge).age] if second_judge else []
-    )
-    # some of these soft too: or what blur does would be taken for what an invention does
-    pictures = [crops.images[i] for i in chosen] + [small(crops.images[i]) for i in invented[::3]]
-    faces = [Shown(engine, picture, judges) for picture in pictures]
-    real = len(chosen) - len(invented)
-    table, judged = {}, []
-    places = [(age, blur) for blur in BLURS for age in AGES]
-    wanted, own = (
-        dict.fromkeys(places, [y * (YOUNGER if y < 0 else 1) for y in YEARS]),
-        {},
-    )  # of the others, what the full network, which comes first, gives at its own alphas
-    for rc in tqdm(engine.weights.candidates[::-1], desc="calibrate", unit="sub-model"):
-        samples = [
-            (y * ALPHA_PER_YEAR, s.age, s.blur, float(k >= real), s.change(y * ALPHA_PER_YEAR, *rc))
-            for k, s in enumerate(faces)
-            for y in ASKED
-            if YOUNGEST <= s.age + y <= OLDEST + 35
-        ]
-        weights = surface(samples)
-        table[rc] = {place: invert(weights, *place, wanted[place], own.get(place)) for place in places}
-        if rc == full:
-            own = table[rc]
-            wanted = {place: terms(row, *place) @ weights for place, row in own.items()}
-            seen = {y: [d for a, *_, d in samples if a == y * ALPHA_PER_YEAR] for y in ASKED}
-            judged = [[y, round(float(np.mean(v)), 1)] for y, v in seen.items() if v]
+    real, invented = choose_faces(crops, photos)
+    chosen = real + invented
+    ranged = [np.ascontiguousarray(crops.images[i][:, :, :3]) for i in chosen[::RANGED_EVERY]]
+    write_ranges(Engine(Weights(Path(out))), ranged, out)
+    engine = Engine(Weights(Path(out)))
+
+    def shipped_judge(crop: npt.NDArray[np.uint8]) -> float:
+        return engine.readout.age(crop)[0]
+
+    judges: list[Judge] = [shipped_judge]
+    if second_judge:
+        judges.append(SecondJudge(second_judge).age)
+    # Some invented people soft too: what blur does would be taken for what an invention does.
+    pictures = [crops.images[i] for i in chosen] + [softened(crops.images[i]) for i in invented[::SOFT_EVERY]]
+    faces = Faces([ShownCrop(engine, picture, judges) for picture in pictures], len(real))
+    found = measure_alphas(engine, faces)
     manifest = engine.weights.manifest
     manifest["calibration"] = {
         "years": YEARS,
@@ -219,44 +417,21 @@ def calibrate(data, out, wheel, second_judge=None, photos=48):
         "youngest": YOUNGEST,
         "oldest": OLDEST,
         "children": CHILDREN,
-        "photos": len(faces),
+        "photos": len(faces.shown),
         "judges": len(judges),
-        "judged": judged,
+        "judged": found.judged,
         "submodels": [
-            {"r": r, "c": c, "alpha": [[table[r, c][age, blur] for age in AGES] for blur in BLURS]}
+            {"r": r, "c": c, "alpha": _by_blur_and_age(found.tables[r, c])}
             for r, c in engine.weights.candidates
         ],
     }
-    perceptual, tensor = Perceptual(wheel), lambda p: torch.from_numpy(to_network(p, len(p)))
-    rows = {rc: [] for rc in engine.weights.candidates}
-    for shown in tqdm(faces[::3], desc="quality", unit="photo"):
-        for years in QUALITY_YEARS:
-            best = shown.edit(engine.weights.alpha(years, shown.age, shown.blur, *full), *full)
-            age = engine.readout.age(best)[0]
-            for rc in rows:
-                picture = shown.edit(engine.weights.alpha(years, shown.age, shown.blur, *rc), *rc)
-                with torch.no_grad():
-                    distance = perceptual(tensor(picture), tensor(best)).item()
-                rows[rc].append(
-                    (
-                        distance,
-                        np.mean((picture / 255.0 - best / 255.0) ** 2),
-                        abs(engine.readout.age(picture)[0] - age),
-                    )
-                )
-    quality = {rc: np.mean(v, 0) for rc, v in rows.items()}
-    order = sorted(rows, key=lambda rc: (quality[rc][0], -cost(*rc)["macs"]))
-    manifest["quality_order"] = [list(rc) for rc in order]
-    manifest["quality"] = [
-        {
-            "r": r,
-            "c": c,
-            "lpips": round(float(quality[r, c][0]), 4),
-            "mse": round(float(quality[r, c][1]), 6),
-            "age_difference": round(float(quality[r, c][2]), 2),
-        }
-        for r, c in order
-    ]
+    quality = measure_quality(engine, faces.shown[::QUALITY_EVERY], Perceptual(wheel))
+    manifest["quality_order"] = [[row["r"], row["c"]] for row in quality]
+    manifest["quality"] = quality
     write_manifest(out, manifest)
-    print("judged change by asked years, training's scale:", judged)
-    print("quality:", manifest["quality"])
+    print("judged change by asked years, training's scale:", found.judged)
+    print("quality:", quality)
+
+
+def _by_blur_and_age(table: AlphaTable) -> list[list[list[float]]]:
+    return [[table[Place(age, blur)] for age in AGES] for blur in BLURS]

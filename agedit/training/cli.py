@@ -1,17 +1,34 @@
 """One command a training stage, and one for all: python -m agedit train STAGE ..."""
 
+import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+from tqdm import tqdm
 
 from agedit.commands import PlainErrors
 from agedit.errors import AgeEditError
 from agedit.paths import weights_folder
 from agedit.submodel import RATIOS
 
+if TYPE_CHECKING:
+    from agedit.training.generator import Stage
+
 EXISTING = click.Path(exists=True, dir_okay=False)
+# Resolutions that can be trained, in pixels.
 SIZES = (64, 128, 256, 512)
+# Pixels of a prepared crop, at least.
+LEAST_CROP = 256
+# Share of the run of each resolution at half the width: the first, and by how much more of each further one.
+# Then the whole network of the highest resolution, by the number of resolutions.
+FIRST_SHARE = 1.0
+MORE_SHARE = 1.4
+WHOLE_SHARE = 0.6
+# Rows of a batch by which one is a labelled photo.
+PHOTO_ROWS = 3 / 8
 data = click.option(
     "--data", multiple=True, required=True, metavar="DIR", help="A prepared folder; may be repeated."
 )
@@ -37,30 +54,38 @@ minutes = click.option("--minutes", type=float, help="Stop after this much train
 
 
 @click.group(cls=PlainErrors)
-def stages():
-    """Train on your own faces. Stages resume from their checkpoints; start them with torchrun to use several devices."""
+def stages() -> None:
+    """Train on your own faces.
 
-
-def plan_for(resolution, text=None):
-    """[(resolution, channel ratio, share of the run)] out of '64:0.5:1,128:1:2', or the default for a highest resolution.
-
-    Low blocks first and at half the width, where a step costs a quarter; the whole network of the highest last.
+    Stages resume from their checkpoints; start them with torchrun to use several devices.
     """
-    if text:
-        try:
-            plan = [
-                (int(r), float(c), float(share))
-                for r, c, share in (part.split(":") for part in text.split(","))
-            ]
-        except ValueError:
-            plan = []
-        if not plan or any(r not in SIZES or c not in RATIOS or share <= 0 for r, c, share in plan):
-            raise AgeEditError(
-                f"--plan {text} is not a list of R:C:SHARE such as 64:0.5:1,128:0.5:2,128:1:1."
-            )
-        return plan
+
+
+def parse_plan(text: str) -> "list[Stage]":
+    """'64:0.5:1,128:1:2' as stages; raises AgeEditError where it is none."""
+    from agedit.training.generator import Stage
+
+    try:
+        parts = [part.split(":") for part in text.split(",")]
+        plan = [Stage(int(r), float(c), float(share)) for r, c, share in parts]
+    except ValueError:
+        plan = []
+    usable = [s for s in plan if s.resolution in SIZES and s.ratio in RATIOS and s.share > 0]
+    if not plan or usable != plan:
+        raise AgeEditError(f"--plan {text} is not a list of R:C:SHARE such as 64:0.5:1,128:0.5:2,128:1:1.")
+    return plan
+
+
+def default_plan(resolution: int) -> "list[Stage]":
+    """Low blocks first and at half the width, where a step costs a quarter.
+
+    The whole network of the highest last.
+    """
+    from agedit.training.generator import Stage
+
     sizes = [r for r in SIZES if r <= resolution]
-    return [(r, 0.5, 1.0 + 1.4 * k) for k, r in enumerate(sizes)] + [(sizes[-1], 1.0, 0.6 * len(sizes))]
+    plan = [Stage(r, 0.5, FIRST_SHARE + MORE_SHARE * k) for k, r in enumerate(sizes)]
+    return [*plan, Stage(sizes[-1], 1.0, WHOLE_SHARE * len(sizes))]
 
 
 @stages.command()
@@ -74,15 +99,14 @@ def plan_for(resolution, text=None):
 @click.option("--out", required=True, metavar="NPZ")
 @click.option("--people", default=160, show_default=True, help="Five pictures each.")
 @weights
-def direction(wheel, start, out, people, weights):
+def direction(wheel: str, start: str | None, out: str, people: int, weights: str) -> None:
     """Find the teacher's direction of age that leaves expression and gender alone."""
     import numpy as np
 
     from agedit.training.direction import write_direction
 
-    write_direction(
-        wheel, Path(weights), Path(out), np.load(start)["age_nogender"] if start else None, people
-    )
+    age = np.load(start)["age_nogender"] if start else None
+    write_direction(wheel, Path(weights), Path(out), age, people)
 
 
 @stages.command()
@@ -119,7 +143,17 @@ def direction(wheel, start, out, people, weights):
     help="Share of the people whose face must be neutral; left alone, three of four smile.",
 )
 @weights
-def teacher(wheel, direction, out, people, ages, seed, size, neutral, weights):
+def teacher(
+    wheel: str,
+    direction: str,
+    out: str,
+    people: int,
+    ages: int,
+    seed: int,
+    size: int,
+    neutral: float,
+    weights: str,
+) -> None:
     """Draw invented people at several ages each, to learn from."""
     from agedit.training.teacher import draw_pairs
 
@@ -135,11 +169,11 @@ def teacher(wheel, direction, out, people, ages, seed, size, neutral, weights):
 @click.option("--seed", default=1, show_default=True)
 @click.option("--workers", default=2, show_default=True)
 @weights
-def people(wheel, out, people, seed, workers, weights):
+def people(wheel: str, out: str, people: int, seed: int, workers: int, weights: str) -> None:
     """Look at invented people once, for a GPU that draws them at other ages itself (`generator --people`)."""
-    from agedit.training.identities import find_people
+    from agedit.training.identities import find_identities
 
-    find_people(wheel, out, people, seed, weights, workers)
+    find_identities(wheel, out, people, seed, weights, workers)
 
 
 @stages.command()
@@ -155,13 +189,51 @@ def people(wheel, out, people, seed, workers, weights):
     type=click.Choice([256, 512]),
     help="Pixels of a crop: the highest resolution that can be trained on it.",
 )
-def prepare(photos, labels, pairs, out, workers, size):
+def prepare(
+    photos: str | None, labels: str | None, pairs: tuple[str, ...], out: str, workers: int, size: int
+) -> None:
     """Align, mask and judge photos and pairs (S11, S12)."""
-    from agedit.training.data import prepare as go
+    from agedit.training.prepare import prepare as go
 
     if bool(photos) != bool(labels):
         raise AgeEditError("--photos and --labels belong together; give both.")
     go(out, photos, labels, pairs, workers, size)
+
+
+@stages.command("back-translate")
+@click.option(
+    "--photos", required=True, metavar="DIR", help="A folder of photos (subfolder images/ allowed)."
+)
+@click.option(
+    "--labels",
+    required=True,
+    metavar="CSV",
+    help="file[,person]: people are held out by `person`, else by file.",
+)
+@click.option("--out", required=True, help="Folder for the aligned crops.")
+@click.option("--inputs", default=3, show_default=True, help="Made of each photo.")
+@click.option("--workers", default=2, show_default=True)
+@click.option("--seed", default=1, show_default=True)
+@click.option(
+    "--size", default=512, show_default=True, type=click.Choice([256, 512]), help="Pixels of a crop."
+)
+@weights
+@second
+def back_translate(
+    photos: str,
+    labels: str,
+    out: str,
+    inputs: int,
+    workers: int,
+    seed: int,
+    size: int,
+    weights: str,
+    second_judge: str | None,
+) -> None:
+    """Make pairs whose target is a real photo, out of what the released network makes of it."""
+    from agedit.training.back_translation import back_translate as go
+
+    go(photos, labels, out, weights, second_judge, inputs, size, workers, seed)
 
 
 @stages.command()
@@ -173,7 +245,9 @@ def prepare(photos, labels, pairs, out, workers, size):
     "--loss-below", default=0.0, show_default=True, help="Stop when the running loss is lower (S24)."
 )
 @click.option("--batch", default=64, show_default=True)
-def autoencoder(data, run, minutes, steps, loss_below, batch):
+def autoencoder(
+    data: tuple[str, ...], run: str, minutes: float | None, steps: int, loss_below: float, batch: int
+) -> None:
     """Train E and Dec (S21-S24)."""
     from agedit.training.autoencoder import train_autoencoder
 
@@ -184,7 +258,7 @@ def autoencoder(data, run, minutes, steps, loss_below, batch):
 @data
 @run
 @click.option("--c", default=2e-4, show_default=True, help="The SVM's C.")
-def age_vector(data, run, c):
+def age_vector(data: tuple[str, ...], run: str, c: float) -> None:
     """Fit the linear SVM; its coefficients are n (S3, S5)."""
     from agedit.training.age_vector import train_age_vector
 
@@ -194,12 +268,12 @@ def age_vector(data, run, c):
 @stages.command()
 @run
 @weights
-def unpack(run, weights):
+def unpack(run: str, weights: str) -> None:
     """Put the released weights into --run, to go on training from them."""
     from agedit.training.export import unpack as go
     from agedit.weights import Weights
 
-    go(Weights(weights), run)
+    go(Weights(Path(weights)), run)
 
 
 @stages.command()
@@ -208,7 +282,7 @@ def unpack(run, weights):
 @click.option(
     "--old", required=True, metavar="DIR", help="The run folder with the trained generator, its E and its n."
 )
-def adopt(data, run, old):
+def adopt(data: tuple[str, ...], run: str, old: str) -> None:
     """Go on with a trained generator on an E that was trained anew in --run."""
     from agedit.training.swap_encoder import adopt as go
 
@@ -238,7 +312,8 @@ def adopt(data, run, old):
     default=128,
     show_default=True,
     type=click.Choice(SIZES[1:]),
-    help="Highest resolution at which pictures are seen whole and all blocks learn; above it patches train the top block. A GPU has time for 256.",
+    help="Highest resolution at which pictures are seen whole and all blocks learn; above it patches train "
+    "the top block. A GPU has time for 256.",
 )
 @run
 @wheel
@@ -255,43 +330,46 @@ def adopt(data, run, old):
 )
 @second
 def generator(
-    data,
-    people,
-    teacher,
-    direction,
-    draw_minutes,
-    whole,
-    run,
-    perceptual,
-    weights,
-    largest,
-    minutes,
-    steps,
-    batch,
-    sheet_every,
-    plan,
-    second_judge,
-):
+    data: tuple[str, ...],
+    people: str | None,
+    teacher: str | None,
+    direction: str | None,
+    draw_minutes: float,
+    whole: int,
+    run: str,
+    perceptual: str,
+    weights: str,
+    largest: int,
+    minutes: float | None,
+    steps: int,
+    batch: int,
+    sheet_every: int,
+    plan: str | None,
+    second_judge: str | None,
+) -> None:
     """Train the elastic generator (S25-S210)."""
     if not data and not people:
         raise AgeEditError("Nothing to learn from; give --data, --people or both.")
-    if people and not (teacher and direction):
-        raise AgeEditError("--people are drawn with --teacher and --direction; give both.")
     from agedit.training.data import Crops
-    from agedit.training.generator import Settings, train_generator
+    from agedit.training.generator import train_generator
+    from agedit.training.loader import FaceSet
+    from agedit.training.settings import Settings
 
-    sets = [Crops(folder) for folder in data]
-    plan = plan_for(largest, plan)
+    sets: list[FaceSet] = [Crops(folder) for folder in data]
+    stages_of_run = parse_plan(plan) if plan else default_plan(largest)
     if people:
+        if not (teacher and direction):
+            raise AgeEditError("--people are drawn with --teacher and --direction; give both.")
         from agedit.training.age_vector import load_encoder
-        from agedit.training.rendered_pairs import draw
+        from agedit.training.rendered_pairs import render_pairs
 
         load_encoder(run)  # before minutes of drawing: is there one?
-        sets.insert(
-            0, draw(people, teacher, direction, weights, max(256, *(r for r, *_ in plan)), draw_minutes * 60)
-        )
-    settings = Settings(batch=batch, photos=3 * batch // 8, whole=whole)
-    train_generator(sets, run, perceptual, weights, plan, steps, minutes, sheet_every, settings, second_judge)
+        size = max(LEAST_CROP, *(stage.resolution for stage in stages_of_run))
+        sets.insert(0, render_pairs(people, teacher, direction, weights, size, draw_minutes * 60))
+    settings = Settings(batch=batch, photos=int(PHOTO_ROWS * batch), whole=whole)
+    train_generator(
+        sets, run, perceptual, weights, stages_of_run, steps, minutes, sheet_every, settings, second_judge
+    )
 
 
 @stages.command()
@@ -312,7 +390,7 @@ def generator(
     metavar="R SHARE",
     help="Another share for the block of R pixels; may be repeated.",
 )
-def average(run, other, share, blocks):
+def average(run: str, other: str, share: float, blocks: tuple[tuple[int, float], ...]) -> None:
     """Replace --run's generator by the mean of it and another's; its optimiser starts anew."""
     from agedit.training.export import average as go
 
@@ -323,7 +401,7 @@ def average(run, other, share, blocks):
 @run
 @largest
 @click.option("--out", default=str(weights_folder()), show_default=True)
-def export(run, largest, out):
+def export(run: str, largest: int, out: str) -> None:
     """Write the weight file and the manifest that the app reads."""
     from agedit.training.export import export as go
 
@@ -335,7 +413,7 @@ def export(run, largest, out):
 @wheel
 @click.option("--out", default=str(weights_folder()), show_default=True)
 @second
-def calibrate(data, perceptual, out, second_judge):
+def calibrate(data: str, perceptual: str, out: str, second_judge: str | None) -> None:
     """Measure years by alpha and the quality of each sub-model; needs `export` first."""
     from agedit.training.calibrate import calibrate as go
 
@@ -356,21 +434,26 @@ def calibrate(data, perceptual, out, second_judge):
 @click.option("--generator-minutes", default=120.0, show_default=True)
 @click.pass_context
 def everything(
-    ctx, photos, labels, pairs, run, perceptual, out, largest, autoencoder_minutes, generator_minutes
-):
-    """All stages in order, each skipped or resumed as its files allow; ends with `evaluate` on the photos held out."""
-    from agedit.training.export import THIRD_PARTY
+    ctx: click.Context,
+    photos: str,
+    labels: str,
+    pairs: tuple[str, ...],
+    run: str,
+    perceptual: str,
+    out: str,
+    largest: int,
+    autoencoder_minutes: float,
+    generator_minutes: float,
+) -> None:
+    """All stages in order, each skipped or resumed as its files allow.
 
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        raise AgeEditError("`all` runs in one process; start `train generator` with torchrun instead.")
-    missing = [name for name in THIRD_PARTY if not (Path(out) / name).exists()]
-    if missing:
-        raise AgeEditError(f"{out} lacks {', '.join(missing)}; copy them from the released weights folder.")
+    Ends with `evaluate` on the photos held out.
+    """
+    _check_networks(out)
     folder = str(Path(run) / "data")
-    if not (Path(folder) / "crops.npy").exists():
-        ctx.invoke(
-            prepare, photos=photos, labels=labels, pairs=pairs, out=folder, workers=2, size=max(256, largest)
-        )
+    if not (Path(folder) / "table.csv").exists():  # written last
+        size = max(LEAST_CROP, largest)
+        ctx.invoke(prepare, photos=photos, labels=labels, pairs=pairs, out=folder, workers=2, size=size)
     ctx.invoke(
         autoencoder,
         data=[folder],
@@ -408,6 +491,19 @@ def everything(
     )
 
 
+def _check_networks(weights: str) -> None:
+    """Refuse what would fail after hours: several processes, or weights without the third-party networks."""
+    from agedit.training.export import THIRD_PARTY
+
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise AgeEditError("`all` runs in one process; start `train generator` with torchrun instead.")
+    missing = [name for name in THIRD_PARTY if not (Path(weights) / name).exists()]
+    if missing:
+        raise AgeEditError(
+            f"{weights} lacks {', '.join(missing)}; copy them from the released weights folder."
+        )
+
+
 @stages.command("evaluate")
 @click.option("--data", required=True, metavar="DIR", help="A prepared folder with labelled photos.")
 @click.option("--photos", required=True, metavar="DIR", help="The folder that it was prepared from.")
@@ -415,12 +511,8 @@ def everything(
 @click.option("--out", required=True, metavar="JSON")
 @click.option("--limit", default=100, show_default=True, type=click.IntRange(min=1))
 @second
-def held_out(data, photos, weights, out, limit, second_judge):
+def held_out(data: str, photos: str, weights: str, out: str, limit: int, second_judge: str | None) -> None:
     """Judge the photos that every stage held out, except those that `calibrate` used."""
-    import json
-
-    from tqdm import tqdm
-
     from agedit.reports.evaluate import evaluate_files
     from agedit.runtime import Engine
     from agedit.training.data import Crops
@@ -429,15 +521,25 @@ def held_out(data, photos, weights, out, limit, second_judge):
     crops = Crops(data)
     chosen = crops.photos(True)[1::2]
     chosen = chosen[:: max(1, len(chosen) // limit)][:limit]
-    files = [
-        next(p for p in (Path(photos) / crops.file[i], Path(photos) / "images" / crops.file[i]) if p.exists())
-        for i in chosen
-    ]
-    engine, progress = Engine(Weights(weights)), lambda v: tqdm(v, unit="photo")
-    result = evaluate_files(files, engine, progress)
+    files = [_photo_path(Path(photos), str(crops.file[i])) for i in chosen]
+    engine = Engine(Weights(Path(weights)))
+    result = evaluate_files(files, engine, _progress)
     if second_judge:
         from agedit.training.second_judge import second_opinion
 
-        result["second_judge"] = second_opinion(files, engine, second_judge, progress)
+        result["second_judge"] = second_opinion(files, engine, second_judge, _progress)
     Path(out).write_text(json.dumps(result, indent=1))
-    click.echo(json.dumps({k: v for k, v in result.items() if k != "rows"}, indent=1))
+    figures = {name: value for name, value in result.items() if name != "rows"}
+    click.echo(json.dumps(figures, indent=1))
+
+
+def _photo_path(folder: Path, name: str) -> Path:
+    """Where a photo lies: in the folder, or in its subfolder images/."""
+    for path in (folder / name, folder / "images" / name):
+        if path.exists():
+            return path
+    raise AgeEditError(f"{name} is not in {folder}; give --photos the folder that --data was prepared from.")
+
+
+def _progress(files: Iterable[Path]) -> Iterable[Path]:
+    return tqdm(files, unit="photo")

@@ -1,71 +1,118 @@
-"""The teacher's synthesis network in PyTorch: a GPU draws hundreds of pictures a second with it, OpenVINO a few on a CPU."""
+"""The teacher's synthesis network in PyTorch.
+
+A GPU draws hundreds of pictures a second with it, OpenVINO a few on a CPU.
+"""
 
 import xml.etree.ElementTree as ElementTree
 import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from agedit.training.teacher import LAYERS, layer_number
+
+# Where the wheel keeps the network, without its ending.
 NETWORK = "random_face/data/SynthesisNetwork"
+# OpenVINO's names of element types.
 KINDS = {"f32": np.float32, "i64": np.int64, "i32": np.int32}
-LAYERS = 23  # modulated ones
+# Kernels, noises and biases of the network.
+VALUES = 61
+# Blocks after the first, each twice as large as the last.
+BLOCKS = 7
 
 
-def read_layers(wheel):
-    """(type, name, constant inputs) of the synthesis network's layers in the order of the file, from the `random-face` wheel."""
-    with zipfile.ZipFile(wheel) as z:
-        root, blob = ElementTree.fromstring(z.read(NETWORK + ".xml")), z.read(NETWORK + ".bin")
-    layers, inputs = {layer.get("id"): layer for layer in root.find("layers")}, {}
-    for edge in root.find("edges"):
-        inputs.setdefault(edge.get("to-layer"), []).append((int(edge.get("to-port")), edge.get("from-layer")))
+class Layer(NamedTuple):
+    """A layer of the file: its type, its name, its constant inputs."""
 
-    def constant(layer):
-        data = layer.find("data")
-        shape = [int(v) for v in data.get("shape").split(",") if v]
-        return np.frombuffer(
-            blob, KINDS[data.get("element_type")], int(np.prod(shape)), int(data.get("offset"))
-        ).reshape(shape)
+    kind: str
+    name: str
+    constants: list[npt.NDArray[Any]]
 
+
+def _attribute(element: ElementTree.Element, name: str) -> str:
+    value = element.get(name)
+    if value is None:
+        raise ValueError(f"a {element.tag} of the teacher's file has no {name}")
+    return value
+
+
+def _child(element: ElementTree.Element, name: str) -> ElementTree.Element:
+    child = element.find(name)
+    if child is None:
+        raise ValueError(f"a {element.tag} of the teacher's file has no {name}")
+    return child
+
+
+def _constant(layer: ElementTree.Element, blob: bytes) -> npt.NDArray[Any]:
+    data = _child(layer, "data")
+    shape = [int(v) for v in _attribute(data, "shape").split(",") if v]
+    kind = KINDS[_attribute(data, "element_type")]
+    return np.frombuffer(blob, kind, int(np.prod(shape)), int(_attribute(data, "offset"))).reshape(shape)
+
+
+def read_layers(wheel: str | Path) -> Iterator[Layer]:
+    """The synthesis network's layers in the order of the file, from the `random-face` wheel."""
+    with zipfile.ZipFile(wheel) as archive:
+        root = ElementTree.fromstring(archive.read(NETWORK + ".xml"))
+        blob = archive.read(NETWORK + ".bin")
+    layers = {_attribute(layer, "id"): layer for layer in _child(root, "layers")}
+    inputs: dict[str, list[tuple[int, str]]] = {}
+    for edge in _child(root, "edges"):
+        source = (int(_attribute(edge, "to-port")), _attribute(edge, "from-layer"))
+        inputs.setdefault(_attribute(edge, "to-layer"), []).append(source)
     for i, layer in layers.items():
-        if layer.get("type") != "Const":
-            given = [layers[source] for _, source in sorted(inputs.get(i, []))]
-            yield (
-                layer.get("type"),
-                layer.get("name"),
-                [constant(v) for v in given if v.get("type") == "Const"],
-            )
+        if layer.get("type") == "Const":
+            continue
+        sources = [layers[source] for _, source in sorted(inputs.get(i, []))]
+        constants = [_constant(source, blob) for source in sources if source.get("type") == "Const"]
+        yield Layer(_attribute(layer, "type"), _attribute(layer, "name"), constants)
 
 
-def unfold_haar(x):
+def unfold_haar(x: torch.Tensor) -> torch.Tensor:
     """Inverse Haar transform: (B, 4 C, s, s), C means and then three details of each, to (B, C, 2 s, 2 s)."""
     c = x.shape[1] // 4
-    mean, (down, across, both) = x[:, :c], x[:, c:].unflatten(1, (c, 3)).unbind(2)
-    near, far = mean + across, mean - across
-    more, less = down + both, down - both
-    return F.pixel_shuffle(
-        torch.stack([near + more, far + less, near - more, far - less], 2).mul_(0.5).flatten(1, 2), 2
-    )
+    mean = x[:, :c]
+    down, across, both = x[:, c:].unflatten(1, (c, 3)).unbind(2)
+    near = mean + across
+    far = mean - across
+    more = down + both
+    less = down - both
+    corners = torch.stack([near + more, far + less, near - more, far - less], 2)
+    return F.pixel_shuffle(corners.mul_(0.5).flatten(1, 2), 2)
 
 
 class Synthesis(nn.Module):
-    """MobileStyleGAN's synthesis (Belousov, 2021): a 4 x 4 constant, a convolution, seven blocks of a modulated inverse Haar transform and two
-    modulated separable convolutions, a last projection and inverse Haar transform.
+    """MobileStyleGAN's synthesis (Belousov, 2021).
+
+    A 4 x 4 constant, a convolution, seven blocks of a modulated inverse Haar transform and two modulated
+    separable convolutions, a last projection and inverse Haar transform.
 
     Args:
-        wheel: path of the `random-face` wheel. early: how many of the 23 modulated layers read `w`; the others read `late`.
+        wheel: path of the `random-face` wheel. early: how many of the 23 modulated layers read `w`; the
+        others read `late`.
 
     Input: w and late, (B, 512) each. Output: (B, 3, 1024, 1024), about -1..1.
     """
 
-    def __init__(self, wheel, early):
+    start: torch.Tensor
+
+    def __init__(self, wheel: str | Path, early: int) -> None:
         super().__init__()
-        self.early, styles, self.count = early, {}, 0
-        number = lambda name: int(name.split("_")[1].split("/")[0])
+        self.early = early
+        self.count = 0
+        # Weight and bias of each modulated layer's style, by its number in the file.
+        styles: dict[int, list[npt.NDArray[Any]]] = {}
+        newest: list[npt.NDArray[Any]] = []
         for kind, name, constants in read_layers(wheel):
             if kind == "MatMul":  # the file lists the last layer's style first
-                newest = styles[number(name)] = [constants[0]]
+                newest = [constants[0]]
+                styles[layer_number(name)] = newest
             elif kind == "Add" and name.startswith("Gemm_"):
                 newest.append(constants[0].ravel())
             elif kind == "Multiply" and constants and not self.count:
@@ -76,36 +123,43 @@ class Synthesis(nn.Module):
                 self._keep(constants[0].reshape(-1, *constants[0].shape[-3:]))
             elif kind == "Add" and constants and self.count:  # noise, then bias
                 self._keep(constants[0])
-        if len(styles) != LAYERS or self.count != 61:
+        if len(styles) != LAYERS or self.count != VALUES:
             raise ValueError(
-                f"expected another teacher than one of {len(styles)} styles and {self.count} kernels, noises and biases"
+                f"expected another teacher than one of {len(styles)} styles "
+                f"and {self.count} kernels, noises and biases"
             )
-        for k, (_, (weight, bias)) in enumerate(sorted(styles.items())):
+        for k, number in enumerate(sorted(styles)):
+            weight, bias = styles[number]
             self.register_buffer(f"style{k}", torch.tensor(weight))
             self.register_buffer(f"shift{k}", torch.tensor(bias))
 
-    def _keep(self, value):
+    def _keep(self, value: npt.NDArray[Any]) -> None:
+        """Keep the next kernel, noise or bias."""
         self.register_buffer(f"v{self.count}", torch.tensor(value))
         self.count += 1
 
-    def forward(self, w, late):
-        layer, values = iter(range(LAYERS)), iter(getattr(self, f"v{k}") for k in range(self.count))
+    def forward(self, w: torch.Tensor, late: torch.Tensor) -> torch.Tensor:
+        layer = iter(range(LAYERS))
+        values = iter(getattr(self, f"v{k}") for k in range(self.count))
 
-        def modulated(x):
+        def modulated(x: torch.Tensor) -> torch.Tensor:
             k = next(layer)
-            style = F.linear(
-                w if k < self.early else late, getattr(self, f"style{k}"), getattr(self, f"shift{k}")
-            )
+            source = w if k < self.early else late
+            style = F.linear(source, getattr(self, f"style{k}"), getattr(self, f"shift{k}"))
             return x * style[:, :, None, None]
 
-        def noisy(x):
-            return F.leaky_relu_(x.add_(next(values)).add_(next(values)), 0.2)
+        def noisy(x: torch.Tensor) -> torch.Tensor:
+            noise = next(values)
+            bias = next(values)
+            return F.leaky_relu_(x.add_(noise).add_(bias), 0.2)
 
         x = noisy(F.conv2d(modulated(self.start), next(values), padding=1))
-        for _ in range(7):
+        for _ in range(BLOCKS):
             x = unfold_haar(modulated(x))
             for _ in range(2):
                 kernel = next(values)
                 x = F.conv2d(modulated(x), kernel, padding=1, groups=len(kernel))
                 x = noisy(F.conv2d(x, next(values)))
-        return unfold_haar(F.conv2d(modulated(x), next(values)).add_(next(values)))
+        x = modulated(x)
+        kernel = next(values)
+        return unfold_haar(F.conv2d(x, kernel).add_(next(values)))

@@ -1,78 +1,128 @@
 """How a generator in training is doing: figures and a sheet of people held out, by its averaged weights."""
 
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 
 from agedit.network.autoencoder import INPUT
-from agedit.network.generator import Generator
 from agedit.submodel import RATIOS, SMALLEST
-from agedit.training.batches import ALPHA_PER_YEAR, shown_of, shrink
-from agedit.training.common import save_sheet
+from agedit.training.common import ALPHA_PER_YEAR
+from agedit.training.images import save_sheet, shrink
+from agedit.training.loader import FaceSet, Photos, Row
+from agedit.training.shown import shown_change
+from agedit.training.trainer import Trainer
+
+# Pictures that are judged at once.
+TOGETHER = 16
+# Pixels of a sheet's pictures, at least; people and photos on it at most; every so many of the photos.
+SHEET_PIXELS = 256
+SHEET_PEOPLE = 5
+SHEET_PHOTOS = 5
+SHEET_EVERY = 131
+# Years on a sheet, of the smallest sub-model and of the strict form.
+SMALL_YEARS = (-20, 40)
+STRICT_YEARS = (0, 40)
 
 
-@torch.no_grad()
-def validate(trainer, r, width, rows=48):
-    """{"lpips", "pixel", "enlarged"} of held-out people's pictures against their targets, by the EMA weights, without augmentation.
+def shown_people(crops: FaceSet) -> list[tuple[int, int]]:
+    """(input, target) of the people held out.
 
-    "enlarged" is the LPIPS of what the blocks below the top one draw, enlarged to r: a top block that does not beat it had better be left out.
+    A person's first picture and the age furthest from it; or what was made of a real photo, and the photo.
     """
-    network, crops = _averaged(trainer), trainer.batches.sets[0]
-    people = [g[[0, -1]] for g in crops.people(True)][
-        :rows
-    ]  # the first picture, and the age furthest from it
-    total = {"lpips": 0.0, "pixel": 0.0, "enlarged": 0.0}
-    for part in [people[i : i + 16] for i in range(0, len(people), 16)]:
-        (x, mask, hair), (other, *_) = (
-            crops.load([g[k] for g in part], trainer.device.torch) for k in (0, 1)
-        )
-        years = torch.tensor([crops.age[b] - crops.age[a] for a, b in part]).to(x)
-        x, mask, hair, other = (shrink(v, max(r, INPUT)) for v in (x, mask, hair, other))
-        b = {"x": x, "mask": mask, "hair": hair, "hidden": torch.zeros_like(years) > 0}
-        f = trainer.encoder(shrink(x, INPUT))
-        shifted = f + (years * ALPHA_PER_YEAR)[:, None] * trainer.n
-        y, below = (trainer.edit(network, b, f, shifted, q, width)[0] for q in (r, r // 2))
-        target = shrink(x + mask * shown_of(other - x, x, mask, hair), r)
-        total["lpips"] += trainer.perceptual(y, target).sum().item() / len(people)
-        total["pixel"] += (y - target).abs().mean((1, 2, 3)).sum().item() / len(people)
-        total["enlarged"] += trainer.perceptual(_enlarged(below, x, r), target).sum().item() / len(people)
-    return total
-
-
-def _enlarged(y, x, r):
-    """An edit y of the photo x at fewer pixels than r, its change enlarged to r."""
-    q = y.shape[-1]
-    return y if q == r else shrink(x, r) + F.interpolate(y - shrink(x, q), size=(r, r), mode="bicubic")
-
-
-def _averaged(trainer):
-    network = Generator(trainer.top).to(trainer.device.torch, memory_format=torch.channels_last)
-    network.load_state_dict(trainer.ema.state)
-    return network
+    people = [(int(group[0]), int(group[-1])) for group in crops.people(True)]
+    return people + [(int(group[-1]), int(group[0])) for group in crops.targets(True)]
 
 
 @torch.no_grad()
-def sheet(trainer, path, r, width=1.0, years=(-20, 0, 20, 40)):
-    """Held-out people by years: the full network, then the smallest sub-model, then the strict form."""
-    network, columns, sets, size = _averaged(trainer), [], trainer.batches.sets, max(256, r)
-    rows = [
-        *((sets[0], g[0]) for g in sets[0].people(True)[:5]),
-        *[(s, i) for s in sets if s.size >= size for i in s.photos(True)[::131]][:5],
-    ]
+def validate(trainer: Trainer, r: int, width: float, rows: int = 48) -> dict[str, float] | None:
+    """Held-out people's pictures against their targets, by the averaged weights, without augmentation.
+
+    Returns:
+        {"lpips", "pixel", "enlarged"}, means over people; None where nobody is held out. "enlarged" is the
+        LPIPS of what the blocks below the top one draw, enlarged to r: a top block that does not beat it had
+        better be left out.
+    """
+    crops = trainer.loader.sets[0]
+    people = shown_people(crops)[:rows]
+    if not people:
+        return None
+    figures = []
+    for k in range(0, len(people), TOGETHER):
+        figures.append(_figures(trainer, crops, people[k : k + TOGETHER], r, width))
+    total = torch.stack(figures).sum(0) / len(people)
+    lpips, pixel, enlarged = total.tolist()
+    return {"lpips": lpips, "pixel": pixel, "enlarged": enlarged}
+
+
+def _figures(
+    trainer: Trainer, crops: FaceSet, people: list[tuple[int, int]], r: int, width: float
+) -> torch.Tensor:
+    """Sums over people of the three figures of `validate`, float64 (3,)."""
+    perceptual = trainer.losses.perceptual
+    network = trainer.averaged
+    planes = crops.load([a for a, _ in people], trainer.device.torch)
+    x, mask, hair = (shrink(plane, max(r, INPUT)) for plane in planes)
+    other = shrink(crops.load([b for _, b in people], trainer.device.torch)[0], max(r, INPUT))
+    years = torch.tensor([crops.age[b] - crops.age[a] for a, b in people]).to(x)
+    photos = Photos(x, mask, hair, torch.zeros(len(x), dtype=torch.bool, device=x.device))
+    f = trainer.encoder(shrink(x, INPUT))
+    shifted = f + (years * ALPHA_PER_YEAR)[:, None] * trainer.n
+    y = trainer.edit(network, photos, f, shifted, r, width).y
+    below = trainer.edit(network, photos, f, shifted, r // 2, width).y
+    target = shrink(x + mask * shown_change(other - x, x, mask, hair), r)
+    return torch.tensor(
+        [
+            perceptual(y, target).sum().item(),
+            (y - target).abs().mean((1, 2, 3)).sum().item(),
+            perceptual(_enlarged(below, x, r), target).sum().item(),
+        ],
+        dtype=torch.float64,
+    )
+
+
+def _enlarged(y: torch.Tensor, x: torch.Tensor, r: int) -> torch.Tensor:
+    """An edit y of the photo x at fewer pixels than r, its change enlarged to r."""
+    size = y.shape[-1]
+    if size == r:
+        return y
+    return shrink(x, r) + F.interpolate(y - shrink(x, size), size=(r, r), mode="bicubic")
+
+
+def _sheet_rows(sets: list[FaceSet], size: int) -> list[Row]:
+    """Held-out people of the first set, and held-out photos of all sets that have the pixels."""
+    people: list[Row] = [(sets[0], a) for a, _ in shown_people(sets[0])[:SHEET_PEOPLE]]
+    photos: list[Row] = []
+    for source in sets:
+        if source.size >= size:
+            photos += [(source, int(i)) for i in source.photos(True)[::SHEET_EVERY]]
+    return people + photos[:SHEET_PHOTOS]
+
+
+@torch.no_grad()
+def sheet(
+    trainer: Trainer,
+    path: str | Path,
+    r: int,
+    width: float = 1.0,
+    years: tuple[int, ...] = (-20, 0, 20, 40),
+) -> None:
+    """Write held-out people by years: the full network, then the smallest sub-model, then the strict form."""
+    size = max(SHEET_PIXELS, r)
+    rows = _sheet_rows(list(trainer.loader.sets), size)
     if not rows:
         return
-    x, mask, hair = trainer.batches.load(rows, size)
+    x, mask, hair = trainer.loader.load(rows, size)
     f = trainer.encoder(shrink(x, INPUT))
-    for form, (q, c) in (("full", (r, width)), ("small", (SMALLEST, RATIOS[0])), ("strict", (r, width))):
-        b = {
-            "x": x,
-            "mask": mask,
-            "hair": hair,
-            "hidden": torch.full((len(x),), form == "strict", device=x.device),
-        }
-        if form == "full":
-            columns.append(shrink(x, r))
-        for t in years if form == "full" else (-20, 40) if form == "small" else (0, 40):
-            shifted = f + t * ALPHA_PER_YEAR * trainer.n
-            y, _, _ = trainer.edit(network, b, f, shifted, q, c)
-            columns.append(_enlarged(y, x, r))
-    save_sheet(path, [[picture for picture in column] for column in columns])
+    seen = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+
+    def column(t: int, q: int, c: float, hidden: torch.Tensor) -> torch.Tensor:
+        shifted = f + t * ALPHA_PER_YEAR * trainer.n
+        edit = trainer.edit(trainer.averaged, Photos(x, mask, hair, hidden), f, shifted, q, c)
+        return _enlarged(edit.y, x, r)
+
+    columns = [shrink(x, r)]
+    columns += [column(t, r, width, seen) for t in years]
+    columns += [column(t, SMALLEST, RATIOS[0], seen) for t in SMALL_YEARS]
+    columns += [column(t, r, width, ~seen) for t in STRICT_YEARS]
+    save_sheet(path, columns)

@@ -18,7 +18,6 @@ from starlette.testclient import TestClient
 
 from ui import compat, hosts, requests, server, settings, uploads
 from ui.page import build
-from ui.presence import Presence
 from ui.security import answer as answers
 from ui.security import bodies, guard, refusal, routes
 
@@ -46,7 +45,7 @@ def folder(tmp_path_factory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def application(folder) -> Presence:
+def application(folder) -> guard.Guard:
     """The whole application without an engine; it answers to the name photo.lan beside the loopback ones."""
     return server.guarded(build(NoService), frozenset({"photo.lan"}))
 
@@ -62,9 +61,7 @@ def visitor(application) -> Iterator[TestClient]:
 @pytest.fixture(scope="module")
 def bare(application) -> TestClient:
     """Gradio's own app, as it would be if the guard before it were gone."""
-    return TestClient(
-        application.app.app, base_url=HOME, follow_redirects=False, raise_server_exceptions=False
-    )
+    return TestClient(application.app, base_url=HOME, follow_redirects=False, raise_server_exceptions=False)
 
 
 def nothing(*args: Any, **kwargs: Any) -> None:
@@ -175,7 +172,7 @@ def test_a_named_file_is_stopped_at_the_door_and_again_inside(visitor, bare, loo
 
 
 def server_page(client: TestClient) -> Any:
-    return client.app.app.check.page
+    return client.app.check.page
 
 
 def server_fns(client: TestClient) -> dict[int, Any]:
@@ -216,7 +213,7 @@ def test_values_and_depth_are_checked_at_the_door(visitor, monkeypatch):
 
 @pytest.mark.parametrize("event", [None, 21, -3.5, "photo", {"index": 2, "value": None}, {"index": [3, 4]}])
 def test_what_the_page_tells_of_events_is_let_in(application, event):
-    assert application.app.check.event(event) == event
+    assert application.check.event(event) == event
 
 
 def test_a_body_is_counted_as_it_arrives(visitor, monkeypatch):

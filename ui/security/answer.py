@@ -23,13 +23,12 @@ HEADERS = {
     "Permissions-Policy": "camera=(self), microphone=(), geolocation=(), display-capture=(), usb=()",
     "X-DNS-Prefetch-Control": "off",
 }
-# The page: scripts from here alone, and of those in its HTML the ones that were in it when it left (by their
-# hashes). 'unsafe-eval' is for what drives a browser from outside (Playwright's wait_for_function, say): the
-# page runs without. Styles in line stay allowed: Gradio's components set `style` attributes, and a style
-# cannot send anything, since every address but this server's is closed to it as well.
+# The page: scripts from here alone, and of those in its HTML the ones that were in it when it left, by their
+# hashes. Inline styles stay allowed: Gradio's components set `style` attributes, and a style can send nothing,
+# since every address but this server's is closed to it as well.
 POLICY = {
     "default-src": "'none'",
-    "script-src": "'self' 'unsafe-eval'",
+    "script-src": "'self'",
     "style-src": "'self' 'unsafe-inline'",
     "img-src": "'self' data: blob:",
     "media-src": "'self' blob:",
