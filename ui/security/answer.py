@@ -24,8 +24,8 @@ HEADERS = {
     "X-DNS-Prefetch-Control": "off",
 }
 # The page: scripts from here alone, and of those in its HTML the ones that were in it when it left, by their
-# hashes. Inline styles stay allowed: Gradio's components set `style` attributes, and a style can send nothing,
-# since every address but this server's is closed to it as well.
+# hashes. Inline styles stay allowed: Gradio's components set `style` attributes, and a style can send
+# nothing, since every address but this server's is closed to it as well.
 POLICY = {
     "default-src": "'none'",
     "script-src": "'self'",
