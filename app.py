@@ -42,9 +42,9 @@ one_heap()
 from ui.compat import no_http_client, no_stubs
 
 with no_stubs():
-    from ui.common import BUDGETS
+    from ui.components import DEFAULT_BUDGET
     from ui.page import build
-    from ui.security import refuse_connections
+    from ui.security.egress import refuse_connections
     from ui.server import serve
     from ui.service import Service
 
@@ -77,7 +77,7 @@ def service_if_possible() -> Service | None:
     except AgeEditError as error:
         print(f"agedit: {error}", file=sys.stderr)
         return None
-    threading.Thread(target=service.start, args=(BUDGETS[2],), daemon=True).start()
+    threading.Thread(target=service.start, args=(DEFAULT_BUDGET,), daemon=True).start()
     return service
 
 

@@ -23,7 +23,7 @@ from agedit.selection.times import Times
 from agedit.selection.tuner import Tuner, thread_counts
 from agedit.submodel import work
 from agedit.weights import Weights
-from ui.compare_tab import devices
+from ui.compare_views import devices
 from ui.diagram import diagram
 from ui.plain_text import in_markdown
 from ui.plots import quality_against_latency, runs
@@ -420,7 +420,7 @@ def test_a_plot_draws_any_name_as_it_is():
     blank = [{"r": r, "c": c, "lpips": 0.01 * k} for k, (r, c) in enumerate(weights.candidates)]
     rows = with_times(blank, {k: Times([20.0] * 20) for k in weights.order}, weights.order, 50)
     names = ["here", "$\\frac{$", "_hidden", "a" * 5000, "<b>$x^{$"]
-    drawn = quality_against_latency([(name, rows) for name in names], weights.order, 50)
+    drawn = quality_against_latency([(name, rows) for name in names], 50)
     with Image.open(io.BytesIO(drawn)) as png:
         assert png.size == (1200, 690)
 
@@ -431,7 +431,7 @@ def test_a_plot_can_be_drawn_of_every_time_that_a_profile_may_hold(low, high):
     blank = [{"r": r, "c": c, "lpips": 0.01 * k} for k, (r, c) in enumerate(weights.candidates)]
     times = {weights.order[0]: Times([high]), weights.order[-1]: Times([low])}
     rows = with_times(blank, times, weights.order, 50)
-    assert quality_against_latency([("here", rows)], weights.order, 50) and runs(times, weights.order, 50)
+    assert quality_against_latency([("here", rows)], 50) and runs(times, weights.order, 50)
 
 
 def test_the_compare_tab_names_devices_apart_and_says_what_it_left_out(tmp_path):

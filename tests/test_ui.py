@@ -24,7 +24,9 @@ from ui.words import WORDS
 def test_both_languages_have_every_word_with_the_same_blanks():
     import string
 
-    blanks = lambda text: {name for _, name, _, _ in string.Formatter().parse(text) if name}
+    def blanks(text):
+        return {name for _, name, _, _ in string.Formatter().parse(text) if name}
+
     assert WORDS["en"].keys() == WORDS["zh"].keys()
     for key, text in WORDS["en"].items():
         assert blanks(text) == blanks(WORDS["zh"][key]), key
@@ -69,7 +71,7 @@ def test_rows_of_the_comparison(editor):
     nothing = with_times(rows, {}, editor.engine.weights.order, 40)
     assert all(r["p50_ms"] is None and not r["fits"] for r in nothing)
     for png in (
-        quality_against_latency([("here", told), ("there", told)], editor.engine.weights.order, 40),
+        quality_against_latency([("here", told), ("there", told)], 40),
         runs(times, editor.engine.weights.order, 40),
     ):
         assert Image.open(io.BytesIO(png)).size[0] > 800
@@ -97,7 +99,7 @@ def test_a_budget_is_answered_at_once_when_the_device_is_known(service):
 
 
 def test_each_face_keeps_its_own_age(service):
-    from ui.service import Visit
+    from ui.visit import Visit
 
     visit = Visit(service, PORTRAITS[0])
     visit.editor.faces = visit.editor.faces * 2  # as if the same face were there twice
@@ -107,7 +109,7 @@ def test_each_face_keeps_its_own_age(service):
 
 
 def test_a_visit_shows_the_photo_the_face_and_both(service):
-    from ui.service import Visit
+    from ui.visit import Visit
 
     visit = Visit(service, PORTRAITS[0])
     visit.ask(20, None)
@@ -128,7 +130,7 @@ def test_a_visit_shows_the_photo_the_face_and_both(service):
 
 def test_a_deleted_visit_holds_nothing_and_comes_back_with_nothing(service):
     from ui.files import Forgotten
-    from ui.service import Visit
+    from ui.visit import Visit
 
     visit = Visit(service, PORTRAITS[0])
     visit.ask(20, None)
@@ -143,7 +145,7 @@ def test_a_deleted_visit_holds_nothing_and_comes_back_with_nothing(service):
 
 
 def test_a_photo_that_was_put_aside_gives_the_same_edit(service):
-    from ui.service import Visit
+    from ui.visit import Visit
 
     visit = Visit(service, PORTRAITS[0])
     visit.ask(20, None)
@@ -182,7 +184,7 @@ def test_nobody_waits_for_a_device_that_takes_long_to_be_timed(service, monkeypa
 
 
 def test_several_faces_share_the_budget(service, monkeypatch):
-    from ui.service import Visit
+    from ui.visit import Visit
 
     visit, asked = Visit(service, PORTRAITS[0]), []
     monkeypatch.setattr(service, "choose", lambda budget, slow=1.0: asked.append(budget))
@@ -205,14 +207,14 @@ def test_several_faces_share_the_budget(service, monkeypatch):
     ],
 )
 def test_the_page_says_what_the_networks_cannot_do(engine, age, years, word):
-    from ui.edit_tab import beyond_model
+    from ui.edit_picture import beyond_model
 
     assert beyond_model(age, years, engine.weights.reach(age)) == word
     assert word is None or word in WORDS["en"]
 
 
 def test_sliders_bring_typed_values_into_their_range():
-    from ui.common import Slider
+    from ui.components import Slider
 
     slider = Slider(20, 1000, 150, step=10)
     assert [slider.preprocess(v) for v in (1, 5000, 330, None)] == [20, 1000, 330, 150]

@@ -21,11 +21,18 @@ from PIL import Image
 
 from agedit import AgeEditError
 from agedit.photo import Photo
-from ui import edit_tab, files, workspace
-from ui.files import GRACE, UNCLAIMED, Files, Forgotten, Sessions
+from ui import files, workspace
+from ui import sessions as process_sessions
+from ui.edit_files import Journeys
+from ui.edit_picture import PictureHandlers
+from ui.files import Files, Forgotten
+from ui.held import Held
 from ui.line import Line
+from ui.photo_opening import PhotoOpening
 from ui.photos import Upload, ages_name
-from ui.service import Held, Service, Visit
+from ui.service import Service
+from ui.sessions import CHECKS_EVERY, GRACE, UNCLAIMED, Sessions
+from ui.visit import Visit
 
 GRACE_IN_ALL = 20.0  # s that a visit may outlive its page
 
@@ -58,8 +65,8 @@ def clock():
 def sessions(clock, monkeypatch):
     """In place of the process's own, with a clock that can be set."""
     sessions = Sessions(clock)
-    monkeypatch.setattr(files, "sessions", sessions)
-    monkeypatch.setattr(edit_tab, "sessions", sessions)
+    monkeypatch.setattr(process_sessions, "sessions", sessions)
+    monkeypatch.setattr("ui.photo_opening.sessions", sessions)
     monkeypatch.setattr("ui.waiting.sessions", sessions)
     return sessions
 
@@ -114,7 +121,7 @@ def test_a_closed_page_leaves_nothing_after_the_grace(folder, sessions, clock):
     clock.now += 2
     sessions.check()
     assert not left(folder) and not len(sessions) and not sessions.uploads
-    assert GRACE + files.CHECKS_EVERY < GRACE_IN_ALL
+    assert GRACE + CHECKS_EVERY < GRACE_IN_ALL
 
 
 def test_a_page_that_comes_back_in_time_keeps_its_photo(folder, sessions, clock):
@@ -181,7 +188,7 @@ def test_an_upload_that_nobody_asks_for_is_deleted_unless_a_call_waits_for_it(fo
     clock.now += UNCLAIMED + 1
     sessions.check()
     assert left(folder) == [waits] and not forgotten.parent.exists()
-    assert UNCLAIMED + files.CHECKS_EVERY < GRACE_IN_ALL
+    assert UNCLAIMED + CHECKS_EVERY < GRACE_IN_ALL
 
 
 @pytest.mark.parametrize(
@@ -193,8 +200,8 @@ def test_only_ones_own_uploads_can_be_named(folder, sessions, clock, name):
         with pytest.raises(AgeEditError, match="not uploaded here"):
             sessions.claim("page", path)
         sessions.drop(path)
-        files._remove(folder)
-        files._remove(folder / workspace.UPLOADS)
+        files.remove(folder)
+        files.remove(folder / workspace.UPLOADS)
     assert left(folder) == [mine]
     clock.now += 100
     sessions.check()  # the cleaning goes on
@@ -235,7 +242,7 @@ def test_cleaning_stays_below_its_own_folder(folder, tmp_path):
     link = folder / workspace.UPLOADS / "link"
     link.symlink_to(outside)
     for path in (outside, link, link / "kept", folder / ".." / ".." / "outside", folder):
-        files._remove(path)
+        files.remove(path)
     assert (outside / "kept").exists() and folder.exists()
 
 
@@ -440,16 +447,25 @@ class FakeEngine:
 
 @pytest.fixture
 def service(monkeypatch):
-    monkeypatch.setattr("ui.service.AgeEditor", FakeEditor)
+    monkeypatch.setattr("ui.visitor_photo.AgeEditor", FakeEditor)
     monkeypatch.setattr("ui.service.Tuner", lambda engine, lock: types.SimpleNamespace())
     return Service(FakeEngine())
 
 
-class Tab(edit_tab.Handlers):
-    """The handlers, whose edits are the photo itself."""
+class CopyingPicture(PictureHandlers):
+    """Its edits are the photo itself."""
 
     def show(self, visit, *args):
         return visit.before(), visit.write(b"an edit" * 1000, "after.jpeg"), "text", None
+
+
+class Tab:
+    """The handlers of the Edit tab, without the tab."""
+
+    def __init__(self, service):
+        self.service = service
+        self.photo = PhotoOpening(service, CopyingPicture(service))
+        self.journeys = Journeys(service)
 
 
 @functools.lru_cache(maxsize=2)
@@ -464,7 +480,7 @@ def photo(folder, sessions, size=(1200, 900)):
 
 
 def opening(tab, path, session="page"):
-    return tab.open_photo(Upload(str(path), "me.jpg"), 20, 150, "photo", False, request(session))
+    return tab.photo.open_photo(Upload(str(path), "me.jpg"), 20, 150, "photo", False, request(session))
 
 
 def test_an_opened_photo_is_shown_and_named_after_the_visitors_file(folder, sessions, service):
@@ -500,9 +516,9 @@ def test_another_photo_stops_the_journey_of_the_one_before_and_clears_its_strip(
     sessions.connected("page")
     tab = Tab(lambda: service)
     steps = ((k + 1, 9, float(k), np.zeros((8, 8, 3), np.uint8)) for k in range(9))
-    monkeypatch.setattr(tab, "_steps", lambda visit, budget, who: service.one_by_one(visit, steps))
+    monkeypatch.setattr(tab.journeys, "_steps", lambda visit, budget, who: service.one_by_one(visit, steps))
     *_, first = opening(tab, photo(folder, sessions))
-    trip = tab.travel(first[0], 150, None, request())
+    trip = tab.journeys.travel(first[0], 150, None, request())
     next(trip)
     begun, *_, _ = opening(tab, photo(folder, sessions))
     assert begun[-4]["value"] is None and begun[-4]["visible"] is False  # the film
@@ -544,7 +560,7 @@ def test_a_photo_is_decoded_while_others_edit(folder, sessions, service, monkeyp
         decoded.set()
         return a_photo((90, 120, 3))
 
-    monkeypatch.setattr("ui.service.decode", decode)
+    monkeypatch.setattr("ui.visitor_photo.decode", decode)
     with service.lock:
         thread = threading.Thread(target=Visit, args=(service, path))
         thread.start()
@@ -559,7 +575,7 @@ def test_a_visit_that_closes_while_its_photo_is_read_leaves_nothing(folder, sess
         visit.delete()
         return a_photo((90, 120, 3))
 
-    monkeypatch.setattr("ui.service.decode", decode)
+    monkeypatch.setattr("ui.visitor_photo.decode", decode)
     with pytest.raises(Forgotten):
         visit.find_faces(visit.read())
     assert visit._editor is None and visit.pixels == 0 and len(service.held) == 0
@@ -650,7 +666,7 @@ def end_while_computing(tab, path, session):
 
 def end_in_a_journey(tab, path, session):
     *_, last = opening(tab, path, session)
-    trip = tab.travel(last[0], 150, None, request(session))
+    trip = tab.journeys.travel(last[0], 150, None, request(session))
     next(trip)
     tab.late.append(trip)
 
@@ -687,7 +703,7 @@ def test_a_hundred_visits_that_end_in_every_way_leave_nothing(folder, sessions, 
     tab = Tab(lambda: service)
     tab.folder, tab.sessions, tab.late = folder, sessions, []
     monkeypatch.setattr(
-        tab,
+        tab.journeys,
         "_steps",
         lambda visit, budget, who: service.one_by_one(
             visit, ((1, 9, 0.0, np.zeros((8, 8, 3), np.uint8)) for _ in range(9))
@@ -745,11 +761,11 @@ def served(folder, monkeypatch):
     from ui.page import build
     from ui.server import guarded
 
-    monkeypatch.setattr(files, "GRACE", 0.5)
+    monkeypatch.setattr(process_sessions, "GRACE", 0.5)
     monkeypatch.setenv("GRADIO_TEMP_DIR", "set again by the page")
     monkeypatch.setenv("TMPDIR", "set again by the page")
     monkeypatch.setattr(tempfile, "tempdir", None)
-    monkeypatch.setattr(files.sessions, "after_checks", [])
+    monkeypatch.setattr(process_sessions.sessions, "after_checks", [])
     page, port = build(None), free_port()
     server = uvicorn.Server(
         uvicorn.Config(guarded(page), port=port, log_level="error", timeout_graceful_shutdown=1)
@@ -788,6 +804,6 @@ def test_gradio_forgets_a_session_that_is_over_and_no_other(served, folder):
     assert client.session_hash not in str([*known, dict(queue.pending_messages_per_session)])
     assert client.session_hash not in str([queue.pending_event_ids_session, queue.event_analytics])
     wait_until(lambda: not left(folder))
-    time.sleep(2 * files.CHECKS_EVERY)
+    time.sleep(2 * CHECKS_EVERY)
     assert all(kept.session_hash in table for table in known)
     kept.close()

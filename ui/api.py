@@ -16,20 +16,24 @@ from agedit.photo import encode_like, encode_photo
 from agedit.reports.compare import compare, with_times
 from agedit.reports.journey import journey as every_age
 from agedit.reports.journey import strip, write_gif, write_mp4
-from ui.common import BUDGETS, said
-from ui.edit_tab import PhotoInput
-from ui.files import Files, sessions
+from agedit.selection.tuner import candidate_of
+from ui.components import DEFAULT_BUDGET, PhotoInput
+from ui.errors import said
+from ui.events import TUNE, Components
+from ui.files import Files
 from ui.photos import Upload
-from ui.service import Service, Visit
+from ui.service import Service
+from ui.sessions import sessions
+from ui.visit import Visit
 
 DEFAULT_YEARS = 20
-LONGEST = 600_000.0  # ms: the largest budget that makes sense
+LONGEST = 600_000.0
+"""Milliseconds: the largest budget that makes sense."""
 
 FaceNumber = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,4}$")]
 Milliseconds = Annotated[float, Field(strict=True, gt=0, le=LONGEST, allow_inf_nan=False)]
-Years = (
-    StrictInt | Annotated[float, Field(strict=True, allow_inf_nan=False)]
-)  # their range is the calibration's
+Years = StrictInt | Annotated[float, Field(strict=True, allow_inf_nan=False)]
+"""Their range is the calibration's."""
 
 # what is said of a value that is not what it should be
 WRONG = {
@@ -49,7 +53,7 @@ class Asked(BaseModel):
 
     photo: Upload | None = None
     years: Years = DEFAULT_YEARS
-    budget: Milliseconds = float(BUDGETS[2])
+    budget: Milliseconds = float(DEFAULT_BUDGET)
     face: Literal["all"] | FaceNumber = "0"
     mark: StrictBool = True
     fresh: StrictBool = False
@@ -97,7 +101,7 @@ class Endpoints:
 
     @contextlib.contextmanager
     def visit(self, call: Asked, request: gr.Request) -> Iterator[tuple[Visit, list[int]]]:
-        """A visit of the photo, and the numbers of the faces that were asked for; the photo is forgotten at the end."""
+        """A visit of the photo, forgotten at the end, and the numbers of the faces that were asked for."""
         if call.photo is None:
             raise AgeEditError(WRONG["photo"])
         path = sessions.claim(request.session_hash or "", call.photo.path)
@@ -114,12 +118,13 @@ class Endpoints:
     def edit(
         self, photo: Any, years: Any, budget: Any, face: Any, mark: Any, request: gr.Request
     ) -> tuple[str, dict[str, Any]]:
+        """/edit: (path of a PNG at the photo's own resolution, what was measured)."""
         claim(photo, request)
         call = asked(photo=photo, years=years, budget=budget, face=face, mark=mark)
         with self.visit(call, request) as (visit, faces):
             visit.years = dict.fromkeys(faces, call.years)
             choice = visit.choose(call.budget)
-            submodel = (choice["submodel"]["r"], choice["submodel"]["c"])
+            submodel = candidate_of(choice)
             with visit.service.edits.turn(), visit.service.lock:
                 result = visit.editor.edit(visit.years, submodel=submodel)
                 reading = visit.editor.read(result, faces[0])
@@ -138,10 +143,12 @@ class Endpoints:
             return path, finite(told)
 
     def tune(self, budget: Any, fresh: Any) -> dict[str, Any]:
+        """/tune: the choice for a budget, as `agedit tune` prints it."""
         call = asked(budget=budget, fresh=fresh)
         return finite(self.service().tune(call.budget, call.fresh))
 
     def compare(self, photo: Any, years: Any, budget: Any, face: Any, request: gr.Request) -> dict[str, Any]:
+        """/compare: {"submodels": the Compare tab's rows}."""
         claim(photo, request)
         call = asked(photo=photo, years=years, budget=budget, face=face)
         with self.visit(call, request) as (visit, faces):
@@ -152,18 +159,20 @@ class Endpoints:
         return finite({"submodels": [{k: v for k, v in row.items() if k != "crop"} for row in rows]})
 
     def journey(self, photo: Any, budget: Any, face: Any, request: gr.Request) -> list[str]:
+        """/journey: paths of the strip, the GIF and the MP4."""
         claim(photo, request)
         call = asked(photo=photo, budget=budget, face=face)
         with self.visit(call, request) as (visit, faces):
-            choice = visit.service.choose(call.budget)["submodel"]
-            steps = every_age(visit.editor, faces[0], (choice["r"], choice["c"]))
+            submodel = candidate_of(visit.service.choose(call.budget))
+            steps = every_age(visit.editor, faces[0], submodel)
             frames = [(years, crop) for _, _, years, crop in self.service().one_by_one(visit, steps)]
         pictures = [crop for _, crop in frames]
         files = self.results(request)
         paths = [files.write(encode_photo(strip(frames), "PNG", True), "journey.png")]
         for name, write in (("journey.gif", write_gif), ("journey.mp4", write_mp4)):
-            paths.append(files.write(b"", name))
-            write(paths[-1], pictures)
+            path = files.write(b"", name)
+            write(path, pictures)
+            paths.append(path)
         return paths
 
 
@@ -173,21 +182,23 @@ def build(service: Callable[[], Service]) -> None:
     with gr.Row(visible=False):
         photo = PhotoInput(type="filepath", label="photo")
         years = gr.Number(DEFAULT_YEARS, label="years")
-        budget = gr.Number(BUDGETS[2], label="budget")
+        budget = gr.Number(DEFAULT_BUDGET, label="budget")
         face = gr.Textbox("0", label="face")
         mark = gr.Checkbox(True, label="mark")
         fresh = gr.Checkbox(False, label="fresh")
         shown = gr.File(label="picture")
         data = gr.JSON(label="data")
         files = [gr.File(label=name) for name in ("strip", "gif", "mp4")]
-        # queues of their own: nobody's slider waits for a program
-        for name, run, inputs, outputs in (
-            ("edit", calls.edit, [photo, years, budget, face, mark], [shown, data]),
-            ("tune", calls.tune, [budget, fresh], data),
-            ("compare", calls.compare, [photo, years, budget, face], data),
-            ("journey", calls.journey, [photo, budget, face], files),
-        ):
-            queue = name if name == "tune" else f"call-{name}"
-            gr.Button(name).click(
-                said(run), inputs, outputs, api_name=name, concurrency_id=queue, concurrency_limit=1
-            )
+        _endpoint("edit", calls.edit, [photo, years, budget, face, mark], [shown, data], "call-edit")
+        _endpoint("tune", calls.tune, [budget, fresh], data, TUNE.name)
+        _endpoint("compare", calls.compare, [photo, years, budget, face], data, "call-compare")
+        _endpoint("journey", calls.journey, [photo, budget, face], files, "call-journey")
+
+
+def _endpoint(
+    name: str, call: Callable[..., Any], inputs: Components, outputs: Components, queue: str
+) -> None:
+    """queue: of their own, so that nobody's slider waits for a program."""
+    gr.Button(name).click(
+        said(call), inputs, outputs, api_name=name, concurrency_id=queue, concurrency_limit=1
+    )

@@ -197,14 +197,17 @@ def plain_errors() -> None:
 def _payload(error: BaseException | None, show_error: bool) -> dict[str, Any]:
     """What a client is told: the message of a gr.Error, else one general sentence."""
     gradio = importlib.import_module("gradio")
-    if isinstance(error, gradio.Error) and str(error.message).strip(" '\""):
-        return {
-            "error": str(error.message),
-            "duration": error.duration,
-            "visible": error.visible,
-            "title": error.title,
-        }
-    return {"error": WENT_WRONG, "visible": True}
+    if not isinstance(error, gradio.Error):
+        return {"error": WENT_WRONG, "visible": True}
+    shown: Any = error
+    if not str(shown.message).strip(" '\""):
+        return {"error": WENT_WRONG, "visible": True}
+    return {
+        "error": str(shown.message),
+        "duration": shown.duration,
+        "visible": shown.visible,
+        "title": shown.title,
+    }
 
 
 class OneLine(ModuleType):

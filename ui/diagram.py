@@ -19,7 +19,8 @@ def diagram(boxes: Sequence[tuple[str, str, str]], note: str, label: str) -> str
     for k, box in enumerate(boxes):
         name, one, two = map(escape, box)
         parts.append(
-            f'<rect x="{x}" y="34" width="150" height="74" rx="10" fill="none" stroke="currentColor" opacity=".55"/>'
+            f'<rect x="{x}" y="34" width="150" height="74" rx="10" fill="none" stroke="currentColor" '
+            'opacity=".55"/>'
             f'<text x="{x + 75}" y="58" text-anchor="middle" font-weight="700">{name}</text>'
             f'<text x="{x + 75}" y="79" text-anchor="middle" font-size="13">{one}</text>'
             f'<text x="{x + 75}" y="97" text-anchor="middle" font-size="13">{two}</text>'
@@ -32,6 +33,7 @@ def diagram(boxes: Sequence[tuple[str, str, str]], note: str, label: str) -> str
         f'<text x="645" y="168" text-anchor="middle" font-size="13" fill="#6366f1">{note}</text>'
     )
     return (
-        f'<svg viewBox="0 0 920 180" role="img" aria-label="{label}" style="width:100%;max-width:920px;min-width:560px" '
+        f'<svg viewBox="0 0 920 180" role="img" aria-label="{label}" '
+        'style="width:100%;max-width:920px;min-width:560px" '
         f'font-family="system-ui,sans-serif" font-size="15" fill="currentColor">{"".join(parts)}</svg>'
     )

@@ -1,4 +1,4 @@
-"""Files that visits put on the page, whose uploads are whose, and the end of both when a page is closed."""
+"""Files that visits put on the page; deleted with the visit."""
 
 import contextlib
 import errno
@@ -6,31 +6,27 @@ import secrets
 import shutil
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
 
 import gradio as gr
+from gradio.data_classes import _StaticFiles
 
 from agedit import AgeEditError
 from ui import workspace
 
-KEPT = 8  # versions of a picture that a slow browser may still fetch
-GRACE = 8.0  # s: a page that lost its connection may come back in that time
-UNCLAIMED = 15.0  # s after which an upload by a page that asked for nothing is deleted
-CALL = 120.0  # s that a program without an open session has to use its upload and fetch its results
-STRAY = 3600.0  # s after which a temporary file that nobody is known to need is deleted
-REMEMBERED = 10_000  # sessions that are known to have ended
-CHECKS_EVERY = 1.0  # s
+KEPT = 8
+"""Versions of a picture that a slow browser may still fetch."""
+
+STRAY = 3600.0
+"""Seconds after which a temporary file that nobody is known to need is deleted."""
 
 FORGOTTEN = "The page was closed and the photo was forgotten; choose it again."
-NOT_UPLOADED = "That picture was not uploaded here; upload it and try again."
 FULL = "The disk is full; free some space and try again."
 
 
-class Forgotten(AgeEditError):
+class Forgotten(AgeEditError):  # noqa: N818  an end, not a fault
     """The visit has ended; nothing of it may come back."""
 
     def __init__(self) -> None:
@@ -50,7 +46,10 @@ class Files:
     def write(self, data: bytes, name: str, kind: str | None = None, kept: int = KEPT) -> str:
         """Path of a new file, at an address of its own, so that no browser shows an older one.
 
-        The last `kept` of a kind stay. Raises AgeEditError when the disk is full, and `Forgotten` after the end.
+        The last `kept` of a kind stay.
+
+        Raises:
+            AgeEditError: the disk is full; Forgotten, after the end.
         """
         with self._gate:
             if self._deleted:
@@ -75,10 +74,12 @@ class Files:
         with self._gate:
             path = self.lasting.get(name)
             if path is None or not Path(path).exists():
-                path = self.lasting[name] = self.write(make(), name)
+                path = self.write(make(), name)
+                self.lasting[name] = path
             return path
 
     def delete(self) -> None:
+        """All of them; nothing is written afterwards."""
         with self._gate:
             self._deleted = True
             self.versions = {}
@@ -95,229 +96,12 @@ def _why_not_written(error: OSError) -> str:
 def visits_folder() -> Path:
     """Gradio serves what is in here as it is, without copies: what is deleted here is gone."""
     folder = workspace.root() / workspace.VISITS
-    if folder not in gr.data_classes._StaticFiles.all_paths:
+    if folder not in _StaticFiles.all_paths:
         gr.set_static_paths([folder])
     return folder
 
 
-class Deletable(Protocol):
-    def delete(self) -> None: ...
-
-
-@dataclass
-class _Session:
-    """One open page, or one program that calls."""
-
-    seen: float  # when its last connection ended; without any, when it was last active
-    connections: int = 0
-    was_connected: bool = False
-    patience: float = GRACE  # s that it may be without a connection
-    opening: int = 0  # how many photos were chosen; only the last one's visit is shown
-    visit: Any = None
-    kept: list[Deletable] = field(default_factory=list)  # what else is deleted with it
-    uploads: set[Path] = field(default_factory=set)
-
-
-@dataclass
-class _Upload:
-    received: float
-    patience: float  # s that it may wait for somebody to ask for it
-    owner: str | None = None
-
-
-class Sessions:
-    """Whose uploads and visits are whose, so that a closed page leaves nothing behind.
-
-    A page is open while it holds the connection that `ui.presence` watches, and `GRACE` seconds longer.
-    """
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._gate = threading.RLock()
-        self._open: dict[str, _Session] = {}
-        self._uploads: dict[Path, _Upload] = {}
-        self._ended: OrderedDict[str, None] = OrderedDict()
-        self._cleaner: threading.Thread | None = None
-        self.wanted: Callable[[str], bool] = lambda path: False  # whether a call that waits names this upload
-        self.after_checks: list[Callable[[], None]] = []
-
-    def __len__(self) -> int:
-        return len(self._open)
-
-    @property
-    def uploads(self) -> list[Path]:
-        """Paths that are known."""
-        return list(self._uploads)
-
-    # who is there
-
-    def connected(self, session: str) -> None:
-        with self._gate:
-            self._ended.pop(session, None)
-            mine = self._of(session)
-            mine.connections += 1
-            mine.was_connected = True
-            mine.patience = GRACE
-
-    def disconnected(self, session: str) -> None:
-        with self._gate:
-            if session in self._open:
-                mine = self._open[session]
-                mine.connections = max(0, mine.connections - 1)
-                mine.seen = self._clock()
-
-    def is_open(self, session: str) -> bool:
-        with self._gate:
-            mine = self._open.get(session)
-            return mine is not None and self._is_alive(mine)
-
-    def has_ended(self, session: str) -> bool:
-        with self._gate:
-            return session in self._ended
-
-    def _is_alive(self, mine: _Session) -> bool:
-        return mine.connections > 0 or self._clock() - mine.seen < mine.patience
-
-    def _of(self, session: str) -> _Session:
-        if session in self._ended:
-            raise Forgotten
-        if session not in self._open:
-            self._open[session] = _Session(self._clock())
-        mine = self._open[session]
-        if not mine.was_connected:  # a handler that comes back late makes no closed page live longer
-            mine.seen = self._clock()
-        self._start()
-        return mine
-
-    # uploads
-
-    def received(self, path: str | Path, by_a_page: bool = True) -> None:
-        """An upload is there; whose it is shows when it is asked for."""
-        with self._gate:
-            self._uploads[Path(path)] = _Upload(self._clock(), UNCLAIMED if by_a_page else CALL)
-            self._start()
-
-    def claim(self, session: str, path: str | Path) -> Path:
-        """The upload at `path`, which from now on belongs to this session. Raises AgeEditError for any other path."""
-        with self._gate:
-            mine = self._of(session)
-            found = self._uploads.get(Path(path))
-            if found is None or found.owner not in (None, session):
-                raise AgeEditError(NOT_UPLOADED)
-            mine.uploads.add(Path(path))
-            found.owner = session
-            return Path(path)
-
-    def drop(self, path: str | Path) -> None:
-        """Delete one upload. Never raises, and touches nothing but uploads."""
-        with self._gate:
-            known = self._uploads.pop(Path(path), None)
-            if known is not None and known.owner in self._open:
-                self._open[known.owner].uploads.discard(Path(path))
-        if known is not None:
-            _remove(Path(path).parent)  # a folder of its own, made by `ui.uploads`
-
-    # visits
-
-    def chooses(self, session: str) -> int:
-        """The visitor chose another photo, or none: what was made of the one before goes, and what computes stops.
-
-        Returns a number for `shows`. Raises Forgotten if the page was closed.
-        """
-        with self._gate:
-            mine = self._of(session)
-            mine.opening += 1
-            number = mine.opening
-            before, mine.visit = mine.visit, None
-        if before is not None:
-            before.delete()
-            self.drop(before.path)
-        return number
-
-    def shows(self, session: str, visit: Any, number: int) -> bool:
-        """From now on the page shows `visit`; False if another photo was chosen meanwhile, which deletes it.
-
-        number: from `chooses`. Raises Forgotten if the page was closed.
-        """
-        with self._gate:
-            mine = self._open.get(session)
-            current = mine is not None and mine.opening == number
-            if current:
-                mine = self._of(session)
-                mine.visit = visit
-        if current:
-            return True
-        visit.delete()
-        self.drop(visit.path)
-        if mine is None:
-            raise Forgotten
-        return False
-
-    def keep(self, session: str, what: Deletable) -> None:
-        """Results of a call: deleted with its session, or some time after a call without one."""
-        with self._gate:
-            try:
-                mine = self._of(session)
-            except Forgotten:
-                what.delete()
-                raise
-            if not mine.was_connected:
-                mine.patience = CALL
-            mine.kept.append(what)
-
-    # the end
-
-    def check(self) -> None:
-        """Delete what belongs to nobody any more. Never raises: a file that cannot be deleted stops nothing."""
-        with self._gate:
-            ended = [session for session, mine in self._open.items() if not self._is_alive(mine)]
-        for session in ended:
-            with contextlib.suppress(Exception):
-                self._end(session)
-        now = self._clock()
-        with self._gate:
-            due = [
-                path
-                for path, upload in self._uploads.items()
-                if upload.owner is None and now - upload.received > upload.patience
-            ]
-        for path in due:
-            if not self.wanted(str(path)):
-                self.drop(path)
-        for call in self.after_checks:
-            with contextlib.suppress(Exception):
-                call()
-
-    def _end(self, session: str) -> None:
-        with self._gate:
-            mine = self._open.pop(session)
-            self._ended[session] = None
-            while len(self._ended) > REMEMBERED:
-                self._ended.popitem(last=False)
-        for what in (mine.visit, *mine.kept):
-            if what is not None:
-                with contextlib.suppress(Exception):
-                    what.delete()
-        for path in mine.uploads:
-            self.drop(path)
-
-    def _start(self) -> None:
-        """The thread that checks, at the first thing that there is to check."""
-        if self._cleaner is None and self._clock is time.monotonic:
-            self._cleaner = threading.Thread(target=self._clean, daemon=True, name="cleaner")
-            self._cleaner.start()
-
-    def _clean(self) -> None:
-        next_purge = 0.0
-        while True:
-            time.sleep(CHECKS_EVERY)
-            self.check()
-            if time.monotonic() > next_purge:
-                next_purge = time.monotonic() + STRAY / 4
-                purge(set(self.uploads))
-
-
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
     """Delete a file or folder below this process's own folder. Never raises."""
     with contextlib.suppress(OSError, ValueError):
         if path.is_symlink() or not path.resolve().is_relative_to(workspace.root()):
@@ -338,7 +122,4 @@ def purge(known: set[Path], older_than: float = STRAY) -> None:
             for entry in list((workspace.root() / room).iterdir()):
                 needed = any(path.is_relative_to(entry) for path in known)
                 if not needed and entry.lstat().st_ctime < limit:
-                    _remove(entry)
-
-
-sessions = Sessions()  # of this process
+                    remove(entry)

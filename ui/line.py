@@ -4,15 +4,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# What waits in Gradio's own queue is not told how long: it takes many at once, and they stand in a `Line` of ours.
-EDIT = {"concurrency_id": "edit", "concurrency_limit": 16}
-CLAIM = {"concurrency_id": "claim", "concurrency_limit": None}
-OPEN = {"concurrency_id": "open", "concurrency_limit": 16}
-SAVE = {"concurrency_id": "save", "concurrency_limit": 2}
-COMPARE = {"concurrency_id": "compare", "concurrency_limit": 4}
-PAINT = {"concurrency_id": "paint", "concurrency_limit": 2}
-JOURNEY = {"concurrency_id": "journey", "concurrency_limit": 4}
-
 
 class Line:
     """First come, first served; one at a time."""

@@ -24,7 +24,7 @@ class Saved:
 
 
 def decode(path: str, name: str) -> Photo:
-    """The photo at `path`. Raises AgeEditError with the reason, which calls it by the visitor's own name for it."""
+    """The photo at `path`. Raises AgeEditError, which calls it by the visitor's own name for it."""
     try:
         return open_photo(path)
     except AgeEditError as error:

@@ -1,115 +1,79 @@
-"""Plots for a meeting: quality against waiting, and the runs that were timed. PNG bytes, drawn without a display."""
+"""Plots for a meeting: quality against waiting, and the runs that were timed.
+
+PNG bytes, drawn without a display.
+"""
 
 import io
 import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from agedit.compat import import_matplotlib
 from agedit.selection.cost_model import frontier
+from agedit.selection.times import Candidate, Times
 from agedit.submodel import work
 from ui.plain_text import shortened
 
-INK, QUIET, CHOSEN, OTHERS = "#27272a", "#a1a1aa", "#4f46e5", ("#0891b2", "#d97706", "#be185d", "#15803d")
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK = "#27272a"
+QUIET = "#a1a1aa"
+GRID = "#e4e4e7"
+CHOSEN = "#4f46e5"
+OTHERS = ("#0891b2", "#d97706", "#be185d", "#15803d")
+LIMIT = "#dc2626"
+"""Colour of the budget's line."""
+
+LONGEST_LABEL = 40
+"""Characters of a device's name in a legend."""
+
+DOTS_PER_INCH = 150
+TICKS = (1, 2, 5, 10, 20, 30, 50, 75, 100, 150, 200, 300, 500, 750, 1000, 2000, 5000)
+"""Milliseconds that an axis may name."""
+
+APART = 0.2
+"""Logarithm of the quotient of two times from which on their labels do not touch."""
+
+APART_LPIPS = 0.002
+"""Difference of LPIPS from which on they do not either."""
+
+LABEL_RIGHT = 5
+"""Points from a dot to its label; above and below in turns, so that neighbours stay legible."""
+
+LABEL_ABOVE = 6
+LABEL_BELOW = -12
+
+ROW_INCHES = 0.42
+"""Height of a sub-model's row of runs."""
+
+Row = Mapping[str, Any]
+"""A row of `compare.with_times`."""
 
 
-LONGEST_LABEL = 40  # characters of a device's name in a legend
+def quality_against_latency(devices: Sequence[tuple[str, Sequence[Row]]], budget: float) -> bytes:
+    """Every sub-model a point, the budget a line; the sub-models of the first device are named.
 
-
-def _png(figure):
-    for artist in figure.findobj(lambda artist: hasattr(artist, "set_parse_math")):
-        artist.set_parse_math(False)  # "$" in a name is a dollar, not the start of a formula
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150, facecolor="white")
-    return buffer.getvalue()
-
-
-def _axes(width, height):
-    import_matplotlib()
-    from matplotlib.figure import Figure  # here: the page opens a quarter of a second sooner
-
-    figure = Figure((width, height), layout="constrained")
-    axes = figure.add_subplot()
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    axes.grid(color="#e4e4e7", linewidth=0.7)
-    axes.set_axisbelow(True)
-    return figure, axes
-
-
-def _milliseconds(axes):
-    """A logarithmic axis with plain numbers on it."""
-    axes.set_xscale("log")
-    low, high = axes.get_xlim()
-    ticks = [
-        v
-        for v in (1, 2, 5, 10, 20, 30, 50, 75, 100, 150, 200, 300, 500, 750, 1000, 2000, 5000)
-        if low <= v <= high
-    ]
-    axes.set_xticks(ticks, [str(v) for v in ticks])
-    axes.minorticks_off()
-
-
-def quality_against_latency(devices, order, budget):
-    """devices: [(name, rows of `compare.with_times`)], this one first. Every sub-model a point, the budget a line."""
+    Args:
+        devices: (name, rows) of each.
+        budget: ms.
+    """
     figure, axes = _axes(8, 4.6)
-    for k, (name, rows) in enumerate(devices):
-        name = shortened(name.lstrip("_"), LONGEST_LABEL)  # matplotlib hides a label that starts with "_"
-        rows = [r for r in rows if r["p90_ms"] and r["lpips"] is not None]
+    for k, (name, every) in enumerate(devices):
+        rows = [row for row in every if row["p90_ms"] and row["lpips"] is not None]
         colour = CHOSEN if k == 0 else OTHERS[(k - 1) % len(OTHERS)]
-        line = []  # what nothing both better and quicker undercuts on that device
-        for point in sorted((r["p90_ms"], r["lpips"]) for r in rows):
-            if not line or point[1] < line[-1][1]:
-                line.append(point)
-        axes.plot(*zip(*line), color=colour, linewidth=1.2, alpha=0.6) if line else None
-        for measured in (True, False):
-            points = [(r["p90_ms"], r["lpips"]) for r in rows if r["measured"] == measured]
-            if points:
-                axes.scatter(
-                    *zip(*points),
-                    s=46,
-                    color=colour if measured else "white",
-                    edgecolors=colour,
-                    zorder=3,
-                    label=name if measured else f"{name}, predicted",
-                )
-        named, apart = (
-            [],
-            lambda r, o: (
-                abs(math.log(r["p90_ms"] / o["p90_ms"])) > 0.2 or abs(r["lpips"] - o["lpips"]) > 0.002
-            ),
-        )
-        for r in (
-            sorted(rows, key=lambda r: (not r["chosen"], not r["measured"])) if k == 0 else []
-        ):  # the others are in the table
-            if (r["chosen"] or (r["p90_ms"], r["lpips"]) in line) and all(
-                apart(r, o) for o in named
-            ):  # names must not touch
-                named.append(r)
-        for n, r in enumerate(
-            sorted(named, key=lambda r: r["p90_ms"])
-        ):  # above and below in turns: neighbours stay legible
-            axes.annotate(
-                f"{r['r']}:{r['c']:g}",
-                (r["p90_ms"], r["lpips"]),
-                (5, 6 if n % 2 else -12),
-                textcoords="offset points",
-                fontsize=8,
-                color=INK,
-                weight="bold" if r["chosen"] else "normal",
-            )
-            if r["chosen"]:
-                axes.scatter(
-                    [r["p90_ms"]],
-                    [r["lpips"]],
-                    s=190,
-                    facecolors="none",
-                    edgecolors=CHOSEN,
-                    linewidths=1.8,
-                    zorder=4,
-                )
-    axes.axvline(budget, color="#dc2626", linewidth=1.2, linestyle="--")
-    axes.text(
-        budget, 0.02, f" {budget:g} ms", color="#dc2626", fontsize=8, transform=axes.get_xaxis_transform()
-    )
+        best = _undominated(rows)
+        if best:
+            axes.plot(*zip(*best, strict=True), color=colour, linewidth=1.2, alpha=0.6)
+        plain_name = shortened(
+            name.lstrip("_"), LONGEST_LABEL
+        )  # a label that starts with "_" would be hidden
+        _scatter(axes, rows, plain_name, colour)
+        if k == 0:  # the others are in the table
+            _name(axes, rows, best)
+    axes.axvline(budget, color=LIMIT, linewidth=1.2, linestyle="--")
+    axes.text(budget, 0.02, f" {budget:g} ms", color=LIMIT, fontsize=8, transform=axes.get_xaxis_transform())
     _milliseconds(axes)
     axes.invert_yaxis()
     axes.set_xlabel("milliseconds that nine of ten edits stay within (p90)")
@@ -119,21 +83,121 @@ def quality_against_latency(devices, order, budget):
     return _png(figure)
 
 
-def runs(times, order, budget):
-    """One row of dots a sub-model, a tick at p50 and p90; the budget a line. times: {(r, c): Times}."""
+def runs(times: Mapping[Candidate, Times], order: Iterable[Candidate], budget: float) -> bytes:
+    """One row of dots a sub-model, a tick at p50 and p90; the budget, in ms, a line."""
     best = set(frontier(order, work))
     names = sorted(times, key=work)
-    figure, axes = _axes(8, 0.42 * max(3, len(names)) + 1.1)
-    for y, rc in enumerate(names):
-        colour = CHOSEN if rc in best else QUIET
-        axes.scatter(times[rc].runs, [y] * len(times[rc].runs), s=18, alpha=0.45, color=colour, linewidths=0)
-        axes.scatter(
-            [times[rc].p50, times[rc].p90], [y, y], marker="|", s=190, color=INK, linewidths=1.4, zorder=3
-        )
-    axes.axvline(budget, color="#dc2626", linewidth=1.2, linestyle="--")
+    figure, axes = _axes(8, ROW_INCHES * max(3, len(names)) + 1.1)
+    for y, candidate in enumerate(names):
+        known = times[candidate]
+        colour = CHOSEN if candidate in best else QUIET
+        axes.scatter(known.runs, [y] * len(known.runs), s=18, alpha=0.45, color=colour, linewidths=0)
+        axes.scatter([known.p50, known.p90], [y, y], marker="|", s=190, color=INK, linewidths=1.4, zorder=3)
+    axes.axvline(budget, color=LIMIT, linewidth=1.2, linestyle="--")
     axes.set_yticks(range(len(names)), [f"{r}:{c:g}" for r, c in names])
     axes.set_ylim(-0.6, len(names) - 0.4)
     _milliseconds(axes)
     axes.set_title(" ", fontsize=12)  # the page's own label lies over the corner
     axes.set_xlabel("milliseconds of each timed run; bars at p50 and p90, the budget dashed")
     return _png(figure)
+
+
+def _axes(width: float, height: float) -> "tuple[Figure, Axes]":
+    """A figure of that size in inches."""
+    import_matplotlib()
+    from matplotlib.figure import Figure  # here: the page opens a quarter of a second sooner
+
+    figure = Figure((width, height), layout="constrained")
+    axes = figure.add_subplot()
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    axes.grid(color=GRID, linewidth=0.7)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _png(figure: "Figure") -> bytes:
+    texts: list[Any] = figure.findobj(_is_text)
+    for artist in texts:
+        artist.set_parse_math(False)  # "$" in a name is a dollar, not the start of a formula
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, facecolor="white")
+    return buffer.getvalue()
+
+
+def _is_text(artist: Any) -> bool:
+    return hasattr(artist, "set_parse_math")
+
+
+def _milliseconds(axes: "Axes") -> None:
+    """A logarithmic axis with plain numbers on it."""
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    ticks = [tick for tick in TICKS if low <= tick <= high]
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    axes.minorticks_off()
+
+
+def _point(row: Row) -> tuple[float, float]:
+    return row["p90_ms"], row["lpips"]
+
+
+def _undominated(rows: Sequence[Row]) -> list[tuple[float, float]]:
+    """The points that none is both better and quicker than, quickest first."""
+    line: list[tuple[float, float]] = []
+    for point in sorted(_point(row) for row in rows):
+        if not line or point[1] < line[-1][1]:
+            line.append(point)
+    return line
+
+
+def _scatter(axes: "Axes", rows: Sequence[Row], name: str, colour: str) -> None:
+    """Filled where a sub-model was measured, hollow where it is predicted."""
+    for measured in (True, False):
+        points = [_point(row) for row in rows if row["measured"] == measured]
+        if not points:
+            continue
+        axes.scatter(
+            *zip(*points, strict=True),
+            s=46,
+            color=colour if measured else "white",
+            edgecolors=colour,
+            zorder=3,
+            label=name if measured else f"{name}, predicted",
+        )
+
+
+def _name(axes: "Axes", rows: Sequence[Row], best: Sequence[tuple[float, float]]) -> None:
+    """Label the best points and ring the chosen one."""
+    named: list[Row] = []
+    for row in sorted(rows, key=_chosen_and_measured_first):
+        wanted = row["chosen"] or _point(row) in best
+        if wanted and all(_apart(row, other) for other in named):  # names must not touch
+            named.append(row)
+    for k, row in enumerate(sorted(named, key=_waiting)):
+        axes.annotate(
+            f"{row['r']}:{row['c']:g}",
+            _point(row),
+            (LABEL_RIGHT, LABEL_ABOVE if k % 2 else LABEL_BELOW),
+            textcoords="offset points",
+            fontsize=8,
+            color=INK,
+            weight="bold" if row["chosen"] else "normal",
+        )
+        if row["chosen"]:
+            x, y = _point(row)
+            axes.scatter([x], [y], s=190, facecolors="none", edgecolors=CHOSEN, linewidths=1.8, zorder=4)
+
+
+def _chosen_and_measured_first(row: Row) -> tuple[bool, bool]:
+    return not row["chosen"], not row["measured"]
+
+
+def _waiting(row: Row) -> float:
+    return row["p90_ms"]
+
+
+def _apart(row: Row, other: Row) -> bool:
+    """Whether two labels do not touch."""
+    by_time = abs(math.log(row["p90_ms"] / other["p90_ms"])) > APART
+    return by_time or abs(row["lpips"] - other["lpips"]) > APART_LPIPS

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ui.files import Sessions
+from ui.sessions import Sessions
 
 HEARTBEAT = "/gradio_api/heartbeat/"
 
@@ -16,13 +16,13 @@ class Presence:
     def __init__(
         self, app: ASGIApp, sessions: Sessions, on_loop: Callable[[asyncio.AbstractEventLoop], None]
     ) -> None:
-        self._app = app
+        self.app = app
         self._sessions = sessions
         self._on_loop = on_loop
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or HEARTBEAT not in scope["path"]:
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
             return
         self._on_loop(asyncio.get_running_loop())
         session = scope["path"].rpartition(HEARTBEAT)[2].strip("/")
@@ -42,6 +42,6 @@ class Presence:
             return message
 
         try:
-            await self._app(scope, watched, send)
+            await self.app(scope, watched, send)
         finally:
             gone()

@@ -12,12 +12,19 @@ from gradio import blocks, components
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StringConstraints, ValidationError
 
 from ui.compat import FETCHES_NOTHING
-from ui.security import SESSION, RefusalError
+from ui.security.refusal import RefusalError
+from ui.security.routes import SESSION
 from ui.uploads import locate
 
-DEPTH = 16  # lists in lists
-TEXT = 2000  # characters of any text
-LARGEST = 1e9  # any number
+DEPTH = 16
+"""Lists in lists."""
+
+TEXT = 2000
+"""Characters of any text."""
+
+LARGEST = 1e9
+"""Any number."""
+
 IMAGE_GONE = "That picture was not uploaded here; upload it and try again."
 
 Session = Annotated[str, StringConstraints(pattern=rf"^{SESSION}$")]
@@ -166,8 +173,13 @@ class Checker:
         if not isinstance(value, dict):  # what a slider was let go at, for one
             return self.anything(value)
         index = value.get("index")
-        pair = isinstance(index, list) and len(index) == 2 and all(_is_number(k) for k in index)
-        if not (index is None or pair or (_is_number(index) and index >= 0)):
+        if isinstance(index, list):
+            sensible = len(index) == 2 and all(_is_number(k) for k in index)
+        elif isinstance(index, (int, float)):
+            sensible = _is_number(index) and index >= 0
+        else:
+            sensible = index is None
+        if not sensible:
             raise RefusalError(422)
         return self.anything(value)
 

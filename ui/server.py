@@ -1,4 +1,4 @@
-"""The page on the network: Gradio's app behind `ui.security.Guard`, served by uvicorn."""
+"""The page on the network: Gradio's app behind `ui.security.guard.Guard`, served by uvicorn."""
 
 import asyncio
 import functools
@@ -10,6 +10,7 @@ import h11
 import uvicorn
 from fastapi import FastAPI
 from gradio.data_classes import _StaticFiles
+from gradio.themes import Default
 from gradio.utils import get_upload_folder
 from starlette.datastructures import Headers
 from starlette.responses import FileResponse
@@ -17,17 +18,31 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ui import uploads
-from ui.edit_tab import PORTRAITS
-from ui.files import sessions
 from ui.page import CSS, SCRIPT, Page
+from ui.portraits import PORTRAITS
 from ui.requests import Checker
-from ui.security import Guard
-from ui.words import t
+from ui.security.guard import Guard
+from ui.sessions import sessions
+from ui.words import i18n
 
 FONT = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans CJK SC", "sans-serif"]
-CONNECTIONS = 800  # open at once, those counted that ask for nothing
-HEADER_SECONDS = 15.0  # in which a request's first line and headers have to be here
-GRACE_SECONDS = 3  # that open pages get when the server ends
+CONNECTIONS = 800
+"""Open at once, those counted that ask for nothing."""
+
+HEADER_SECONDS = 15.0
+"""In which a request's first line and headers have to be here."""
+
+GRACE_SECONDS = 3
+"""That open pages get when the server ends."""
+
+HEADER_BYTES = 16 << 10
+"""Of a request's first line and headers."""
+
+IDLE_SECONDS = 20
+"""That a connection may stay open without a request."""
+
+EVENTS_IN_LINE = 64
+"""Events that wait in a queue of Gradio's."""
 
 
 class PatientProtocol(H11Protocol):
@@ -76,7 +91,7 @@ def mounted(page: Page) -> FastAPI:
     """Gradio's app for the page, as `launch` would make it, but without its own server and its checks
     over a proxy.
     """
-    page.queue(max_size=64, api_open=False)
+    page.queue(max_size=EVENTS_IN_LINE, api_open=False)
     app = gr.mount_gradio_app(
         FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
         page,
@@ -85,8 +100,8 @@ def mounted(page: Page) -> FastAPI:
         head='<script src="page.js"></script>',
         footer_links=[],
         run_history=False,
-        i18n=t,
-        theme=gr.themes.Default(font=FONT, font_mono=["ui-monospace", "monospace"], primary_hue="indigo"),
+        i18n=i18n,
+        theme=Default(font=FONT, font_mono=["ui-monospace", "monospace"], primary_hue="indigo"),
         max_file_size="60mb",
         enable_monitoring=False,
         show_error=False,
@@ -147,9 +162,9 @@ def serve(page: Page, bound: socket.socket, names: frozenset[str] = frozenset())
         proxy_headers=False,
         server_header=False,
         limit_concurrency=CONNECTIONS,
-        timeout_keep_alive=20,
+        timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
-        h11_max_incomplete_event_size=16 << 10,
+        h11_max_incomplete_event_size=HEADER_BYTES,
     )
     server = uvicorn.Server(config)
     server.run(sockets=[bound])

@@ -11,8 +11,12 @@ from agedit import AgeEditError
 from ui.hosts import is_loopback, is_name
 
 FIRST_PORT = 7860
-PORTS = 100  # how many are tried, where none was asked for
-PROBE = b"0" * 65536  # written and deleted again, to see whether a folder takes anything
+PORTS = 100
+"""How many are tried, where none was asked for."""
+
+PROBE = bytes(65536)
+"""Written and deleted again, to see whether a folder takes anything."""
+
 EVERYWHERE = ("0.0.0.0", "::", "")
 
 
@@ -20,9 +24,12 @@ EVERYWHERE = ("0.0.0.0", "::", "")
 class Settings:
     """Where the server listens and which names it answers to."""
 
-    address: str  # to bind to
-    port: int | None  # None: the first free one from FIRST_PORT on
-    hosts: frozenset[str]  # names beside the loopback ones, in lower case, without ports
+    address: str
+    """To bind to."""
+    port: int | None
+    """None: the first free one from FIRST_PORT on."""
+    hosts: frozenset[str]
+    """Names beside the loopback ones, in lower case, without ports."""
 
 
 def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:

@@ -18,10 +18,15 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from ui.security import UPLOAD_BYTES, RefusalError
+from ui.security.bodies import UPLOAD_BYTES
+from ui.security.refusal import RefusalError
 
-FILES_AT_ONCE = 4  # in one form
-FOLDER_BYTES = 2 << 30  # all uploads together; what is over an hour old is deleted anyway
+FILES_AT_ONCE = 4
+"""In one form."""
+
+FOLDER_BYTES = 2 << 30
+"""Of all uploads together; what is over an hour old is deleted anyway."""
+
 # endings that are kept, and how a file that ends so is shown: nothing here can hold a script
 SHOWN = {
     ".jpg": "image/jpeg",
@@ -37,7 +42,8 @@ SHOWN = {
 SAVED = {".json": "application/json", ".csv": "text/csv; charset=utf-8"}
 TAKEN = frozenset(SHOWN) | {".tif", ".tiff", ".heic", ".heif", ".json"}
 OTHER = "application/octet-stream"
-NAME = re.compile(r"[0-9a-f]{32}\.[a-z0-9]{2,5}")  # what an upload is called here
+NAME = re.compile(r"[0-9a-f]{32}\.[a-z0-9]{2,5}")
+"""What an upload is called here."""
 
 Roots = Callable[[], Iterable[Path]]
 

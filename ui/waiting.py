@@ -7,13 +7,17 @@ from typing import Any
 import gradio as gr
 
 from agedit import AgeEditError
-from ui.common import _message
-from ui.files import Forgotten, sessions
+from ui.errors import message
+from ui.files import Forgotten
 from ui.line import Line, Place
+from ui.sessions import sessions
 from ui.words import say
 
-PATIENT = 0.4  # s that nobody is told that they wait
-LOOKS_EVERY = 0.4  # s
+PATIENT = 0.4
+"""Seconds for which nobody is told that they wait."""
+
+LOOKS_EVERY = 0.4
+"""Seconds."""
 
 
 def until_served(place: Place, request: gr.Request) -> Iterator[str]:
@@ -36,9 +40,13 @@ def until_served(place: Place, request: gr.Request) -> Iterator[str]:
 
 
 def in_turn(line: Callable[[Any], Line], outputs: int, sentence: int) -> Callable[..., Any]:
-    """A handler (self, visit, ..., request) that is served in turn, its visitor being told how many are ahead.
+    """A handler (self, visit, ..., request) that is served in turn; the visitor is told how many are ahead.
 
-    line: from self. outputs: how many the handler returns. sentence: which of them the visitor reads meanwhile.
+    Args:
+        line: the line of the handler's object.
+        outputs: how many the handler returns.
+        sentence: which of them the visitor reads meanwhile.
+
     AgeEditErrors become a message on the page, in the visitor's language; what was there stays.
     """
 
@@ -67,7 +75,7 @@ def in_turn(line: Callable[[Any], Line], outputs: int, sentence: int) -> Callabl
             except AgeEditError as error:
                 if told:
                     yield row(earlier)
-                raise _message(error) from None
+                raise message(error) from None
 
         return wrapped
 

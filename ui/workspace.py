@@ -43,7 +43,7 @@ def base() -> Path:
 
 
 def make(parent: Path) -> Path:
-    """A new folder of ours in `parent`, locked, with its rooms in it. Raises AgeEditError where none can be made."""
+    """A new folder of ours in `parent`, locked, with its rooms in it. Raises AgeEditError."""
     try:
         parent.mkdir(parents=True, exist_ok=True)
         while True:
@@ -126,7 +126,7 @@ def root() -> Path:
 
 
 def move_in() -> Path:
-    """Before the server starts: sweep, and let every library put its temporary files into this process's folder."""
+    """Before the server starts: sweep, and make this process's folder that of every library's files."""
     parent = root().parent
     sweep(parent)
     os.environ["GRADIO_TEMP_DIR"] = str(root() / UPLOADS)

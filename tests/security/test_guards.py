@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 import inspect
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,8 +16,10 @@ import pytest
 from conftest import PORTRAITS, ROOT
 from starlette.testclient import TestClient
 
-from ui import compat, hosts, requests, security, server, settings, uploads
+from ui import compat, hosts, requests, server, settings, uploads
 from ui.page import build
+from ui.security import answer as answers
+from ui.security import bodies, guard, refusal, routes
 
 HOME = "http://127.0.0.1:7860"
 JSON = {"Content-Type": "application/json"}
@@ -42,7 +45,7 @@ def folder(tmp_path_factory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def application(folder) -> security.Guard:
+def application(folder) -> guard.Guard:
     """The whole application without an engine; it answers to the name photo.lan beside the loopback ones."""
     return server.guarded(build(NoService), frozenset({"photo.lan"}))
 
@@ -76,7 +79,7 @@ GUARDS = [
 @pytest.mark.parametrize(("name", "method", "path", "headers", "status"), GUARDS)
 def test_a_check_is_what_stops_it(visitor, monkeypatch, name, method, path, headers, status):
     assert visitor.request(method, path, headers=headers).status_code == status
-    monkeypatch.setattr(security, name, nothing)
+    monkeypatch.setattr(guard, name, nothing)
     assert visitor.request(method, path, headers=headers).status_code == 200
 
 
@@ -94,8 +97,8 @@ def test_a_write_without_an_origin_needs_a_loopback_name(visitor):
 def test_the_list_of_routes_is_what_hides_the_rest(visitor, monkeypatch):
     for path in ("/gradio_api/startup-events", "/gradio_api/openapi.json", "/gradio_api/login_check"):
         assert visitor.get(path).status_code == 404
-    anything = security.Route(security.re.compile(".*"), frozenset({"GET"}), "data")
-    monkeypatch.setattr(security, "find_route", lambda scope: anything)
+    anything = routes.Route(re.compile(".*"), frozenset({"GET"}), "data")
+    monkeypatch.setattr(guard, "find_route", lambda scope: anything)
     assert visitor.get("/gradio_api/openapi.json").status_code == 200
 
 
@@ -103,7 +106,7 @@ def test_headers_are_ours_alone(visitor, monkeypatch):
     answer = visitor.get("/gradio_api/info", headers={"origin": HOME})
     assert answer.headers["x-content-type-options"] == "nosniff" and "server" not in answer.headers
     assert not [name for name in answer.headers if name.startswith("access-control-")]
-    monkeypatch.setattr(security, "HEADERS", {})
+    monkeypatch.setattr(answers, "HEADERS", {})
     assert "x-content-type-options" not in visitor.get("/gradio_api/info").headers
 
 
@@ -227,7 +230,7 @@ def test_a_body_is_counted_as_it_arrives(visitor, monkeypatch):
 
     assert post("reset", 2 << 20) == 413
     assert post("upload", 62 << 20) == 413
-    monkeypatch.setattr(security, "JSON_BYTES", 4 << 20)
+    monkeypatch.setattr(bodies, "JSON_BYTES", 4 << 20)
     assert post("reset", 2 << 20) == 400, "read to its end, and then no JSON"
 
 
@@ -254,7 +257,7 @@ def test_a_body_that_does_not_come_is_not_waited_for(visitor, monkeypatch):
         await visitor.app(scope | {"headers": headers, "query_string": b""}, receive, send)
         return sent
 
-    monkeypatch.setattr(security, "BODY_SECONDS", 0.05)
+    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.05)
     assert anyio.run(ask)[0]["status"] == 408
 
 
@@ -270,7 +273,7 @@ def test_a_full_disk_is_a_sentence(visitor, monkeypatch, folder):
 
 
 def test_requests_are_bounded(visitor, monkeypatch):
-    monkeypatch.setattr(security, "REQUESTS_AT_ONCE", 0)
+    monkeypatch.setattr(guard, "REQUESTS_AT_ONCE", 0)
     answer = visitor.get("/gradio_api/info")
     assert answer.status_code == 503 and "busy" in answer.json()["error"]
 
@@ -286,7 +289,7 @@ def test_an_unexpected_error_is_a_sentence_and_a_line(visitor, monkeypatch, capl
 
     monkeypatch.setattr("ui.requests.parse", broken)
     answer = visitor.post("/gradio_api/reset", json={})
-    assert answer.status_code == 500 and answer.json()["error"] == security.SENTENCES[500]
+    assert answer.status_code == 500 and answer.json()["error"] == refusal.SENTENCES[500]
     assert "KeyError at test_guards.py" in caplog.text and "secret" not in caplog.text
 
 
@@ -355,7 +358,7 @@ def test_the_process_itself_reaches_nothing():
     """Whatever code asks for it: sockets, names, httpx; loopback stays open to sockets."""
     code = """
 import socket
-from ui.security import refuse_connections
+from ui.security.egress import refuse_connections
 refuse_connections()
 here = socket.create_server(("127.0.0.1", 0))
 socket.create_connection(here.getsockname()).close()

@@ -1,0 +1,108 @@
+"""Bodies of requests: how large they may be, how long they may take, and reading and handing them on."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from starlette.datastructures import Headers
+from starlette.types import Message, Receive, Scope
+
+from ui.security.refusal import HungUpError, RefusalError
+from ui.security.routes import header_values
+
+JSON_BYTES = 1 << 20
+"""Of a request's JSON."""
+
+UPLOAD_BYTES = 60 << 20
+"""Of a photo."""
+
+FORM_BYTES = 64 << 10
+"""Of the form around it."""
+
+BODY_SECONDS = 30.0
+"""In which a body has to be here."""
+
+UPLOAD_SECONDS = 120.0
+"""In which an upload has."""
+
+LENGTH_DIGITS = 19
+"""Of a Content-Length that is read as a number."""
+
+
+@asynccontextmanager
+async def deadline(seconds: float) -> AsyncIterator[None]:
+    """Raises RefusalError when the block takes longer."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise RefusalError(408) from None
+
+
+def with_length(scope: Scope, length: int) -> Scope:
+    """The request, saying that its body has this many bytes."""
+    headers = [
+        (key, value)
+        for key, value in scope["headers"]
+        if key not in (b"content-length", b"transfer-encoding")
+    ]
+    return {**scope, "headers": [*headers, (b"content-length", str(length).encode())]}
+
+
+def limited(scope: Scope, receive: Receive, limit: int) -> Receive:
+    """receive, that stops at `limit` bytes."""
+    declared = _declared(scope)
+    if declared > limit:
+        raise RefusalError(413)
+    seen = 0
+
+    async def receive_within() -> Message:
+        nonlocal seen
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if seen > limit:
+            raise RefusalError(413)
+        return message
+
+    return receive_within
+
+
+def _declared(scope: Scope) -> int:
+    length = header_values(scope, b"content-length")
+    if not length:
+        return 0
+    if len(length) > 1 or not (length[0].isascii() and length[0].isdigit()):
+        raise RefusalError(400)
+    return int(length[0]) if len(length[0]) <= LENGTH_DIGITS else sys.maxsize
+
+
+async def read_json(scope: Scope, receive: Receive) -> bytes:
+    """The whole body, at most JSON_BYTES within BODY_SECONDS."""
+    kind = Headers(scope=scope).get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise RefusalError(415)
+    receive = limited(scope, receive, JSON_BYTES)
+    parts = []
+    async with deadline(BODY_SECONDS):
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise HungUpError
+            parts.append(message.get("body", b""))
+            if not message.get("more_body", False):
+                return b"".join(parts)
+
+
+def replay(body: bytes, receive: Receive) -> Receive:
+    """receive that gives this body, then what comes after it: that the client hangs up."""
+    given = False
+
+    async def receive_again() -> Message:
+        nonlocal given
+        if not given:
+            given = True
+            return {"type": "http.request", "body": body, "more_body": False}
+        return await receive()
+
+    return receive_again

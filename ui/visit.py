@@ -1,0 +1,226 @@
+"""One visitor's edits: each face's years, and the pictures that the page shows and saves."""
+
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypedDict
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from agedit.editor import Edit
+from agedit.photo import edited_name, encode_like, encode_photo
+from agedit.selection.drift import DriftWatch
+from agedit.selection.times import Candidate
+from agedit.selection.tuner import SHOWN, Choice, candidate_of
+from ui.photos import Saved, stem
+from ui.service import PATIENCE, Service
+from ui.visitor_photo import VisitorPhoto
+
+GAP = 8
+"""Pixels between two pictures side by side."""
+
+WIDE = 1.3
+"""Width over height from which on two pictures stand one below the other."""
+
+
+WHITE = 255
+"""Level of the gap between them."""
+
+EVERYONE = -1
+"""The page's choice of all faces."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the page asks for."""
+
+    years: float
+    budget: float
+    """Milliseconds."""
+    who: float | None
+    """A face's number; None or -1 for everyone."""
+    view: str
+    """"photo", "face" or "beside"."""
+    strict: bool
+    """Only what the generator draws."""
+
+
+class Shown(TypedDict):
+    """An edit at the size at which the page shows it."""
+
+    before: str
+    """Path of the photo, or of its own crop of the face."""
+    after: str
+    """Path of the edit, likewise."""
+    submodel: Candidate
+    ms: float
+    choice: Choice
+    result: Edit
+    drift: float
+    """How many times slower than timed edits are by now; 1 where that cannot be told."""
+
+
+class Visit(VisitorPhoto):
+    """One visitor's photo and what was made of it.
+
+    Args:
+        opened: read the photo at once; of one that cannot be used, nothing stays (raises AgeEditError).
+    """
+
+    def __init__(self, service: Service, path: str | Path, name: str = "", opened: bool = True) -> None:
+        super().__init__(service, path, name)
+        self.write = self.files.write
+        self.years: dict[int, float] = {}  # by face: each keeps its own
+        self.rows: list[dict[str, Any]] = []  # the Compare tab's pictures
+        self.compared: tuple[float | None, int] | None = None  # which years and face they are of
+        self.watch = DriftWatch()
+        self.generation = service.generation
+        self.done: Asked | None = None  # what was asked for when the slider was let go
+        self.ran = ""  # the last edit within the budget, in words
+        self.notes = ""
+        self.line = ""  # the sentence under the picture
+        self.submodel: Candidate | None = None
+        self.count = 0  # edits so far
+        self.budget: float = PATIENCE  # ms
+        if opened:
+            try:
+                self.open()
+            except BaseException:
+                self.delete()
+                raise
+
+    def delete(self) -> None:
+        """The end: no picture, no file and no number of it stays, and none comes back."""
+        super().delete()
+        self.rows = []
+        self.compared = None
+        self.done = None
+        self.years = {}
+
+    def before(self) -> str:
+        """Path of the photo as it is shown."""
+        return self.files.once("before.jpeg", lambda: encode_photo(self.editor.view(SHOWN), "JPEG"))
+
+    def original(self, face: int) -> str:
+        """Path of the photo's own crop of a face."""
+        return self.files.once(
+            f"face-{face}.jpeg", lambda: encode_photo(self.editor.prepare(face).crop, "JPEG")
+        )
+
+    def faces(self, who: float | None) -> list[int]:
+        """Face numbers of a choice on the page: None or EVERYONE is all of them."""
+        if who is None or who == EVERYONE:
+            return list(range(len(self.editor.faces)))
+        return [int(who)]
+
+    def face_at(self, x: float, y: float) -> int:
+        """Number of the face nearest to a place in the photo as `before` shows it, in its pixels."""
+        scale = self.editor.rgb.shape[1] / self.editor.view(SHOWN).shape[1]
+        place = np.array([x, y]) * scale
+        distances = [np.linalg.norm(face.points.mean(0) - place) for face in self.editor.faces]
+        return int(np.argmin(distances))
+
+    def choose(self, budget: float, strict: bool = False) -> Choice:
+        """The sub-model that keeps the budget for all faces that change: they run one after the other."""
+        changed = 1 if strict else max(1, sum(years != 0 for years in self.years.values()))
+        return self.service.choose(budget / changed, self.watch.pace)
+
+    def ask(self, years: float, who: float | None) -> None:
+        """From now on these faces get these years."""
+        self.years |= dict.fromkeys(self.faces(who), years)
+
+    def edit(
+        self, budget: float, view: str = "photo", strict: bool = False, who: float | None = None
+    ) -> Shown:
+        """The edit at the shown size, with the sub-model for `budget` ms."""
+        if self.generation != self.service.generation:  # timed again since: what was seen is out of date
+            self.generation = self.service.generation
+            self.watch.clear()
+        with self.using_it():
+            pace = self.watch.pace
+            choice = self.choose(budget, strict)
+            submodel = candidate_of(choice)
+            face = self.faces(who)[0]
+            result, after, data, ms = self._render(face, submodel, view, strict)
+            if strict or view == "beside":
+                data = self._composed(after, face, strict)
+            before = self.original(face) if view == "face" or strict else self.before()
+        if budget < PATIENCE:
+            self.budget = budget
+        one_face_changed = len(result.years) == 1 and any(result.years.values())
+        drift = 1.0
+        if one_face_changed and not strict and self.count > 1:
+            drift = self._drift(choice["p50_ms"] / pace, ms)
+        after_path = self.write(data, "after.jpeg")
+        return Shown(
+            before=before,
+            after=after_path,
+            submodel=submodel,
+            ms=ms,
+            choice=choice,
+            result=result,
+            drift=drift,
+        )
+
+    def _render(
+        self, face: int, submodel: Candidate, view: str, strict: bool
+    ) -> tuple[Edit, npt.NDArray[np.uint8], bytes, float]:
+        """The edit, what of it is shown, the same encoded, and how many ms all that took."""
+        editor = self.editor
+        with self.service.lock:
+            self.check()
+            editor.prepare(face, submodel)
+            start = time.perf_counter()
+            wanted = {face: self.years.get(face, 0)} if strict else dict(self.years)
+            result = editor.edit(wanted, submodel=submodel, strict=strict, limit=SHOWN)
+            after = editor.crop(result, face) if view == "face" or strict else result.picture
+            self.count += 1
+            data = encode_photo(after, "JPEG", synthetic=True)
+            ms = (time.perf_counter() - start) * 1e3
+        return result, after, data, ms
+
+    def _composed(self, after: npt.NDArray[np.uint8], face: int, strict: bool) -> bytes:
+        """A JPEG of the strict form as large as the photo's own crop, or of photo and edit side by side."""
+        if strict:  # the same pixels on both sides of the divider
+            width, height = self.editor.prepare(face).crop.shape[1::-1]
+            larger = cv2.resize(after, (width, height), interpolation=cv2.INTER_CUBIC)
+            return encode_photo(np.asarray(larger, np.uint8), "JPEG", synthetic=True)
+        photo = self.editor.view(SHOWN)
+        height, width = photo.shape[:2]
+        if after.shape[1] > WIDE * after.shape[0]:
+            gap = np.full((GAP, width, 3), WHITE, np.uint8)
+            both = np.vstack([photo, gap, after])
+        else:
+            gap = np.full((height, GAP, 3), WHITE, np.uint8)
+            both = np.hstack([photo, gap, after])
+        return encode_photo(both, "JPEG", synthetic=True)
+
+    def _drift(self, expected_ms: float, took_ms: float) -> float:
+        """How many times slower than timed edits are by now; unless that is once, the device is checked."""
+        self.watch.observe(expected_ms, took_ms)
+        if self.watch.drift != 1.0:
+            threading.Thread(target=self.service.check, args=(self.watch, self.budget), daemon=True).start()
+        return self.watch.drift
+
+    def download(self, budget: float, mark: bool = True) -> tuple[Saved, Saved]:
+        """The edit at the photo's own resolution as PNG and as JPEG, without EXIF, marked as synthetic."""
+        with self.using_it():
+            choice = self.choose(max(budget, PATIENCE))
+            submodel = candidate_of(choice)
+            editor = self.editor
+            photo = self.photo
+            years = next(iter(self.years.values()), 0)
+            with self.service.lock:
+                self.check()
+                result = editor.edit(dict(self.years), submodel=submodel)
+            synthetic = bool(result.changes)
+            files = []
+            for ending, format in ((".png", "PNG"), (".jpg", "JPEG")):
+                self.check()
+                data = encode_like(photo, result.picture, format, synthetic, words=mark and synthetic)
+                path = self.write(data, f"edit{ending}", kept=2)
+                files.append(Saved(path, edited_name(stem(self.name), years, ending)))
+        return files[0], files[1]
