@@ -55,8 +55,8 @@ class Face:
         editor = AgeEditor(engine, SUBMODEL)
         editor.set_photo(load_photo(path))
         self.prepared = editor.prepare(0)
-        base = editor._base(self.prepared, *SUBMODEL)
-        self.change = (editor._run(self.prepared, years, *SUBMODEL) - base) * 127.5
+        base = self.prepared.base(SUBMODEL)
+        self.change = (self.prepared.generate(years, SUBMODEL) - base) * 127.5
         self.age = self.apparent_age(self.prepared.crop)
 
     def apparent_age(self, crop: Picture) -> float:
@@ -79,7 +79,7 @@ def report(rule: str, faces: list[Face], difference: Callable[[Face], float]) ->
 
 
 def sheet(faces: list[Face]) -> Picture:
-    """A row for the photos, one for the edits, and one for each rule left out, of those faces that change most."""
+    """A row for the photos, one for the edits, and one for each rule left out."""
     rows = [[f.prepared.crop for f in faces], [f.shown() for f in faces]]
     rows.extend([f.shown(rule) for f in faces] for rule in RULES)
     small = [[cv2.resize(c, (CELL, CELL), interpolation=cv2.INTER_AREA) for c in row] for row in rows]

@@ -24,7 +24,8 @@ from tqdm import tqdm
 from agedit.align import align
 from agedit.errors import AgeEditError
 from agedit.estimators import SAME_PERSON, identity
-from agedit.masks import MASK_SIZE, Masker, add_change_to_crop
+from agedit.blend import add_change_to_crop
+from agedit.masks import MASK_SIZE, Masker
 from agedit.photo import load_photo
 from agedit.runtime import Engine
 from agedit.submodel import RATIOS
