@@ -1,4 +1,6 @@
-"""Shared by all tests: the engine and a portrait are loaded once; the app in a process of its own, its network cut off."""
+"""Shared by all tests: the engine and a portrait are loaded once; the app in a process of its own, its
+network cut off.
+"""
 
 import os
 import shutil
@@ -25,7 +27,9 @@ FLAGS = [
 
 
 def small_engine():
-    """An engine that offers 64 and 128 px only: timing every sub-model takes a minute, and these half of them a quarter of it."""
+    """An engine that offers 64 and 128 px only: timing every sub-model takes a minute, and these half of them
+    a quarter of it.
+    """
     engine = Engine()
     engine.weights.manifest |= {
         "resolutions": [64, 128],

@@ -167,7 +167,7 @@ def test_mediapipe_comes_without_matplotlib_and_the_sound_server(tmp_path):
 
 def test_openvino_is_silent_and_a_hosts_telemetry_untouched(tmp_path):
     code = (
-        "import sys, types; host = types.ModuleType('openvino_telemetry'); sys.modules['openvino_telemetry'] = host; "
+        "import sys, types; host = types.ModuleType('openvino_telemetry'); sys.modules['openvino_telemetry'] = host; "  # noqa: E501
         "from agedit.compat import import_openvino; ov = import_openvino(); "
         "assert sys.modules['openvino_telemetry'] is host; "
         "import openvino.tools.ovc.telemetry_utils as u; assert u.tm.__name__.endswith('telemetry_stub'); "
@@ -183,7 +183,7 @@ def test_an_openvino_that_reports_elsewhere_is_refused(monkeypatch):
     reporter = SimpleNamespace(tm=ModuleType("openvino_insights"))
     monkeypatch.delitem(sys.modules, "openvino", raising=False)
     monkeypatch.setitem(sys.modules, "openvino.tools.ovc.new", reporter)
-    monkeypatch.setattr(compat.importlib, "import_module", lambda name: ModuleType(name))
+    monkeypatch.setattr(compat.importlib, "import_module", ModuleType)
     with pytest.raises(compat.UnknownLibraryError, match="openvino_insights"):
         compat.import_openvino()
 

@@ -1,4 +1,6 @@
-"""S6 with the shipped weights: exact at 0, older means older, only the face changes, bad requests lose nothing."""
+"""S6 with the shipped weights: exact at 0, older means older, only the face changes, bad requests lose
+nothing.
+"""
 
 import hashlib
 import json
@@ -61,9 +63,12 @@ def test_the_person_stays_the_person(engine):
 
 def test_nothing_outside_the_mask_moves(editor, portrait):
     changed, prepared = (editor.edit(40).picture != portrait).any(2), editor.prepare(0)
-    placed = lambda v, face: cv2.warpAffine(
-        v, cv2.invertAffineTransform(face.to_crop(256)), portrait.shape[1::-1], flags=cv2.INTER_LINEAR
-    )
+
+    def placed(v, face):
+        return cv2.warpAffine(
+            v, cv2.invertAffineTransform(face.to_crop(256)), portrait.shape[1::-1], flags=cv2.INTER_LINEAR
+        )
+
     mask = np.maximum(
         placed(prepared.mask, prepared.face), placed(prepared.beyond.weight, prepared.beyond.face)
     )
@@ -74,7 +79,10 @@ def test_nothing_outside_the_mask_moves(editor, portrait):
 def test_lips_irises_and_nose_stay_the_photos_own(editor, portrait):
     face = editor.faces[0]
     apart = np.abs(editor.edit(40).picture.astype(int) - portrait).max(2)
-    around = lambda p, r: apart[int(p[1]) - r : int(p[1]) + r + 1, int(p[0]) - r : int(p[0]) + r + 1].mean()
+
+    def around(p, r):
+        return apart[int(p[1]) - r : int(p[1]) + r + 1, int(p[0]) - r : int(p[0]) + r + 1].mean()
+
     irises = max(around(face.points[k], int(face.frame * 0.005)) for k in (468, 473))
     skin = around(face.points.mean(0), int(face.frame * 0.15))
     assert skin > 5 and irises < skin / 3
@@ -102,8 +110,11 @@ def test_a_quick_look_is_the_same_edit_smaller(editor):
 @pytest.mark.parametrize("age", [3, 10, 33, 80])
 def test_beyond_its_reach_an_edit_gets_no_stronger(engine, age):
     low, high = engine.weights.reach(age)
-    for (r, c), blur in zip(engine.weights.candidates[::5], (0, 0.002, 0.004, 1)):
-        alpha = lambda years: engine.weights.alpha(years, age, blur, r, c)
+    for (r, c), blur in zip(engine.weights.candidates[::5], (0, 0.002, 0.004, 1), strict=False):
+
+        def alpha(years):
+            return engine.weights.alpha(years, age, blur, r, c)  # noqa: B023
+
         assert alpha(high + 10) == alpha(high) and alpha(low - 10) == alpha(low)
         assert (
             alpha(min(high, 40)) > alpha(min(high, 40) / 2) >= 0
@@ -129,7 +140,10 @@ def test_a_change_is_light_and_dark_of_the_skins_own_colour():
     wrinkle[70] = (-20, -40, -60)  # an orange line
     kept = tone_of(skin).skin.take_own_colour(wrinkle)[70, 64]
     assert kept.max() < -28 and kept[0] < kept[1] < kept[2]  # stays dark, in the skin's proportions
-    red_over_blue = lambda v: v[0] / v[2]
+
+    def red_over_blue(v):
+        return v[0] / v[2]
+
     was, shown, drawn = (red_over_blue(v) for v in (skin, skin + kept, skin + wrinkle[70, 64]))
     assert abs(shown - was) < 0.3 * abs(drawn - was)
     assert not tone_of(skin, 64).skin.take_own_colour(np.zeros((64, 64, 3), np.float32)).any()
@@ -209,7 +223,10 @@ def test_a_change_is_no_crisper_than_its_photo():
 def test_strands_are_the_photos_own_and_get_lighter_with_their_lock():
     crop, whole = np.full((256, 256, 3), 30, np.uint8), np.ones((256, 256), np.float32)
     crop[:, ::4] = 50  # dark hair, and every fourth column a bright strand
-    contrast = lambda v: np.ptp(v[100:150, 100:140].mean((0, 2)))
+
+    def contrast(v):
+        return np.ptp(v[100:150, 100:140].mean((0, 2)))
+
     for r in (64, 256):
         grey, noise = np.full((2, r, r, 3), 60, np.float32)
         noise[::2] += 40 * (r > 64)  # strands that the network would draw
@@ -225,7 +242,8 @@ def test_strands_are_the_photos_own_and_get_lighter_with_their_lock():
                 < 0.1
             )
         assert not Tone(crop, whole, whole, r).hair.relight_strands(0 * grey).any()
-    # strong ones get no stronger, as the shades of white hair are filled, and all keep their order up to white
+    # strong ones get no stronger, as the shades of white hair are filled, and all keep their order up to
+    # white
     crop[:, ::4] = np.linspace(60, 250, 64, dtype=np.uint8)[None, :, None]
     for lighter in (40, 90):
         shown = (
@@ -254,13 +272,16 @@ def test_single_strands_before_a_bright_wall_are_hair(engine):
 
 
 def test_the_strict_form_is_the_generated_face_alone(engine, editor):
-    r, c = engine.weights.order[0]
+    r, _c = engine.weights.order[0]
     base, old = (editor.edit(y, strict=True).picture for y in (0, 40))
     assert base.shape == (r, r, 3) and np.abs(base.astype(int) - old).mean() > 1
     crop = cv2.resize(align(editor.rgb, editor.faces[0], 256), (r, r), interpolation=cv2.INTER_AREA)
     other = AgeEditor(engine)
     other.set_photo(load_photo(PORTRAITS[1]))
-    distance = lambda a, b: np.abs(a.astype(int) - b).mean()
+
+    def distance(a, b):
+        return np.abs(a.astype(int) - b).mean()
+
     # somebody in particular: nearer to this face than another's is, for the eye and for the identity network
     assert distance(base, crop) < 0.7 * distance(other.edit(0, strict=True).picture, crop)
     assert editor.read(editor.edit(0, strict=True))["identity_l2"] < 0.7
@@ -308,7 +329,7 @@ def test_bad_requests_say_so_and_lose_nothing(engine, editor, portrait):
 def test_a_face_too_small_is_refused(engine, portrait):
     small = np.full((500, 500, 3), 200, np.uint8)
     small[200:280, 200:280] = cv2.resize(portrait, (80, 80), interpolation=cv2.INTER_AREA)
-    with pytest.raises(AgeEditError, match="too small|No face"):
+    with pytest.raises(AgeEditError, match=r"too small|No face"):
         AgeEditor(engine).set_photo(small)
 
 
@@ -363,7 +384,10 @@ def test_hair_turns_grey_evenly():
     hair = tone_of(brown, 128, hair=1)
     half = np.broadcast_to(np.float32(0.5) * (brown.mean() - brown), (128, 128, 3))  # halfway to grey
     spots = np.random.default_rng(0).normal(0, 25, (64, 64, 3)).astype(np.float32).repeat(2, 0).repeat(2, 1)
-    saturation = lambda change: np.ptp(brown + change[32:96, 32:96], 2)
+
+    def saturation(change):
+        return np.ptp(brown + change[32:96, 32:96], 2)
+
     drawn, shown = half + spots, hair.hair.fade_colour(half + spots)
     assert saturation(shown).std() < 0.3 * saturation(drawn).std() and abs(saturation(shown).mean() - 35) < 10
     assert (

@@ -1,4 +1,6 @@
-"""S61: faces of any size and at any angle, in photos of any shape, the same on every run; neighbours left alone."""
+"""S61: faces of any size and at any angle, in photos of any shape, the same on every run; neighbours left
+alone.
+"""
 
 import tracemalloc
 
@@ -80,7 +82,9 @@ def test_faces_that_stand_and_lie_in_one_photo(finder):
 
 
 def crowd(width, height, edge, count, seed):
-    """`count` portraits of `edge` pixels on a noisy wall, none over another: the picture and their places (N, 2)."""
+    """`count` portraits of `edge` pixels on a noisy wall, none over another: the picture and their places (N,
+    2).
+    """
     rng = np.random.default_rng(seed)
     wall = rng.integers(90, 170, (height // 8, width // 8, 3), np.uint8)
     picture = cv2.resize(wall, (width, height), interpolation=cv2.INTER_LINEAR)
@@ -185,7 +189,9 @@ def test_landmarks_of_a_shrunk_photo_have_no_shift(finder, times):
 
 
 def side_by_side(cut):
-    """Two portraits whose hair touches; of the one on the right `cut` (0..1) is left in the frame, and it starts at x."""
+    """Two portraits whose hair touches; of the one on the right `cut` (0..1) is left in the frame, and it
+    starts at x.
+    """
     left = load_photo(PORTRAITS[0])[60:960, 230:730]
     right = load_photo(PORTRAITS[5])[60:960, 390:850]
     picture = np.hstack([left, right[:, : round(cut * right.shape[1])]])

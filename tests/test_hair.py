@@ -21,7 +21,10 @@ def beyond(hair, others=(), within=1.0):
     """Of a photo with brown `hair` (400, 400) before a white wall."""
     rgb = np.full((*PHOTO, 3), 230, np.uint8)
     rgb[hair > 0] = BROWN
-    see = lambda crop: np.clip((200 - crop[:, :, 2].astype(np.float32)) / 100, 0, 1)
+
+    def see(crop):
+        return np.clip((200 - crop[:, :, 2].astype(np.float32)) / 100, 0, 1)
+
     return rgb, OuterHair(
         rgb, FACE, np.zeros((256, 256), np.float32), np.full((256, 256), within, np.float32), see, others
     )
@@ -53,7 +56,9 @@ def test_a_head_without_hair_within_has_none_beyond():
 
 @pytest.mark.parametrize("years", [0.9, -0.3])
 def test_the_line_within_goes_on_beyond(years):
-    """Hair of several browns whose light Y becomes Y + years (100 - Y / 2), and grey: so does what hangs out of the square."""
+    """Hair of several browns whose light Y becomes Y + years (100 - Y / 2), and grey: so does what hangs out
+    of the square.
+    """
     rgb, hair = beyond(band(150, 280, 150, 250))
     crop = np.linspace(0.5, 1.5, 256)[:, None, None] * np.full((256, 1), 1) * np.float32(BROWN)
     light = crop @ LUMA
@@ -83,8 +88,13 @@ def test_a_bun_greys_with_the_rest(engine):
     editor = AgeEditor(engine)
     editor.set_photo(load_photo(next(p for p in PORTRAITS if "001" in p.name)))
     bun = unalign(editor.prepare(0).beyond.weight, editor.prepare(0).beyond.face, editor.rgb.shape[:2]) > 0.9
-    colour = lambda rgb: cv2.cvtColor(rgb, cv2.COLOR_RGB2LAB)[bun].astype(float)
-    chroma = lambda lab: np.hypot(lab[:, 1] - 128, lab[:, 2] - 128).mean()
+
+    def colour(rgb):
+        return cv2.cvtColor(rgb, cv2.COLOR_RGB2LAB)[bun].astype(float)
+
+    def chroma(lab):
+        return np.hypot(lab[:, 1] - 128, lab[:, 2] - 128).mean()
+
     edit = editor.edit(40)
     before, after = colour(editor.rgb), colour(edit.picture)
     assert (

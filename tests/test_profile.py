@@ -74,7 +74,7 @@ def test_times_that_cannot_be_are_refused(tmp_path):
 
 def test_tuning_for_real_then_reusing_the_profile(engine, tmp_path):
     first = Tuner(engine, tmp_path).choose(10_000)
-    assert first["fits"] and first["submodel"] == dict(zip("rc", engine.weights.order[0]))
+    assert first["fits"] and first["submodel"] == dict(zip("rc", engine.weights.order[0], strict=False))
     assert first["tried"] and first["p50_ms"] <= first["p90_ms"] and os.path.exists(first["profile"])
     again = Tuner(engine, tmp_path).choose(10_000)
     assert again["submodel"] == first["submodel"] and again["p90_ms"] == pytest.approx(
@@ -85,7 +85,9 @@ def test_tuning_for_real_then_reusing_the_profile(engine, tmp_path):
 
 def test_a_budget_nothing_meets_is_said(engine, tmp_path):
     result = Tuner(engine, tmp_path).choose(0.01)
-    assert not result["fits"] and result["submodel"] == dict(zip("rc", engine.weights.candidates[0]))
+    assert not result["fits"] and result["submodel"] == dict(
+        zip("rc", engine.weights.candidates[0], strict=False)
+    )
     assert "smallest sub-model runs" in result["notes"][0]
 
 
@@ -507,9 +509,9 @@ def test_answers_allow_for_drift(engine, tmp_path):
     tuner.times = {rc: Times([10.0 + 5 * k] * 20) for k, rc in enumerate(engine.weights.candidates)}
     best = engine.weights.order[0]
     slowest = 10.0 + 5 * engine.weights.candidates.index(best)
-    assert tuner.answer(slowest * 1.1)["submodel"] == dict(zip("rc", best))
+    assert tuner.answer(slowest * 1.1)["submodel"] == dict(zip("rc", best, strict=False))
     found = tuner.answer(slowest * 1.1, slow=1.6)
-    assert found["submodel"] != dict(zip("rc", best)) and found["p90_ms"] <= slowest * 1.1
+    assert found["submodel"] != dict(zip("rc", best, strict=False)) and found["p90_ms"] <= slowest * 1.1
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""Nothing stays of a visit: sessions, uploads, files, memory and what dead processes leave; and who waits for whom."""
+"""Nothing stays of a visit: sessions, uploads, files, memory and what dead processes leave; and who waits for
+whom.
+"""
 
 import errno
 import functools
@@ -258,7 +260,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(folder, mon
     mine = Files()
     mine.write(b"first", "a.jpeg")
     monkeypatch.setattr(Path, "write_bytes", half)
-    with pytest.raises(AgeEditError, match="^The disk is full; .*\\.$"):
+    with pytest.raises(AgeEditError, match=r"^The disk is full; .*\.$"):
         mine.write(b"second", "a.jpeg")
     assert [path.read_bytes() for path in left(folder)] == [b"first"]
 
@@ -338,7 +340,7 @@ def test_a_temporary_folder_that_takes_nothing_is_one_sentence(tmp_path, monkeyp
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     monkeypatch.setattr("tempfile.mkdtemp", refuse)
-    with pytest.raises(AgeEditError, match="^The temporary folder cannot be written .*TMPDIR.*\\.$"):
+    with pytest.raises(AgeEditError, match=r"^The temporary folder cannot be written .*TMPDIR.*\.$"):
         workspace.make(tmp_path)
 
 
@@ -424,7 +426,7 @@ class FakeFace:
 class FakeEditor:
     """Holds a photo and does nothing with it."""
 
-    made: "weakref.WeakSet[FakeEditor]" = weakref.WeakSet()
+    made: "weakref.WeakSet[FakeEditor]" = weakref.WeakSet()  # noqa: RUF012
 
     def __init__(self, engine):
         self.engine = engine
@@ -625,7 +627,7 @@ def test_a_photo_that_is_worked_on_is_not_put_aside(folder, sessions, service):
     service.held = Held(1200 * 900 + 13_000_000)
     first = Visit(service, photo(folder, sessions))
     with first.using_it():
-        with pytest.raises(AgeEditError, match="^Too many photos .* try again in a minute\\.$"):
+        with pytest.raises(AgeEditError, match=r"^Too many photos .* try again in a minute\.$"):
             Visit(service, photo(folder, sessions))
         assert first.pixels
     Visit(service, photo(folder, sessions))

@@ -1,4 +1,4 @@
-"""The weights folder: whatever is wrong with it ends in one sentence, before anything of it is read natively."""
+"""The weights folder: whatever is wrong with it ends in one sentence, before anything of it is read natively."""  # noqa: E501
 
 import json
 import os

@@ -159,7 +159,9 @@ def power_state() -> str:
 
 
 def identity(threads: int, weights_hash: str, runtime: str | None = None) -> dict[str, str | int]:
-    """What must be the same for times to be trusted. runtime: `Engine.runtime`; default: that of the released weights."""
+    """What must be the same for times to be trusted. runtime: `Engine.runtime`; default: that of the released
+    weights.
+    """
     return {
         "processor": processor(),
         "machine": _plain(platform.machine()),

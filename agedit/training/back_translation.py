@@ -22,9 +22,9 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from agedit.align import align
+from agedit.blend import add_change_to_crop
 from agedit.errors import AgeEditError
 from agedit.estimators import SAME_PERSON, identity
-from agedit.blend import add_change_to_crop
 from agedit.masks import MASK_SIZE, Masker
 from agedit.photo import load_photo
 from agedit.runtime import Engine
@@ -140,7 +140,8 @@ def edited(engine: Engine, crop: Picture, face: Face, alpha: float, rng: np.rand
 def features_kept(crop: Picture, face: Face, share: float) -> Plane:
     """What of a change is shown, (256, 256) in 0..1: a `share` of it where there is neither skin nor hair.
 
-    Made younger, eyes and brows get darker, as if made up; who has to undo that learns to make real ones paler.
+    Made younger, eyes and brows get darker, as if made up; who has to undo that learns to make real ones
+    paler.
     """
     small = cv2.resize(crop, (MASK_SIZE, MASK_SIZE), interpolation=cv2.INTER_AREA)
     plain = plain_skin(grey_of(small), face.mask, 1 - face.hair)

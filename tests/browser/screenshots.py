@@ -1,4 +1,6 @@
-"""Screenshots of every tab for the docs: python tests/browser/screenshots.py docs/page. Needs Chromium, like the tests."""
+"""Screenshots of every tab for the docs: python tests/browser/screenshots.py docs/page. Needs Chromium, like
+the tests.
+"""
 
 import io
 import os
@@ -35,7 +37,7 @@ def shoot(page, path):
         page.wait_for_timeout(50)
     page.evaluate("window.scrollTo(0, 0)")
     page.wait_for_function(
-        "() => [...document.images].every(image => !image.offsetParent || image.complete && image.naturalHeight)"
+        "() => [...document.images].every(image => !image.offsetParent || image.complete && image.naturalHeight)"  # noqa: E501
     )
     Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB").save(
         path, quality=82, optimize=True

@@ -154,7 +154,7 @@ def test_a_hostile_client_gets_clean_errors_and_the_next_visitor_is_served(clien
 
 def test_uploads_over_the_limit_are_refused(client, url):
     body = (
-        b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.jpg"\r\nContent-Type: image/jpeg\r\n\r\n'
+        b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.jpg"\r\nContent-Type: image/jpeg\r\n\r\n'  # noqa: E501
         + b"\xff" * (61 << 20)
         + b"\r\n--x--\r\n"
     )
@@ -188,7 +188,7 @@ def test_many_at_once_good_and_bad_and_nobody_is_lost(client, tmp_path):
         if k % 3 == 0:
             assert job.result(timeout=120)[1]["years"] == 5 + k
         else:
-            with pytest.raises(Exception, match="No face|damaged"):
+            with pytest.raises(Exception, match=r"No face|damaged"):
                 job.result(timeout=120)
 
 
@@ -208,7 +208,7 @@ for thread in threading.enumerate():
 
 
 def test_the_readme_asks_nobody_but_the_page(url):
-    """The readme's own lines, with every name that is looked up recorded; without its variable there is one."""
+    """The readme's own lines, with every name that is looked up recorded; without its variable there is one."""  # noqa: E501
     readme = (ROOT / "README.md").read_text()
     example = readme[readme.index("import os\n") :].split("picture, data", 1)[0]
     assert "Client(" in example

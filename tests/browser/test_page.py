@@ -65,10 +65,13 @@ def set_years(page, value):
     box = slider.bounding_box()
     low, high = float(slider.get_attribute("min")), float(slider.get_attribute("max"))
     now = float(slider.input_value())
-    at = lambda v: (
-        box["x"] + 8 + (box["width"] - 16) * (v - low) / (high - low),
-        box["y"] + box["height"] / 2,
-    )
+
+    def at(v):
+        return (
+            box["x"] + 8 + (box["width"] - 16) * (v - low) / (high - low),
+            box["y"] + box["height"] / 2,
+        )
+
     page.mouse.move(*at(now))
     page.mouse.down()
     for v in np.linspace(now, value, 8):
@@ -84,7 +87,10 @@ def test_from_upload_to_download(page, tmp_path):
     wait_for_result(page)
     first = ages(page)
     assert first.startswith("Looks about")
-    sources = lambda: page.eval_on_selector_all("#result img", "v => v.map(i => i.src)")
+
+    def sources():
+        return page.eval_on_selector_all("#result img", "v => v.map(i => i.src)")
+
     before = sources()
     set_years(page, 40)
     page.wait_for_function(
@@ -157,7 +163,7 @@ def test_a_photo_can_be_pasted_wherever_one_is_on_the_page(page):
         before = page.eval_on_selector_all("#photo img", "v => v.map(i => i.src)")
         page.evaluate(PASTE, base64.b64encode(portrait.read_bytes()).decode())
         page.wait_for_function(
-            "v => [...document.querySelectorAll('#photo img')].some(i => i.src.includes('before') && !v.includes(i.src))",
+            "v => [...document.querySelectorAll('#photo img')].some(i => i.src.includes('before') && !v.includes(i.src))",  # noqa: E501
             arg=before,
             timeout=60_000,
         )
@@ -185,7 +191,11 @@ with sync_playwright() as p:
 """
     # a browser of its own: a camera is a flag at its start
     made = subprocess.run(
-        [sys.executable, "-c", script, url, CHROMIUM, *FLAGS], capture_output=True, text=True, timeout=180
+        [sys.executable, "-c", script, url, CHROMIUM, *FLAGS],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=180,
     )
     assert made.returncode == 0, made.stderr[-2000:]
     assert "flip" not in made.stdout and "none" in made.stdout, made.stdout
@@ -196,7 +206,7 @@ def test_a_visitor_who_waits_is_told_how_many_are_ahead(browser, url, tmp_path):
     with Image.open(PORTRAIT) as portrait:
         portrait.resize((4500, 5600)).save(tmp_path / "large.jpg", quality=95)
     watch = """() => { window.lines = []; new MutationObserver(() => window.lines.push(document.querySelector('#line').innerText))
-      .observe(document.querySelector('#line'), {childList: true, subtree: true, characterData: true}); }"""
+      .observe(document.querySelector('#line'), {childList: true, subtree: true, characterData: true}); }"""  # noqa: E501
     pages = []
     for locale in ("en-US", "zh-CN", "en-US"):
         pages.append(browser.new_context(locale=locale).new_page())
@@ -290,7 +300,10 @@ def test_tapping_a_face_picks_it_and_each_keeps_its_own_age(page, tmp_path):
     page.wait_for_selector("#who input", timeout=60_000)
     page.wait_for_timeout(2500)
     photo = page.locator("#photo img").first
-    picked = lambda: page.eval_on_selector_all("#who input", "v => v.findIndex(i => i.checked)")
+
+    def picked():
+        return page.eval_on_selector_all("#who input", "v => v.findIndex(i => i.checked)")
+
     assert page.locator("#who input").count() == 3 and picked() == 0  # everyone
     seen = []
     for share in (0.25, 0.75):
@@ -370,4 +383,4 @@ def test_chinese_browsers_get_chinese(browser, url, tmp_path):
 
 def test_importing_the_app_starts_nothing():
     code = "import threading, app; assert threading.active_count() < 3; b = app.build(); assert b is not None"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT).returncode == 0

@@ -1,4 +1,6 @@
-"""More of what visitors and product managers do on the page: keyboard, strict form, cancelling, profiles, tables, leaving."""
+"""More of what visitors and product managers do on the page: keyboard, strict form, cancelling, profiles,
+tables, leaving.
+"""
 
 import json
 import socket
@@ -56,7 +58,7 @@ def test_by_keyboard_alone(opened):
         seen.add(page.evaluate("(document.activeElement.closest('[id]') || {}).id || ''"))
         seen |= set(
             page.evaluate(
-                "(() => { const ids = []; for (let e = document.activeElement; e; e = e.parentElement) if (e.id) ids.push(e.id);"
+                "(() => { const ids = []; for (let e = document.activeElement; e; e = e.parentElement) if (e.id) ids.push(e.id);"  # noqa: E501
                 " return ids; })()"
             )
         )
@@ -76,7 +78,7 @@ def test_a_screen_reader_hears_what_everything_is(opened):
     page = opened
     nameless = page.evaluate("""[...document.querySelectorAll('button, input, select, textarea, img')].filter(e => e.offsetParent !== null)
         .filter(e => !(e.getAttribute('aria-label') || e.title || e.innerText || e.alt || [...(e.labels || [])].map(l => l.innerText).join('')
-                       || e.closest('[aria-label]')?.getAttribute('aria-label'))).map(e => e.outerHTML.slice(0, 150))""")
+                       || e.closest('[aria-label]')?.getAttribute('aria-label'))).map(e => e.outerHTML.slice(0, 150))""")  # noqa: E501
     assert not nameless, nameless
     slider = page.locator("#years input[type=range]")
     assert "Looks about" in slider.get_attribute("aria-valuetext")
@@ -101,11 +103,14 @@ def test_fast_moves_end_on_the_last_one(opened):
         slider.evaluate("(e, v) => { e.value = v; e.dispatchEvent(new Event('input', {bubbles: true})); }", v)
         page.wait_for_timeout(40)
     slider.evaluate("e => e.dispatchEvent(new PointerEvent('pointerup', {bubbles: true}))")
-    shown = lambda: (
-        page.locator("#result img").last.get_attribute("src"),
-        ages(page),
-        page.locator("#download").is_enabled(),
-    )
+
+    def shown():
+        return (
+            page.locator("#result img").last.get_attribute("src"),
+            ages(page),
+            page.locator("#download").is_enabled(),
+        )
+
     last = shown()
     for _ in range(30):  # until nothing moves any more
         page.wait_for_timeout(2000)
@@ -120,7 +125,10 @@ def test_the_divider_can_be_dragged(opened):
     page = opened
     page.locator("#result").scroll_into_view_if_needed()
     page.wait_for_timeout(500)
-    cut = lambda: page.evaluate("getComputedStyle(document.querySelector('#result img.fixed')).clipPath")
+
+    def cut():
+        return page.evaluate("getComputedStyle(document.querySelector('#result img.fixed')).clipPath")
+
     box, before = page.locator("#result img").first.bounding_box(), cut()
     middle = box["y"] + box["height"] / 2
     page.mouse.move(box["x"] + box["width"] / 2, middle)
@@ -167,7 +175,9 @@ def download(page, selector, to):
 
 
 def phone(profile, name="A phone of 2024"):
-    """A made-up slow device's profile in the format that the Device tab exports, with this program's sub-models."""
+    """A made-up slow device's profile in the format that the Device tab exports, with this program's
+    sub-models.
+    """
     data = json.loads(profile)
     data["device"] |= {"processor": name, "cores": 8}
     data["times"] = [

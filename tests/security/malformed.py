@@ -124,7 +124,9 @@ def png(width: int, height: int, *chunks: bytes, colour: int = 2, depth: int = 8
 
 
 def tiff(*tags: tuple[int, int, int, int]) -> bytes:
-    """A TIFF of tags (number, type, count, value or offset) and nothing else; the next page is the first one again."""
+    """A TIFF of tags (number, type, count, value or offset) and nothing else; the next page is the first one
+    again.
+    """
     entries = b"".join(struct.pack("<HHII", *tag) for tag in sorted(tags))
     return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + struct.pack("<I", 8)
 
@@ -180,7 +182,7 @@ def lying_headers() -> Iterator[File]:
 
 
 def scan_bomb(side: int, scans: int) -> bytes:
-    """A progressive JPEG whose last scan comes `scans` times more: each costs a pass over the whole picture."""
+    """A progressive JPEG whose last scan comes `scans` times more: each costs a pass over the whole picture."""  # noqa: E501
     data = encoded(Image.new("RGB", (side, side), "grey"), "JPEG", progressive=True)
     last = data.rindex(b"\xff\xda")
     return data[:-2] + data[last:-2] * scans + data[-2:]
@@ -264,7 +266,9 @@ def outcome(path: Path) -> str | None:
 
 
 def main() -> None:
-    """Try all; print {"files", "read", "wrong": [...], "memory": peak bytes of this process and of its decoders}."""
+    """Try all; print {"files", "read", "wrong": [...], "memory": peak bytes of this process and of its
+    decoders}.
+    """
     import resource
 
     from agedit import decoder
