@@ -118,7 +118,7 @@ class Visit(VisitorPhoto):
 
     def face_at(self, x: float, y: float) -> int:
         """Number of the face nearest to a place in the photo as `before` shows it, in its pixels."""
-        scale = self.editor.rgb.shape[1] / self.editor.view(SHOWN).shape[1]
+        scale = self.photo.rgb.shape[1] / self.editor.view(SHOWN).shape[1]
         place = np.array([x, y]) * scale
         distances = [np.linalg.norm(face.points.mean(0) - place) for face in self.editor.faces]
         return int(np.argmin(distances))

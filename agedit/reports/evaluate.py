@@ -212,7 +212,7 @@ class _Judge:
         grown = years > 0 or age > YOUNGER_FROM
         return on_slider and grown and AGES[0] <= age + years <= AGES[1]
 
-    def _judged(self, age: float, years: int, submodel: Submodel, strict: bool = False) -> _Judged:
+    def _judged(self, age: float, years: float, submodel: Submodel, strict: bool = False) -> _Judged:
         edit = self._editor.edit(years, submodel=submodel, strict=strict)
         reading = self._editor.read(edit)
         return _Judged(edit, reading["age_after"] - age, reading["identity"], reading["identity_l2"])

@@ -87,7 +87,7 @@ def write_mp4(path, pictures):
     if hasattr(cv2, "setLogLevel"):
         cv2.setLogLevel(0)
     writer = cv2.VideoWriter(
-        os.fspath(path), cv2.VideoWriter_fourcc(*"vp09"), FRAMES_A_SECOND, (width, height)
+        os.fspath(path), cv2.VideoWriter.fourcc(*"vp09"), FRAMES_A_SECOND, (width, height)
     )
     if not writer.isOpened():
         raise AgeEditError("This OpenCV cannot write VP9 films; save the GIF instead.")

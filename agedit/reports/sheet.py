@@ -49,10 +49,11 @@ def sheet(
     editor = AgeEditor(engine, submodel)
     for path in photos:
         try:
-            editor.set_photo(load_photo(path))
+            rgb = load_photo(path)
+            editor.set_photo(rgb)
         except AgeEditError:
             continue
-        crop = np.asarray(align(editor.rgb, editor.prepare(0).face, size), np.uint8)
+        crop = np.asarray(align(rgb, editor.prepare(0).face, size), np.uint8)
         rows.append(np.hstack([_cell(editor, crop, value, strict) for value in years]))
     if not rows:
         raise AgeEditError("None of these photos has a usable face.")

@@ -9,7 +9,7 @@ before it.
 import contextlib
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -73,7 +73,7 @@ def _ignore(_entry: Entry) -> None:
     pass
 
 
-def _no_context(_candidates: Iterable[Candidate]) -> AbstractContextManager[object]:
+def _no_context(_candidates: Collection[Candidate]) -> AbstractContextManager[object]:
     return contextlib.nullcontext()
 
 
@@ -102,7 +102,7 @@ class Selector:
         tell: Callable[[Entry], object] | None = None,
         seed: int = 0,
         hold: AbstractContextManager[object] | None = None,
-        passing: Callable[[Iterable[Candidate]], AbstractContextManager[object]] | None = None,
+        passing: Callable[[Collection[Candidate]], AbstractContextManager[object]] | None = None,
     ) -> None:
         self.order = frontier(order, cost)
         self.times: dict[Candidate, Times] = dict(times or {})

@@ -229,7 +229,7 @@ class Tuner:
         try:
             if not self.path.exists():
                 return
-            self.device = profiles.adopt_threads(self.path, self.device, self.engine.threads_fixed)
+            self.device = dict(profiles.adopt_threads(self.path, self.device, self.engine.threads_fixed))
             known = profiles.read(self.path, self.device)
         except AgeEditError as error:
             self.notes.append(str(error))

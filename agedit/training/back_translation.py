@@ -85,12 +85,12 @@ def sources(photos: Path, labels: Path) -> list[Source]:
 
 def enlarged(plane: Plane, size: int) -> Plane:
     """A mask at `size` pixels."""
-    return cv2.resize(plane, (size, size), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(cv2.resize(plane, (size, size), interpolation=cv2.INTER_LINEAR), np.float32)
 
 
 def grey_of(picture: npt.NDArray) -> npt.NDArray[np.float32]:
     """The brightness of an RGB picture, float32 (S, S) in 0..255."""
-    return picture.astype(np.float32) @ np.float32(LUMA)
+    return picture.astype(np.float32) @ np.array(LUMA, np.float32)
 
 
 def is_grey(crop: Picture, hair: Plane) -> bool | None:
@@ -99,7 +99,7 @@ def is_grey(crop: Picture, hair: Plane) -> bool | None:
     if where.mean() < 0.01:
         return None
     pixels = crop[where].astype(np.float32)
-    light, colour = np.median(pixels @ np.float32(LUMA)), np.median(np.ptp(pixels, axis=1))
+    light, colour = np.median(pixels @ np.array(LUMA, np.float32)), np.median(np.ptp(pixels, axis=1))
     return bool(light >= GREY[0] and colour <= GREY[1])
 
 
@@ -118,8 +118,8 @@ def smoothed(crop: Picture, face: Face, rng: np.random.Generator) -> Picture:
 def dyed(crop: Picture, face: Face, rng: np.random.Generator) -> Picture:
     """Hair darkened to black, brown or dark blond, its own strands kept."""
     hair = enlarged(face.hair * face.mask, crop.shape[0])[:, :, None]
-    tint = np.float32([1, rng.uniform(0.8, 1), rng.uniform(0.6, 1)])
-    tint /= tint @ np.float32(LUMA)
+    tint = np.array([1, rng.uniform(0.8, 1), rng.uniform(0.6, 1)], np.float32)
+    tint /= tint @ np.array(LUMA, np.float32)
     dark = grey_of(crop)[:, :, None] * rng.uniform(0.3, 0.7) * tint
     return np.clip(np.rint(crop + hair * (dark - crop)), 0, 255).astype(np.uint8)
 
@@ -198,8 +198,8 @@ class Maker:
         if found.reason_to_refuse():
             return None
         crop = align(photo, found, self.size)
-        hair = self.masker.hair(crop)
-        mask = self.masker.mask(hair, found, photo.shape[:2])
+        hair = np.asarray(self.masker.hair(crop), np.float32)
+        mask = np.asarray(self.masker.mask(hair, found, photo.shape[:2]), np.float32)
         return Face(crop, mask, hair, float(np.mean(self.judge(crop))), self.engine.readout.age(crop)[1])
 
     def rows(self, source: Source) -> list[tuple[list, npt.NDArray[np.uint8]]]:

@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from tqdm import tqdm
@@ -523,7 +523,7 @@ def held_out(data: str, photos: str, weights: str, out: str, limit: int, second_
     chosen = chosen[:: max(1, len(chosen) // limit)][:limit]
     files = [_photo_path(Path(photos), str(crops.file[i])) for i in chosen]
     engine = Engine(Weights(Path(weights)))
-    result = evaluate_files(files, engine, _progress)
+    result: dict[str, Any] = {**evaluate_files(files, engine, _progress)}
     if second_judge:
         from agedit.training.second_judge import second_opinion
 

@@ -172,7 +172,11 @@ class _Person:
         elif gender != self.gender:
             return None
         planes = [
-            cv2.resize(to_bytes(plane), (worker.size, worker.size), interpolation=cv2.INTER_LINEAR)
+            cv2.resize(
+                to_bytes(np.asarray(plane, np.float32)),
+                (worker.size, worker.size),
+                interpolation=cv2.INTER_LINEAR,
+            )
             for plane in (self.base.mask, hair)
         ]
         held_out = str(int(is_held_out(picture.person)))

@@ -87,7 +87,7 @@ def _person_mask(people: Identities, i: int) -> npt.NDArray[np.uint8]:
     """The blend mask and the hair of person i, uint8 (2, MASK_SIZE, MASK_SIZE)."""
     hair = cv2.resize(people.hair[i], (MASK_SIZE, MASK_SIZE), interpolation=cv2.INTER_LINEAR)
     mask = Masker.mask(hair.astype(np.float32) / 255, people.face(i), (DRAWING, DRAWING))
-    return np.stack([to_bytes(mask), np.asarray(hair, np.uint8)])
+    return np.stack([to_bytes(np.asarray(mask, np.float32)), np.asarray(hair, np.uint8)])
 
 
 class Renderer:
