@@ -237,7 +237,7 @@ def spread(crops: Crops, index: npt.NDArray[np.integer[Any]], ages: tuple[int, i
 
 def write_ranges(engine: Engine, crops: Sequence[npt.NDArray[np.uint8]], out: str | Path) -> None:
     """Write RANGES into `out`, of every (r, c) over RGB `crops`, and its hash into the manifest (see
-    `quantize`).
+    `runtime.int8`).
     """
     weights = engine.weights
     arrays = weights.part("generator")
