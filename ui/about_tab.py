@@ -9,7 +9,7 @@ from ui.words import t
 
 def build() -> None:
     """Lay out the tab inside a gr.Tab."""
-    gr.HTML(t("method"), elem_id="method")
+    gr.Markdown(t("method"), elem_id="method", sanitize_html=False)
     gr.Markdown(t("about_text"), elem_id="about-text")
     people = sorted({f"{row['credit']} ({row['licence']})" for row in credits()})
     gr.Markdown(f"Portraits: {'; '.join(people)}.")
