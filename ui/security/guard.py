@@ -1,6 +1,8 @@
 """The guard: an ASGI middleware that lets in what is on a list, and answers every error in one sentence."""
 
+import asyncio
 import re
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from urllib.parse import parse_qsl
 
@@ -27,6 +29,11 @@ REQUESTS_AT_ONCE = 200
 
 UPLOADS_AT_ONCE = 4
 """Each holds up to UPLOAD_BYTES of memory."""
+
+UPLOAD_TURN_SECONDS = 60.0
+"""How long an upload waits for its turn before it is refused as busy."""
+
+UPLOAD_POLL_SECONDS = 0.05
 
 Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
 Check = Callable[[str, bytes], bytes]
@@ -114,11 +121,18 @@ class Guard:
         ):
             raise RefusalError(404)
 
+    async def _upload_turn(self) -> None:
+        """Return when another upload may begin. Raises RefusalError where that takes too long."""
+        end = time.monotonic() + UPLOAD_TURN_SECONDS
+        while self.uploading >= UPLOADS_AT_ONCE:
+            if time.monotonic() > end:
+                raise RefusalError(503)
+            await asyncio.sleep(UPLOAD_POLL_SECONDS)
+
     async def _pass_on(self, route: Route, scope: Scope, receive: Receive, exit_: Exit) -> None:
         handler = self.own.get(scope["path"].partition("=")[0], self.app)
         if route.kind == "upload":
-            if self.uploading >= UPLOADS_AT_ONCE:
-                raise RefusalError(503)
+            await self._upload_turn()
             self.uploading += 1
             try:
                 async with deadline(UPLOAD_SECONDS):
