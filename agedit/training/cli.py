@@ -279,6 +279,15 @@ def adopt(data, run, old):
     metavar="R:C:SHARE,...",
     help="Resolutions and widths in order, and how much of the run each gets.",
 )
+@click.option("--rate", type=click.FloatRange(0, 0.02), help="The optimiser's at first, at every resolution.")
+@click.option(
+    "--strict",
+    type=click.FloatRange(0, 1),
+    help="Share of the pairs whose photo is hidden.",
+)
+@click.option(
+    "--without-d", is_flag=True, help="Leave D out: a run of some hundred small batches is too short for it."
+)
 @second
 def generator(
     data,
@@ -296,6 +305,9 @@ def generator(
     batch,
     sheet_every,
     plan,
+    rate,
+    strict,
+    without_d,
     second_judge,
 ):
     """Train the elastic generator (S25-S210)."""
@@ -317,6 +329,12 @@ def generator(
             0, draw(people, teacher, direction, weights, max(256, *(r for r, *_ in plan)), draw_minutes * 60)
         )
     settings = Settings(batch=batch, photos=3 * batch // 8, whole=whole)
+    if rate:
+        settings.rate = (rate,) * 3
+    if strict is not None:
+        settings.strict = strict
+    if without_d:
+        settings.adversarial, settings.features = (0.0,) * 3, 0.0
     train_generator(sets, run, perceptual, weights, plan, steps, minutes, sheet_every, settings, second_judge)
 
 
@@ -366,6 +384,29 @@ def calibrate(data, perceptual, out, second_judge):
     from agedit.training.calibrate import calibrate as go
 
     go(data, out, perceptual, second_judge)
+
+
+@stages.command()
+@data
+@run
+@wheel
+@click.option(
+    "--resolution", default="256", show_default=True, type=click.Choice([str(size) for size in SIZES])
+)
+@click.option("--other", metavar="DIR", help="Another run from the same start.")
+@click.option(
+    "--share",
+    default=1.0,
+    show_default=True,
+    help="Of the way from --other to --run; more than 1 goes further.",
+)
+def targets(data, run, perceptual, resolution, other, share):
+    """Measure how near edits come to real photos of people held out (what back-translate wrote)."""
+    import json
+
+    from agedit.training.targets import against_targets
+
+    click.echo(json.dumps(against_targets(data, run, perceptual, int(resolution), other, share), indent=1))
 
 
 @stages.command("all")
@@ -419,6 +460,9 @@ def everything(
         batch=16,
         sheet_every=200,
         plan=None,
+        rate=None,
+        strict=None,
+        without_d=False,
         second_judge=None,
     )
     ctx.invoke(export, run=run, largest=largest, out=out)
