@@ -28,6 +28,7 @@ from agedit.training.back_translation import (
 from agedit.training.data import Crops, is_held_out
 from agedit.training.loader import BatchLoader, evenly
 from agedit.training.settings import ByLevel, Settings
+from agedit.training.targets import mixed, octaves
 from agedit.training.validation import shown_people
 
 
@@ -204,3 +205,28 @@ def test_the_count_is_written_last(tmp_path):
         f.seek(0)
         write_header(f, 12, 4)
     np.testing.assert_array_equal(np.load(tmp_path / "x.npy"), pictures)
+
+
+def test_octaves_of_a_change():
+    change = torch.rand(2, 3, 32, 32)
+    where = torch.ones(2, 1, 32, 32)
+    torch.testing.assert_close(octaves(2 * change, where), 2 * octaves(change, where))
+    stripes = torch.zeros(1, 3, 32, 32)
+    stripes[..., ::2] = 1
+    finest, *coarser = octaves(stripes, where[:1])[:, 0].tolist()
+    assert finest > 20 * max(coarser)
+
+
+def test_a_mix_of_two_runs(tmp_path):
+    for name, value in (("a", 1.0), ("b", 3.0)):
+        (tmp_path / name).mkdir()
+        torch.save(
+            {"ema": {"w": torch.full((2,), value), "not wanted": torch.ones(1)}},
+            tmp_path / name / "generator.pt",
+        )
+    a, b = str(tmp_path / "a"), str(tmp_path / "b")
+    for other, share, expected in ((None, 1.0, 1.0), (b, 0.0, 3.0), (b, 0.5, 2.0), (b, 2.0, -1.0)):
+        state = mixed(a, other, share, ["w"])
+        assert state["w"].tolist() == [expected] * 2 and len(state) == 1
+    with pytest.raises(AgeEditError, match="need a generator"):
+        mixed(str(tmp_path), None, 1.0, ["w"])

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -328,6 +329,15 @@ def adopt(data: tuple[str, ...], run: str, old: str) -> None:
     metavar="R:C:SHARE,...",
     help="Resolutions and widths in order, and how much of the run each gets.",
 )
+@click.option("--rate", type=click.FloatRange(0, 0.02), help="The optimiser's at first, at every resolution.")
+@click.option(
+    "--strict",
+    type=click.FloatRange(0, 1),
+    help="Share of the pairs whose photo is hidden.",
+)
+@click.option(
+    "--without-d", is_flag=True, help="Leave D out: a run of some hundred small batches is too short for it."
+)
 @second
 def generator(
     data: tuple[str, ...],
@@ -345,6 +355,9 @@ def generator(
     batch: int,
     sheet_every: int,
     plan: str | None,
+    rate: float | None,
+    strict: float | None,
+    without_d: bool,
     second_judge: str | None,
 ) -> None:
     """Train the elastic generator (S25-S210)."""
@@ -353,7 +366,7 @@ def generator(
     from agedit.training.data import Crops
     from agedit.training.generator import train_generator
     from agedit.training.loader import FaceSet
-    from agedit.training.settings import Settings
+    from agedit.training.settings import ByLevel, Settings
 
     sets: list[FaceSet] = [Crops(folder) for folder in data]
     stages_of_run = parse_plan(plan) if plan else default_plan(largest)
@@ -367,6 +380,12 @@ def generator(
         size = max(LEAST_CROP, *(stage.resolution for stage in stages_of_run))
         sets.insert(0, render_pairs(people, teacher, direction, weights, size, draw_minutes * 60))
     settings = Settings(batch=batch, photos=int(PHOTO_ROWS * batch), whole=whole)
+    if rate:
+        settings = replace(settings, rate=ByLevel(rate, rate, rate))
+    if strict is not None:
+        settings = replace(settings, strict=strict)
+    if without_d:
+        settings = replace(settings, adversarial=ByLevel(0.0, 0.0, 0.0), features=0.0)
     train_generator(
         sets, run, perceptual, weights, stages_of_run, steps, minutes, sheet_every, settings, second_judge
     )
@@ -418,6 +437,29 @@ def calibrate(data: str, perceptual: str, out: str, second_judge: str | None) ->
     from agedit.training.calibrate import calibrate as go
 
     go(data, out, perceptual, second_judge)
+
+
+@stages.command()
+@data
+@run
+@wheel
+@click.option(
+    "--resolution", default="256", show_default=True, type=click.Choice([str(size) for size in SIZES])
+)
+@click.option("--other", metavar="DIR", help="Another run from the same start.")
+@click.option(
+    "--share",
+    default=1.0,
+    show_default=True,
+    help="Of the way from --other to --run; more than 1 goes further.",
+)
+def targets(data, run, perceptual, resolution, other, share):
+    """Measure how near edits come to real photos of people held out (what back-translate wrote)."""
+    import json
+
+    from agedit.training.targets import against_targets
+
+    click.echo(json.dumps(against_targets(data, run, perceptual, int(resolution), other, share), indent=1))
 
 
 @stages.command("all")
@@ -476,6 +518,9 @@ def everything(
         batch=16,
         sheet_every=200,
         plan=None,
+        rate=None,
+        strict=None,
+        without_d=False,
         second_judge=None,
     )
     ctx.invoke(export, run=run, largest=largest, out=out)
