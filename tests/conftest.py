@@ -118,12 +118,18 @@ def url(app_folder):
 
 
 @pytest.fixture(scope="session")
-def browser():
+def playwright():
+    """One for all browsers: a process can run its synchronous interface only once."""
     if CHROMIUM is None and os.environ.get("CI") != "true":
         pytest.skip("no Chromium on this machine")
     from playwright.sync_api import sync_playwright
 
-    with sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
+    with sync_playwright() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def browser(playwright):
+    browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    yield browser
+    browser.close()

@@ -54,9 +54,11 @@ def against_targets(
     device = Device()
     encoder = load_encoder(run)[0].to(device.torch)
     n = torch.from_numpy(np.load(Path(run) / "age_vector.npz")["n"]).to(device.torch)
-    network = Generator(r).to(device.torch).to(memory_format=torch.channels_last)
+    network = Generator(r).to(device.torch)
+    network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]: torch's stubs lack it
     network.load_state_dict(mixed(run, other, share, network.state_dict().keys()))
-    trunk = Perceptual(wheel).to(device.torch).to(memory_format=torch.channels_last)
+    trunk = Perceptual(wheel).to(device.torch)
+    trunk.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     result = {}
     pairs = [(crops, g[1], g[0]) for crops in map(Crops, data) for g in crops.targets(True)]
     for name in ("older", "younger"):

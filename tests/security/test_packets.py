@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import CHROMIUM, PORTRAITS, ROOT
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, Playwright
 from sealed import NOBODY_4, NOBODY_6, Packet, Sealed, leaves, parse
 
 from agedit import load_photo, save_photo
@@ -156,7 +156,7 @@ def wait_for(done: Callable[[], bool], what: str, log: Path, seconds: float = 12
 
 
 @pytest.fixture(scope="module")
-def browser(sealed: Sealed) -> Iterator[Browser]:
+def browser(sealed: Sealed, playwright: Playwright) -> Iterator[Browser]:
     """A browser whose network is the namespace's: it sees the server, and what it sends is recorded."""
     if CHROMIUM is None:
         if os.environ.get("CI") == "true":
@@ -167,10 +167,9 @@ def browser(sealed: Sealed) -> Iterator[Browser]:
     wrapper.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
     wrapper.chmod(0o755)
     variables = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "TMPDIR", "LANG")}
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=wrapper, args=BROWSER_FLAGS, env=dict(variables))
-        yield running
-        running.close()
+    running = playwright.chromium.launch(executable_path=wrapper, args=BROWSER_FLAGS, env=dict(variables))
+    yield running
+    running.close()
 
 
 def told(packets: list[Packet]) -> set[tuple[str, str, int, str]]:
