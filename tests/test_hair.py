@@ -7,7 +7,7 @@ from conftest import PORTRAITS
 
 from agedit import AgeEditor, load_photo
 from agedit.align import Face, unalign
-from agedit.hair import OuterHair
+from agedit.hair import HairTone, OuterHair
 from agedit.reports.evaluate import outside
 
 PHOTO, BROWN, LUMA = (400, 400), (120, 80, 50), np.float32((0.299, 0.587, 0.114))
@@ -76,7 +76,7 @@ def test_the_line_within_goes_on_beyond(years):
     assert a + b * hair.light.mean() == pytest.approx(mean, abs=3)
     assert left == pytest.approx(0.2, abs=0.05)
     after = rgb.copy()
-    hair.add(after, rgb, (a, b, left), hair.face)
+    hair.add(after, rgb, HairTone(a, b, left), hair.face)
     assert hair.tone(0 * change.astype(np.float32)) == (0, 0, 1)
     before, pixel = np.float32(BROWN), after[265, 200].astype(np.float32)
     y = before @ LUMA

@@ -36,10 +36,12 @@ def uses_openvino() -> bool:
     """
     wanted = os.environ.get(SWITCH, "")
     if wanted not in ("", "openvino", "onnxruntime"):
-        raise AgeEditError(f"{SWITCH} is {wanted}; set it to openvino or onnxruntime, or not at all.")
+        raise AgeEditError(f"AGEDIT_RUNTIME is {wanted}; set it to openvino or onnxruntime, or not at all.")
     found = importlib.util.find_spec("openvino") is not None
     if wanted == "openvino" and not found:
-        raise AgeEditError(f"{SWITCH} asks for OpenVINO, which is not installed; run `pip install openvino`.")
+        raise AgeEditError(
+            "AGEDIT_RUNTIME asks for OpenVINO, which is not installed; run `pip install openvino`."
+        )
     return found and wanted != "onnxruntime"
 
 

@@ -172,6 +172,13 @@ def browser(sealed: Sealed, playwright: Playwright) -> Iterator[Browser]:
     running.close()
 
 
+def choose_file(page: Page, button: str, path: Path) -> None:
+    """Give a file to an upload button as a visitor does."""
+    with page.expect_file_chooser(timeout=SLOW) as chooser:
+        page.click(button)
+    chooser.value.set_files(path)
+
+
 def told(packets: list[Packet]) -> set[tuple[str, str, int, str]]:
     return {(p.protocol, p.destination, p.port, p.name) for p in packets}
 
@@ -341,10 +348,10 @@ def devices(page: Page, folder: Path, env: dict[str, str]) -> None:
     page.get_by_role("tab").nth(2).click()
     page.wait_for_selector("#device-line p", timeout=SLOW)
     good, *bad = hostile_profiles(folder)
-    page.set_input_files("#import input[type=file]", good)
+    choose_file(page, "#import", good)
     page.wait_for_selector("text=Imported A phone", timeout=SLOW)
     for path in bad:
-        page.set_input_files("#import input[type=file]", path)
+        choose_file(page, "#import", path)
         page.wait_for_selector(f"text=The profile {path.name} is damaged", timeout=SLOW)
         Path(env["AGEDIT_PROFILES"], path.name).write_bytes(path.read_bytes())  # dropped in the folder
     download(page, "#export", folder / "export.json")
