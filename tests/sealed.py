@@ -171,7 +171,7 @@ class Sealed:
         )
 
     def run(
-        self, command: Sequence[str | Path], folder: Path, env: Mapping[str, str], timeout: float = 300
+        self, command: Sequence[str | Path], folder: Path, env: Mapping[str, str], timeout: float = 900
     ) -> subprocess.CompletedProcess[str]:
         """A program inside, until it ends."""
         return subprocess.run(
