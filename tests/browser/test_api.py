@@ -23,7 +23,7 @@ def client(url):
     )
     from gradio_client import Client
 
-    return Client(url, verbose=False, analytics_enabled=False)
+    return Client(url, verbose=False, analytics_enabled=False, httpx_kwargs={"timeout": 60})
 
 
 def photo():
@@ -186,10 +186,10 @@ def test_many_at_once_good_and_bad_and_nobody_is_lost(client, tmp_path):
     ]
     for k, job in enumerate(jobs):
         if k % 3 == 0:
-            assert job.result(timeout=120)[1]["years"] == 5 + k
+            assert job.result(timeout=400)[1]["years"] == 5 + k
         else:
             with pytest.raises(Exception, match=r"No face|damaged"):
-                job.result(timeout=120)
+                job.result(timeout=400)
 
 
 RECORDER = """

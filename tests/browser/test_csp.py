@@ -28,7 +28,7 @@ def recorded(browser: Browser, url: str) -> Iterator[tuple[Page, list[str]]]:
     page.on("console", lambda m: wrong.append(m.text) if m.type == "error" else None)
     page.on("pageerror", lambda e: wrong.append(str(e)))
     page.goto(url)
-    page.wait_for_selector("#photo input[type=file]", state="attached", timeout=60_000)
+    page.wait_for_selector("#photo input[type=file]", state="attached", timeout=240_000)
     yield page, wrong
     context.close()
 
@@ -37,8 +37,8 @@ def test_the_whole_page_keeps_to_its_policy(recorded):
     page, wrong = recorded
     page.set_input_files("#photo input[type=file]", str(PORTRAIT))
     wait_for_result(page)
-    page.wait_for_selector("#download:not([disabled])", timeout=120_000)
-    with page.expect_download(timeout=60_000) as got:
+    page.wait_for_selector("#download:not([disabled])", timeout=240_000)
+    with page.expect_download(timeout=240_000) as got:
         page.click("#download")
     assert got.value.failure() is None
     page.locator("#years input[type=range]").press("ArrowRight")
@@ -51,7 +51,7 @@ def test_the_whole_page_keeps_to_its_policy(recorded):
     page.get_by_role("tab").nth(1).click()
     page.wait_for_selector("#grid img", timeout=300_000)
     page.locator("#grid button").nth(1).click()
-    page.wait_for_selector("#large img", timeout=60_000)
+    page.wait_for_selector("#large img", timeout=240_000)
     assert page.evaluate("window.violations") == [] and wrong == []
 
 

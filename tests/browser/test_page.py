@@ -34,7 +34,7 @@ def visit(browser, url, width, height):
     )
     page = context.new_page()
     page.goto(url)
-    page.wait_for_selector("#photo input[type=file]", state="attached", timeout=60_000)
+    page.wait_for_selector("#photo input[type=file]", state="attached", timeout=240_000)
     yield page
     context.close()
     assert not outside, outside
@@ -45,9 +45,9 @@ def line(page):
 
 
 def wait_for_result(page):
-    page.wait_for_selector("#result img", timeout=60_000)
+    page.wait_for_selector("#result img", timeout=240_000)
     page.wait_for_function(
-        "() => document.querySelector('#line').innerText.includes('Identity kept')", timeout=60_000
+        "() => document.querySelector('#line').innerText.includes('Identity kept')", timeout=240_000
     )
 
 
@@ -94,13 +94,13 @@ def test_from_upload_to_download(page, tmp_path):
     before = sources()
     set_years(page, 40)
     page.wait_for_function(
-        "t => document.querySelector('#years .info-text').innerText !== t", arg=first, timeout=60_000
+        "t => document.querySelector('#years .info-text').innerText !== t", arg=first, timeout=240_000
     )
     assert sources() != before
-    page.wait_for_selector("#download:not([disabled])", timeout=60_000)
+    page.wait_for_selector("#download:not([disabled])", timeout=240_000)
     page.wait_for_timeout(1500)
     for button, ending in (("#download", "png"), ("#download-jpeg", "jpg")):
-        with page.expect_download(timeout=60_000) as got:
+        with page.expect_download(timeout=240_000) as got:
             page.click(button)
         assert got.value.suggested_filename == f"{PORTRAIT.stem}_+40_years.{ending}"
         got.value.save_as(tmp_path / f"out.{ending}")
@@ -123,7 +123,7 @@ def test_an_example_is_one_click_away(page):
 def test_a_bad_file_gets_a_plain_message_and_the_page_goes_on(page, tmp_path):
     (tmp_path / "broken.jpg").write_bytes(PORTRAIT.read_bytes()[:9000])
     page.set_input_files("#photo input[type=file]", str(tmp_path / "broken.jpg"))
-    page.wait_for_selector("text=damaged or incomplete", timeout=60_000)
+    page.wait_for_selector("text=damaged or incomplete", timeout=240_000)
     assert "Traceback" not in page.content()
 
 
@@ -132,9 +132,9 @@ def test_a_photo_that_cannot_be_used_leaves_no_old_person_behind(page, tmp_path)
     wait_for_result(page)
     (tmp_path / "broken.jpg").write_bytes(PORTRAIT.read_bytes()[:9000])
     page.set_input_files("#paste input[type=file]", str(tmp_path / "broken.jpg"))
-    page.wait_for_selector("text=broken.jpg is damaged", timeout=60_000)
+    page.wait_for_selector("text=broken.jpg is damaged", timeout=240_000)
     for gone in ("#result img", "#photo img"):
-        page.wait_for_selector(gone, state="detached", timeout=60_000)
+        page.wait_for_selector(gone, state="detached", timeout=240_000)
     assert "Identity" not in line(page) and page.locator("#download").is_disabled()
 
 
@@ -147,7 +147,7 @@ def test_a_photo_that_browsers_cannot_draw_gets_a_preview(page, tmp_path, ending
             portrait.save(photo)
     page.set_input_files("#photo input[type=file]", str(photo))
     wait_for_result(page)
-    page.wait_for_function("() => document.querySelector('#photo img').naturalWidth > 0", timeout=60_000)
+    page.wait_for_function("() => document.querySelector('#photo img').naturalWidth > 0", timeout=240_000)
 
 
 PASTE = """data => {
@@ -165,7 +165,7 @@ def test_a_photo_can_be_pasted_wherever_one_is_on_the_page(page):
         page.wait_for_function(
             "v => [...document.querySelectorAll('#photo img')].some(i => i.src.includes('before') && !v.includes(i.src))",  # noqa: E501
             arg=before,
-            timeout=60_000,
+            timeout=240_000,
         )
     wait_for_result(page)
 
@@ -181,7 +181,7 @@ with sync_playwright() as p:
     browser = p.chromium.launch(executable_path=sys.argv[2], args=sys.argv[3:] + fake)
     page = browser.new_context(permissions=["camera"]).new_page()
     page.goto(sys.argv[1])
-    page.wait_for_selector("#photo input[type=file]", state="attached", timeout=60_000)
+    page.wait_for_selector("#photo input[type=file]", state="attached", timeout=240_000)
     page.get_by_label("Capture from camera").click()
     page.locator("#photo button:has-text('Webcam')").first.click(timeout=20_000)
     page.wait_for_selector("#photo video", timeout=20_000)
@@ -211,7 +211,7 @@ def test_a_visitor_who_waits_is_told_how_many_are_ahead(browser, url, tmp_path):
     for locale in ("en-US", "zh-CN", "en-US"):
         pages.append(browser.new_context(locale=locale).new_page())
         pages[-1].goto(url)
-        pages[-1].wait_for_selector("#photo input[type=file]", state="attached", timeout=60_000)
+        pages[-1].wait_for_selector("#photo input[type=file]", state="attached", timeout=240_000)
         pages[-1].wait_for_selector("#line", state="attached")
         pages[-1].evaluate(watch)
     try:
@@ -219,13 +219,13 @@ def test_a_visitor_who_waits_is_told_how_many_are_ahead(browser, url, tmp_path):
             page.set_input_files("#photo input[type=file]", str(tmp_path / "large.jpg"))
         for page in pages[1:]:
             page.wait_for_function(
-                "() => window.lines.some(l => /ahead of you: [12]|前面还有 [12] 人/.test(l))", timeout=120_000
+                "() => window.lines.some(l => /ahead of you: [12]|前面还有 [12] 人/.test(l))", timeout=240_000
             )
         for page in pages:
-            page.wait_for_selector("#result img", timeout=120_000)
+            page.wait_for_selector("#result img", timeout=240_000)
             page.wait_for_function(
                 "() => !/ahead of you|前面还有/.test(document.querySelector('#line').innerText)",
-                timeout=120_000,
+                timeout=240_000,
             )
     finally:
         for page in pages:
@@ -234,7 +234,7 @@ def test_a_visitor_who_waits_is_told_how_many_are_ahead(browser, url, tmp_path):
 
 def open_tab(page, number, waits_for):
     page.get_by_role("tab").nth(number).click()
-    page.wait_for_selector(waits_for, timeout=60_000)
+    page.wait_for_selector(waits_for, timeout=240_000)
     page.wait_for_timeout(500)
 
 
@@ -248,11 +248,13 @@ def test_every_tab_and_nothing_wider_than_the_page(page):
     wait_for_result(page)
     assert fits(page)
     open_tab(page, 1, "#grid img")
-    page.wait_for_function("() => document.querySelector('#whatif').innerText.includes('ms')", timeout=60_000)
+    page.wait_for_function(
+        "() => document.querySelector('#whatif').innerText.includes('ms')", timeout=240_000
+    )
     assert page.locator("#grid img").count() == len(Weights().candidates) and fits(page)
     page.locator("#grid button").nth(1).click()
-    page.wait_for_selector("#large img", timeout=60_000)
-    page.wait_for_selector("#difference img", timeout=60_000)
+    page.wait_for_selector("#large img", timeout=240_000)
+    page.wait_for_selector("#difference img", timeout=240_000)
     open_tab(page, 2, "#runs img")
     assert "cores" in page.locator("#device-line").inner_text() and fits(page)
     open_tab(page, 3, "#method svg")
@@ -260,7 +262,7 @@ def test_every_tab_and_nothing_wider_than_the_page(page):
         w in page.locator("#about-text").inner_text() for w in ("Fair use", "Privacy", "parents", "identify")
     ) and fits(page)
     page.get_by_text("Model card").first.click()
-    page.wait_for_selector("text=Files and licences", timeout=60_000)
+    page.wait_for_selector("text=Files and licences", timeout=240_000)
     assert "CC BY 4.0" in page.content() and fits(page)
 
 
@@ -283,12 +285,12 @@ def test_side_by_side_and_the_face_alone(page):
     wait_for_result(page)
     page.wait_for_timeout(1200)
     page.locator("#view input").nth(2).check()
-    page.wait_for_selector("#beside img", timeout=60_000)
+    page.wait_for_selector("#beside img", timeout=240_000)
     assert not page.locator("#result").is_visible()
     page.locator("#view input").nth(1).check()
-    page.wait_for_selector("#result img", timeout=60_000)
+    page.wait_for_selector("#result img", timeout=240_000)
     page.wait_for_function(
-        "() => document.querySelector('#result img').src.includes('face-0')", timeout=60_000
+        "() => document.querySelector('#result img').src.includes('face-0')", timeout=240_000
     )
 
 
@@ -297,7 +299,7 @@ def test_tapping_a_face_picks_it_and_each_keeps_its_own_age(page, tmp_path):
     two = [load_photo(ROOT / f"assets/portraits/london_{k}.jpg")[:1100, :1000] for k in ("021", "031")]
     save_photo(tmp_path / "two.jpg", np.hstack(two))
     page.set_input_files("#photo input[type=file]", str(tmp_path / "two.jpg"))
-    page.wait_for_selector("#who input", timeout=60_000)
+    page.wait_for_selector("#who input", timeout=240_000)
     page.wait_for_timeout(2500)
     photo = page.locator("#photo img").first
 
@@ -314,17 +316,17 @@ def test_tapping_a_face_picks_it_and_each_keeps_its_own_age(page, tmp_path):
             "s => { const k = [...document.querySelectorAll('#who input')].findIndex(i => i.checked);"
             " return k > 0 && !s.includes(k); }",
             arg=seen,
-            timeout=60_000,
+            timeout=240_000,
         )
         seen.append(picked())
     set_years(page, -20)
     page.wait_for_function(
-        "() => document.querySelector('#years input[type=range]').value < 0", timeout=60_000
+        "() => document.querySelector('#years input[type=range]').value < 0", timeout=240_000
     )
     page.wait_for_timeout(2500)
     page.locator("#who input").nth(seen[0]).check()
     page.wait_for_function(
-        "() => document.querySelector('#years input[type=range]').value == 20", timeout=60_000
+        "() => document.querySelector('#years input[type=range]').value == 20", timeout=240_000
     )
 
 
@@ -334,10 +336,10 @@ def test_the_journey_gives_three_files(page, tmp_path):
     page.wait_for_timeout(1200)
     page.locator("#journey button").first.click()
     page.locator("#make").click()
-    page.wait_for_selector("#film img", timeout=120_000)
+    page.wait_for_selector("#film img", timeout=240_000)
     for kind, start in (("strip", b"\x89PNG"), ("gif", b"GIF8"), ("mp4", b"")):
-        page.wait_for_selector(f"#save-{kind}:not([disabled])", timeout=60_000)
-        with page.expect_download(timeout=60_000) as got:
+        page.wait_for_selector(f"#save-{kind}:not([disabled])", timeout=240_000)
+        with page.expect_download(timeout=240_000) as got:
             page.click(f"#save-{kind}")
         got.value.save_as(tmp_path / kind)
         data = (tmp_path / kind).read_bytes()
@@ -350,9 +352,9 @@ def test_another_photo_ends_the_journey_and_its_strip(page):
     wait_for_result(page)
     page.locator("#journey button").first.click()
     page.locator("#make").click()
-    page.wait_for_selector("#told:has-text('Drawing')", timeout=60_000)
+    page.wait_for_selector("#told:has-text('Drawing')", timeout=240_000)
     page.locator("#examples button").nth(3).click()
-    page.wait_for_selector("#cancel[disabled]", timeout=60_000)
+    page.wait_for_selector("#cancel[disabled]", timeout=240_000)
     wait_for_result(page)
     assert not page.locator("#film").is_visible() and page.locator("#save-mp4").is_disabled()
 
@@ -361,21 +363,21 @@ def test_chinese_browsers_get_chinese(browser, url, tmp_path):
     context = browser.new_context(locale="zh-CN")
     page = context.new_page()
     page.goto(url)
-    page.wait_for_selector("#photo input[type=file]", state="attached", timeout=60_000)
-    page.wait_for_selector("text=照片不会离开这台设备", timeout=60_000)
+    page.wait_for_selector("#photo input[type=file]", state="attached", timeout=240_000)
+    page.wait_for_selector("text=照片不会离开这台设备", timeout=240_000)
     page.set_input_files("#photo input[type=file]", str(PORTRAIT))
     page.wait_for_function(
-        "() => document.querySelector('#years').innerText.includes('现在看起来')", timeout=60_000
+        "() => document.querySelector('#years').innerText.includes('现在看起来')", timeout=240_000
     )
     Image.new("RGB", (300, 300), "grey").save(tmp_path / "grey.png")
     page.locator("#photo button[aria-label]").first.click()  # clears the photo
-    page.wait_for_selector("#photo input[type=file]", state="attached", timeout=60_000)
+    page.wait_for_selector("#photo input[type=file]", state="attached", timeout=240_000)
     page.set_input_files("#photo input[type=file]", str(tmp_path / "grey.png"))
-    page.wait_for_selector("text=没有找到人脸", timeout=60_000)
+    page.wait_for_selector("text=没有找到人脸", timeout=240_000)
     open_tab(page, 2, "#runs img")
     assert "线程" in page.locator("#device-line").inner_text()
     page.wait_for_function(
-        "() => /符合|选中|档案/.test(document.querySelector('#tried').innerText)", timeout=60_000
+        "() => /符合|选中|档案/.test(document.querySelector('#tried').innerText)", timeout=240_000
     )
     open_tab(page, 3, "text=按等待预算")
     context.close()
