@@ -6,18 +6,7 @@ import numpy.typing as npt
 from cv2.typing import MatLike
 
 from agedit.align import Face, region
-from agedit.masks import MASK_SIZE, Masker, own_features, own_share, ramp, warp_inside
-
-__all__ = [
-    "MASK_SIZE",
-    "Masker",
-    "add_change",
-    "add_change_to_crop",
-    "own_features",
-    "own_share",
-    "ramp",
-    "warp_inside",
-]
+from agedit.masks import MASK_SIZE
 
 Picture = npt.NDArray[np.uint8]
 Array = MatLike

@@ -68,9 +68,6 @@ def kept_channels(channels: int, ratio: float) -> int:
     return math.ceil(channels * ratio)
 
 
-kept = kept_channels  # the name by which `network` and `training` still import it
-
-
 def blocks(resolution: int, ratio: float = 1.0) -> list[Block]:
     """The blocks of G_{r,c}, lowest resolution first."""
     result = []

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from agedit.submodel import FEATURES, START, STYLE, WIDTHS, blocks, kept
+from agedit.submodel import FEATURES, START, STYLE, WIDTHS, blocks, kept_channels
 
 
 class Patch(NamedTuple):
@@ -233,7 +233,7 @@ class Generator(nn.Module):
         """Features, their scale and the picture (None where there is none yet) under the top block of
         G_{r,c}.
         """
-        x = self.start[:, : kept(START, c)].to(pyramid[r].dtype).expand(len(w), -1, -1, -1)
+        x = self.start[:, : kept_channels(START, c)].to(pyramid[r].dtype).expand(len(w), -1, -1, -1)
         x = x.contiguous(memory_format=torch.channels_last)
         scale = torch.ones(1, x.shape[1], device=w.device)
         rgb = None

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from agedit.network.autoencoder import INPUT
 from agedit.network.discriminator import trunk_inputs
 from agedit.network.generator import Generator, Patch
-from agedit.submodel import RATIOS, SMALLEST, START, WIDTHS, kept
+from agedit.submodel import RATIOS, SMALLEST, START, WIDTHS, kept_channels
 from agedit.training.adversary import Adversary, TrunkInputs
 from agedit.training.age_vector import load_age_vector, load_encoder
 from agedit.training.common import ALPHA_PER_YEAR, Device, Ema, load_checkpoint, place, save_checkpoint
@@ -43,12 +43,12 @@ def widen(state: dict[str, torch.Tensor], old: float) -> None:
 
     What the kernels beyond the ratio give to those within is set to zero, in place, in its state.
     """
-    channels = kept(START, old)
+    channels = kept_channels(START, old)
     for size, width in WIDTHS.items():
         block = f"blocks.{size}."
         if block + "conv1.weight" not in state:
             break
-        inside = kept(width, old)
+        inside = kept_channels(width, old)
         state[block + "conv1.weight"][:inside, 3 + channels :] = 0
         state[block + "conv2.weight"][:inside, inside:] = 0
         state[block + "to_rgb.weight"][:, inside:] = 0
