@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from known_device import write_profile
 
 from agedit import AgeEditor, Engine, load_photo
 
@@ -69,7 +70,7 @@ def app_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def url(app_folder):
-    """The app in a process whose sockets refuse every address but loopback."""
+    """The app on a device that it knows, in a process whose sockets refuse every address but loopback."""
     folder = app_folder
     guard = folder / "sitecustomize.py"
     guard.write_text(
@@ -98,7 +99,9 @@ def url(app_folder):
         "GRADIO_TEMP_DIR": str(folder / "cache"),
     }
     log = (folder / "log").open("w")
-    process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=env, stdout=log, stderr=log)
+    write_profile(folder / "profiles")
+    program = [sys.executable, "tests/known_device.py"]
+    process = subprocess.Popen(program, cwd=ROOT, env=env, stdout=log, stderr=log)
     address = f"http://127.0.0.1:{port}"
     for _ in range(300):
         if process.poll() is not None:

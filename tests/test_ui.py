@@ -4,6 +4,7 @@ import io
 import threading
 import time
 import weakref
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -211,6 +212,22 @@ def test_the_page_says_what_the_networks_cannot_do(engine, age, years, word):
 
     assert beyond_model(age, years, engine.weights.reach(age)) == word
     assert word is None or word in WORDS["en"]
+
+
+def test_a_photo_that_comes_while_compare_is_open_is_drawn_there(monkeypatch):
+    from ui import compare_tab
+
+    tab = compare_tab.CompareTab.__new__(compare_tab.CompareTab)
+    monkeypatch.setattr(compare_tab, "usable", lambda visit: True)
+    monkeypatch.setattr(tab, "go", lambda *values: ["drawn"] * compare_tab.OUTPUTS)
+
+    def follow(is_open, rows):
+        return tab.follow(SimpleNamespace(rows=rows), 0, 150, "", is_open, None)
+
+    assert follow(is_open=True, rows=[]) == ["drawn"] * compare_tab.OUTPUTS + [None, None]
+    told, grid, plot, table, *rest = follow(is_open=False, rows=[])[1:]
+    assert told == "" and grid is plot is table is None and len(rest) == 4
+    assert set(map(str, follow(is_open=True, rows=["a row"]))) == {str(compare_tab.gr.skip())}
 
 
 def test_sliders_bring_typed_values_into_their_range():

@@ -36,6 +36,9 @@ MOST_TOLD = 3
 OUTPUTS = 7
 """How many outputs most handlers have."""
 
+POSITION = 1
+"""Of this tab, counted from 0."""
+
 
 class CompareTab:
     """The tab; make it inside gr.Tab.
@@ -50,6 +53,7 @@ class CompareTab:
         self.service = service
         self.visit = visit
         self.who = who
+        self.is_open = gr.State(False)
         self.build()
         self.wire()
 
@@ -137,11 +141,21 @@ class CompareTab:
             show_progress_on=[self.grid],
         )
 
-    def wire_clearing(self, opened: list[Dependency]) -> None:
-        """Another photo empties the tab."""
-        outputs = [self.grid, self.plot, self.table, *self.files, self.large, self.difference]
+    def wire_photo(self, opened: list[Dependency], tabs: gr.Tabs) -> None:
+        """Another photo empties the tab, or is drawn on it where the visitor looks at it already."""
+        listen(tabs.select, self.note_open, None, self.is_open)
+        inputs = [self.visit, self.who, self.budget, self.device, self.is_open]
+        outputs = [*self.outputs(), self.large, self.difference]
         for event in opened:
-            listen(event.then, self.clear, self.visit, outputs)
+            listen(
+                event.then,
+                self.follow,
+                inputs,
+                outputs,
+                COMPARE,
+                progress="full",
+                show_progress_on=[self.grid],
+            )
 
     def outputs(self) -> list[Component]:
         """What is drawn anew, in the order of `paint`."""
@@ -180,12 +194,28 @@ class CompareTab:
                 progress((len(rows), total), desc=say(request, "drawing", done=len(rows), all=total))
         return rows
 
-    def clear(self, visit: Visit | None) -> list[Any]:
+    def note_open(self, event: gr.SelectData) -> bool:
+        """Whether the tab that was chosen is this one."""
+        return event.index == POSITION
+
+    @said
+    def follow(
+        self,
+        visit: Visit | None,
+        who: float | None,
+        budget: float,
+        device: str | None,
+        is_open: bool,
+        request: gr.Request,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008  by this default Gradio knows where it goes
+    ) -> list[Any]:
         """Another photo: what was drawn of the one before goes."""
         if visit is not None and visit.rows:  # compared already
-            return [gr.skip()] * OUTPUTS
+            return [gr.skip()] * (OUTPUTS + 2)
+        if is_open and usable(visit):
+            return [*self.go(visit, who, budget, device, request, progress), None, None]
         no_file = gr.update(value=None, interactive=False)
-        return [None, None, None, no_file, no_file, None, None]
+        return [gr.skip(), "", None, None, None, no_file, no_file, None, None]
 
     @said
     def repaint(

@@ -125,7 +125,7 @@ def build(service: Service | None = None) -> Page:
         visit = gr.State(None)
         gr.Markdown("# AgeEdit", elem_id="title")
         gr.Markdown(t("tagline"), elem_id="tagline")
-        with gr.Tabs():
+        with gr.Tabs() as tabs:
             with gr.Tab(t("tab_edit"), id="edit"):
                 edit = EditTab(one, visit)
             with gr.Tab(t("tab_compare"), id="compare") as second:
@@ -138,5 +138,5 @@ def build(service: Service | None = None) -> Page:
         device.wire_arrival(third)
         api.build(one)
         listen(page.load, edit.picture.limits, None, edit.on.picture.years, progress="full")
-        compare.wire_clearing(edit.opened)
+        compare.wire_photo(edit.opened, tabs)
     return page

@@ -78,7 +78,7 @@ def test_the_whole_page_keeps_to_its_policy(recorded):
 def test_what_is_injected_reaches_nobody(recorded, script, directive):
     page, _ = recorded
     page.evaluate(f"() => {{ try {{ {script} }} catch (error) {{}} }}")
-    page.wait_for_function("window.violations.length > 0", timeout=30_000)
+    page.wait_for_function("() => window.violations.length > 0", timeout=30_000)
     assert directive in page.evaluate("window.violations")[0]
     assert page.evaluate("window.ran") is None
 

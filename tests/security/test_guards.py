@@ -235,32 +235,47 @@ def test_a_body_is_counted_as_it_arrives(visitor, monkeypatch):
     assert post("reset", 2 << 20) == 400, "read to its end, and then no JSON"
 
 
-def test_a_body_that_does_not_come_is_not_waited_for(visitor, monkeypatch):
+def ask_without_a_body(application: Any, path: str, kind: bytes) -> int:
+    """Status of the answer to a POST whose body never comes."""
     import anyio
 
-    async def ask() -> list[dict[str, Any]]:
-        sent: list[dict[str, Any]] = []
+    sent: list[dict[str, Any]] = []
 
-        async def receive() -> dict[str, Any]:
-            await anyio.sleep_forever()
-            raise AssertionError
+    async def receive() -> dict[str, Any]:
+        await anyio.sleep_forever()
+        raise AssertionError
 
-        async def send(message: dict[str, Any]) -> None:
-            sent.append(message)
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
 
-        headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
-        scope = {
-            "type": "http",
-            "method": "POST",
-            "path": "/gradio_api/reset",
-            "raw_path": b"/gradio_api/reset",
-        }
-        await visitor.app(scope | {"headers": headers, "query_string": b""}, receive, send)
-        return sent
+    async def ask() -> None:
+        scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode()}
+        headers = [(b"host", b"localhost"), (b"content-type", kind)]
+        with anyio.fail_after(30):
+            await application(scope | {"headers": headers, "query_string": b""}, receive, send)
 
-    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.05)
     with ThreadPoolExecutor(1) as thread:  # of its own: this one may run a browser's event loop
-        assert thread.submit(anyio.run, ask).result()[0]["status"] == 408
+        thread.submit(anyio.run, ask).result()
+    return sent[0]["status"]
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "limit"),
+    [
+        ("/gradio_api/reset", b"application/json", "BODY_SECONDS"),
+        ("/gradio_api/upload", b"multipart/form-data; boundary=x", "STALL_SECONDS"),
+    ],
+)
+def test_a_body_that_does_not_come_is_not_waited_for(visitor, monkeypatch, path, kind, limit):
+    monkeypatch.setattr(bodies, limit, 0.05)
+    assert ask_without_a_body(visitor.app, path, kind) == 408
+
+
+def test_an_upload_waits_for_its_turn_and_hears_when_there_is_none(visitor, monkeypatch):
+    monkeypatch.setattr(guard, "UPLOADS_AT_ONCE", 0)
+    monkeypatch.setattr(guard, "UPLOAD_TURN_SECONDS", 0.1)
+    answer = visitor.post("/gradio_api/upload", files={"files": ("a.jpg", b"x")})
+    assert answer.status_code == 503 and "busy" in answer.json()["error"]
 
 
 def test_a_full_disk_is_a_sentence(visitor, monkeypatch, folder):

@@ -365,7 +365,9 @@ def devices(page: Page, folder: Path, env: dict[str, str]) -> None:
     page.wait_for_selector("#compare-device input", timeout=SLOW)
     page.click("#compare-device input")
     page.locator("[role=option]").filter(has_text="A phone").first.click()
-    page.wait_for_function("document.querySelector('#whatif').innerText.includes('A phone')", timeout=SLOW)
+    page.wait_for_function(
+        "() => document.querySelector('#whatif').innerText.includes('A phone')", timeout=SLOW
+    )
     text = page.locator("#whatif").inner_text()
     assert text.count("is damaged") == 3 and not page.locator("#whatif img, #whatif a").count()
     assert page.locator("#plot img").count() == 1

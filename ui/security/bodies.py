@@ -26,6 +26,9 @@ BODY_SECONDS = 30.0
 UPLOAD_SECONDS = 120.0
 """In which an upload has."""
 
+STALL_SECONDS = 10.0
+"""In which the next part of an upload has to be here: who sends nothing holds no place."""
+
 LENGTH_DIGITS = 19
 """Of a Content-Length that is read as a number."""
 
@@ -75,6 +78,16 @@ def _declared(scope: Scope) -> int:
     if len(length) > 1 or not (length[0].isascii() and length[0].isdigit()):
         raise RefusalError(400)
     return int(length[0]) if len(length[0]) <= LENGTH_DIGITS else sys.maxsize
+
+
+def without_stalls(receive: Receive) -> Receive:
+    """receive, that raises RefusalError when nothing comes for STALL_SECONDS."""
+
+    async def receive_soon() -> Message:
+        async with deadline(STALL_SECONDS):
+            return await receive()
+
+    return receive_soon
 
 
 async def read_json(scope: Scope, receive: Receive) -> bytes:

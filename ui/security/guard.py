@@ -19,6 +19,7 @@ from ui.security.bodies import (
     read_json,
     replay,
     with_length,
+    without_stalls,
 )
 from ui.security.origin import check_host, check_origin
 from ui.security.refusal import HungUpError, RefusalError
@@ -30,7 +31,7 @@ REQUESTS_AT_ONCE = 200
 UPLOADS_AT_ONCE = 4
 """Each holds up to UPLOAD_BYTES of memory."""
 
-UPLOAD_TURN_SECONDS = 60.0
+UPLOAD_TURN_SECONDS = 20.0
 """How long an upload waits for its turn before it is refused as busy."""
 
 UPLOAD_POLL_SECONDS = 0.05
@@ -135,8 +136,9 @@ class Guard:
             await self._upload_turn()
             self.uploading += 1
             try:
+                bounded = limited(scope, without_stalls(receive), UPLOAD_BYTES + FORM_BYTES)
                 async with deadline(UPLOAD_SECONDS):
-                    await handler(scope, limited(scope, receive, UPLOAD_BYTES + FORM_BYTES), exit_)
+                    await handler(scope, bounded, exit_)
             finally:
                 self.uploading -= 1
         elif route.kind == "json":
