@@ -8,14 +8,12 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
-from known_device import write_profile
+from known_device import ROOT, write_profile
 
 from agedit import AgeEditor, Engine, load_photo
 
-ROOT = Path(__file__).resolve().parent.parent
 PORTRAITS = sorted((ROOT / "assets" / "portraits").glob("*.jpg"))
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
@@ -25,18 +23,6 @@ FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
 ]
-
-
-def small_engine():
-    """An engine that offers 64 and 128 px only: timing every sub-model takes a minute, and these half of them
-    a quarter of it.
-    """
-    engine = Engine()
-    engine.weights.manifest |= {
-        "resolutions": [64, 128],
-        "quality_order": [[r, c] for r, c in engine.weights.order if r <= 128],
-    }
-    return engine
 
 
 @pytest.fixture(scope="session")
@@ -95,7 +81,7 @@ def url(app_folder):
     env = os.environ | {
         "GRADIO_SERVER_PORT": str(port),
         "AGEDIT_PROFILES": str(folder / "profiles"),
-        "PYTHONPATH": str(folder),
+        "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}",
         "GRADIO_TEMP_DIR": str(folder / "cache"),
     }
     log = (folder / "log").open("w")

@@ -1,36 +1,45 @@
 """The page on a device that was timed before, so that no test waits for timing and none disturbs another.
 
-Run as a program, this is `python app.py`, but for a profile that is believed however busy the machine is.
+Run as a program, this is `python app.py`, but for two things: its profile is believed however busy the
+machine is, and it offers sub-models of 64 and 128 px only.
 """
 
 import math
 import runpy
-import sys
 from pathlib import Path
+
+from agedit import Engine
+from agedit.selection import profiles
+from agedit.selection.budget import MIN_RUNS
+from agedit.selection.drift import DriftWatch
+from agedit.selection.times import Times
+from agedit.selection.tuner import Tuner
+from ui import service
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def write_profile(folder: Path) -> None:
-    """A profile of this device in which every sub-model was timed; one run stands for all of its runs."""
-    from agedit import Engine
-    from agedit.selection import profiles
-    from agedit.selection.budget import MIN_RUNS
-    from agedit.selection.times import Times
-    from agedit.selection.tuner import Tuner
+def small_engine() -> Engine:
+    """An engine that offers 64 and 128 px only: what they cost a laptop, all sizes cost ten times over."""
+    engine = Engine()
+    engine.weights.manifest |= {
+        "resolutions": [64, 128],
+        "quality_order": [[r, c] for r, c in engine.weights.order if r <= 128],
+    }
+    return engine
 
-    tuner = Tuner(Engine(), folder)
+
+def write_profile(folder: Path) -> None:
+    """A profile of this device in which all of them were timed; one run stands for all of its runs."""
+    tuner = Tuner(small_engine(), folder)
     times = {}
     for candidate in tuner.engine.weights.candidates:
-        with tuner.engine.passing([candidate]):
-            tuner.time_once(candidate)  # loads it
-            times[candidate] = Times([tuner.time_once(candidate)] * MIN_RUNS)
+        tuner.time_once(candidate)  # loads it
+        times[candidate] = Times([tuner.time_once(candidate)] * MIN_RUNS)
     profiles.write(tuner.path, tuner.device, times)
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
-    from agedit.selection.drift import DriftWatch
-
     DriftWatch.TOLERANCE = math.inf
+    service.Engine = small_engine
     runpy.run_path(str(ROOT / "app.py"), run_name="__main__")

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import PORTRAITS, small_engine
+from conftest import PORTRAITS
+from known_device import small_engine
 from PIL import Image
 
 from agedit import load_photo

@@ -10,10 +10,10 @@ import urllib.request
 import numpy as np
 import pytest
 from conftest import PORTRAITS, ROOT
+from known_device import small_engine
 from PIL import Image
 
 from agedit import load_photo
-from agedit.weights import Weights
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_tune_compare_and_journey(client):
     assert tuned["fits"] and tuned["tried"] and tuned["threads"] >= 1
     rows = client.predict(photo(), 20, 5000, "0", api_name="/compare")["submodels"]
     assert (
-        len(rows) == len(Weights().candidates)
+        len(rows) == len(small_engine().weights.candidates)
         and rows[0]["difference"] == 0
         and sum(r["chosen"] for r in rows) == 1
     )

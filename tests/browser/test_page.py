@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import CHROMIUM, FLAGS
+from known_device import small_engine
 from PIL import Image
 
 from agedit import load_photo, save_photo
-from agedit.weights import Weights
 
 ROOT = Path(__file__).resolve().parents[2]
 PORTRAIT = ROOT / "assets/portraits/london_021.jpg"
@@ -251,7 +251,7 @@ def test_every_tab_and_nothing_wider_than_the_page(page):
     page.wait_for_function(
         "() => document.querySelector('#whatif').innerText.includes('ms')", timeout=240_000
     )
-    assert page.locator("#grid img").count() == len(Weights().candidates) and fits(page)
+    assert page.locator("#grid img").count() == len(small_engine().weights.candidates) and fits(page)
     page.locator("#grid button").nth(1).click()
     page.wait_for_selector("#large img", timeout=240_000)
     page.wait_for_selector("#difference img", timeout=240_000)

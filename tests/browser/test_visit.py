@@ -9,10 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from known_device import small_engine
 from PIL import Image
 from test_page import PORTRAIT, ages, line, open_tab, visit, wait_for_result
-
-from agedit.weights import Weights
 
 
 @pytest.fixture
@@ -37,6 +36,19 @@ def slide(page, name, value):
     box.blur()
 
 
+def settled(page):
+    """Until the edit at rest is there: the download has been ready for two seconds on end."""
+    page.evaluate("window.readySince = 0")
+    page.wait_for_function(
+        """() => {
+          const ready = !document.querySelector('#download').disabled;
+          window.readySince = ready ? window.readySince || Date.now() : 0;
+          return ready && Date.now() - window.readySince > 2000;
+        }""",
+        timeout=240_000,
+    )
+
+
 def test_by_keyboard_alone(opened):
     page, first = opened, ages(opened)
     page.locator("#years input[type=range]").focus()
@@ -47,6 +59,7 @@ def test_by_keyboard_alone(opened):
     )
     page.wait_for_selector("#download:not([disabled])", timeout=240_000)
     assert page.locator("#years input[type=range]").input_value() == "8"
+    settled(page)
     seen = set()
     for _ in range(180):  # everything can be reached with the Tab key
         if {"hold", "budget", "download"} <= seen:
@@ -91,7 +104,7 @@ def test_at_rest_the_best_picture_whatever_the_budget(opened):
     page.wait_for_function(
         "() => document.querySelector('#line').innerText.includes('then at rest')", timeout=240_000
     )
-    r, c = Weights().order[0]
+    r, c = small_engine().weights.order[0]
     assert line(page).count("px") == 2 and f"{r} px, c = {c:g}" in line(page).split("at rest")[1]
 
 
