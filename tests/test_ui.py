@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from conftest import PORTRAITS
-from known_device import small_engine
+from known_device import small_engine, write_profile
 from PIL import Image
 
 from agedit import load_photo
@@ -85,9 +85,10 @@ def service(tmp_path_factory):
 
     from ui.service import Service
 
-    os.environ["AGEDIT_PROFILES"] = str(tmp_path_factory.mktemp("profiles"))
+    folder = tmp_path_factory.mktemp("profiles")
+    os.environ["AGEDIT_PROFILES"] = str(folder)
+    write_profile(folder)
     service = Service(small_engine())
-    service.start(5000)
     yield service
     del os.environ["AGEDIT_PROFILES"]
 

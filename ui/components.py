@@ -29,8 +29,8 @@ class PhotoInput(gr.Image):
         return _upload(payload)
 
 
-class PasteInput(gr.UploadButton):
-    """Where a pasted photo comes in: it is there whether or not a photo is shown. Nobody sees it."""
+class FileInput(gr.UploadButton):
+    """Where any other file comes in: a profile, or a pasted photo."""
 
     is_template = True
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import gradio as gr
 from gradio.components import Component
 
-from ui.components import PasteInput, PhotoInput, SaveButton, Slider, budget_slider
+from ui.components import FileInput, PhotoInput, SaveButton, Slider, budget_slider
 from ui.portraits import PORTRAITS, credits
 from ui.words import t
 
@@ -48,7 +48,7 @@ class Widgets:
 
     gallery: gr.Gallery
     photo: PhotoInput
-    paste: PasteInput
+    paste: FileInput
     picture: Picture
     budget: Slider
     saves: list[SaveButton]
@@ -114,9 +114,9 @@ def _photo() -> PhotoInput:
     )
 
 
-def _paste() -> PasteInput:
+def _paste() -> FileInput:
     with gr.Column(elem_id="paste", min_width=0):
-        return PasteInput(t("photo"), type="filepath")
+        return FileInput(t("photo"), type="filepath")
 
 
 def _picture() -> Picture:

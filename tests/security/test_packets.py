@@ -21,6 +21,7 @@ from playwright.sync_api import Browser, Page, Playwright
 from sealed import NOBODY_4, NOBODY_6, Packet, Sealed, leaves, parse
 
 from agedit import load_photo, save_photo
+from agedit.selection.budget import MIN_RUNS
 
 ADDRESS = "http://127.0.0.1:7860"  # the README's; the namespace is empty, so its port is free
 SLOW = 600_000  # ms: the device is timed meanwhile
@@ -332,8 +333,12 @@ def hostile_profiles(folder: Path) -> list[Path]:
     """
     good = (
         '{"schema": 1, "device": {"processor": NAME, "machine": "x", "system": "y", "cores": 2, "threads": 2,'
-        ' "runtime": "r", "weights": "w"}, "times": [{"r": 64, "c": 0.25, "runs_ms": [5, 6, 7]}]}'
+        ' "runtime": "r", "weights": "w"}, "times": [RUNS]}'
     )
+    runs = (
+        f'{{"r": {r}, "c": {c}, "runs_ms": {[ms] * MIN_RUNS}}}' for r, c, ms in ((64, 0.25, 5), (128, 1, 50))
+    )
+    good = good.replace("RUNS", ", ".join(runs))
     names = (
         '"A phone"',
         f'["<img src=\\"http://{NOBODY_4}/p.gif\\">"]',
