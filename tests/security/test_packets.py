@@ -174,12 +174,6 @@ def browser(sealed: Sealed, playwright: Playwright) -> Iterator[Browser]:
     running.close()
 
 
-WALK = pytest.mark.skipif(
-    os.environ.get("AGEDIT_TEST_WALK") != "1",
-    reason="the walk has not been seen to pass from end to end yet; set AGEDIT_TEST_WALK=1 to run it",
-)
-
-
 def choose_file(page: Page, button: str, path: Path) -> None:
     """Give a file to an upload button as a visitor does."""
     with page.expect_file_chooser(timeout=SLOW) as chooser:
@@ -379,7 +373,6 @@ def devices(page: Page, folder: Path, env: dict[str, str]) -> None:
     assert page.locator("#plot img").count() == 1
 
 
-@WALK
 def test_the_browsers_walk(
     sealed: Sealed, browser: Browser, server: subprocess.Popen[str], env: dict[str, str], tmp_path: Path
 ) -> None:
@@ -467,7 +460,6 @@ def test_the_bench(sealed: Sealed, env: dict[str, str], untouched: object) -> No
     assert not told(sealed.packets(since))
 
 
-@WALK
 def test_timing_again_and_the_end(
     sealed: Sealed,
     browser: Browser,
