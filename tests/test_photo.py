@@ -20,7 +20,7 @@ import numpy as np
 import pillow_heif
 import pytest
 from conftest import PORTRAITS, ROOT
-from PIL import Image, ImageOps, JpegImagePlugin
+from PIL import Image, ImageCms, ImageOps, JpegImagePlugin
 from security import malformed
 from security.malformed import encoded
 
@@ -453,6 +453,74 @@ def test_every_turn(turn):
     exif[0x0112] = turn
     data = encoded(Image.fromarray(RGB), "PNG", exif=exif)
     assert np.array_equal(load_photo(data), np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data)))))
+
+
+def with_turn(tiff, turn):
+    """A TIFF of little-endian numbers whose first page says how it is to be turned."""
+    (start,) = struct.unpack_from("<I", tiff, 4)
+    (count,) = struct.unpack_from("<H", tiff, start)
+    entries = [tiff[at : at + 12] for at in range(start + 2, start + 2 + 12 * count, 12)]
+    said = struct.pack("<HHIHH", 0x0112, 3, 1, turn, 0)
+    entries = [entry for entry in entries if entry[:2] != said[:2]] + [said]
+    entries.sort(key=lambda entry: struct.unpack_from("<H", entry))
+    padded = bytearray(tiff + bytes(len(tiff) % 2))
+    struct.pack_into("<I", padded, 4, len(padded))
+    return bytes(padded) + struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
+
+
+STORED = np.dstack(
+    [np.linspace(0, 1, 60)[None] * np.ones((40, 1)), np.linspace(0, 1, 40)[:, None] * np.ones(60)]
+)
+STORED = np.dstack([STORED, STORED[::-1, ::-1, 0] * STORED[..., 1]])
+DEEP = {
+    "fractions": STORED,
+    "fractions of 32 bit": STORED.astype(np.float32),
+    "fractions with alpha": np.dstack([STORED, np.ones((40, 60))]).astype(np.float32),
+    "whole numbers of 32 bit": np.rint(STORED * (2**31 - 1)).clip(0, 2**31 - 1).astype(np.int32),
+    "grey fractions": STORED[..., 1].astype(np.float32),
+    "16 bit": np.rint(STORED * 65535).astype(np.uint16),
+}
+
+
+@pytest.mark.parametrize("kind", DEEP)
+@pytest.mark.parametrize("packed", [True, False])
+def test_every_turn_of_a_deep_tiff(tmp_path, kind, packed):
+    """packed: as OpenCV writes it by itself, fractions in logarithms of 24 or 32 bit a pixel."""
+    cv2.imwrite(str(tmp_path / "a.tif"), DEEP[kind], [] if packed else [cv2.IMWRITE_TIFF_COMPRESSION, 5])
+    stored = (tmp_path / "a.tif").read_bytes()
+    colours = np.rint(STORED[..., ::-1] * 255).astype(np.uint8)
+    if DEEP[kind].ndim == 2:
+        colours = np.dstack([colours[..., 1]] * 3)
+    exif = Image.Exif()
+    for turn in range(1, 9):
+        exif[0x0112] = turn
+        upright = ImageOps.exif_transpose(
+            Image.open(io.BytesIO(encoded(Image.fromarray(colours), "PNG", exif=exif)))
+        )
+        (tmp_path / "b.tif").write_bytes(with_turn(stored, turn))
+        for source in (with_turn(stored, turn), tmp_path / "b.tif"):
+            got = load_photo(source)
+            assert got.shape == np.shape(upright), turn
+            assert np.abs(got - np.asarray(upright, float)).mean() < 1.5, turn
+
+
+CMYK_PROFILE = Path("/usr/share/color/icc/ghostscript/default_cmyk.icc")
+
+
+@pytest.mark.skipif(not CMYK_PROFILE.exists(), reason="Ghostscript's profile of a press is not installed")
+@pytest.mark.parametrize("format", ["JPEG", "TIFF"])
+def test_a_print_profile_counts(format):
+    """A photo prepared for print looks as it did before."""
+    before = Image.open(PORTRAITS[0]).convert("RGB").resize((150, 100))
+    profile = ImageCms.ImageCmsProfile(str(CMYK_PROFILE))
+    ink = ImageCms.applyTransform(
+        before, ImageCms.buildTransform(ImageCms.createProfile("sRGB"), profile, "RGB", "CMYK", 1)
+    )
+    assert ink is not None
+    data = encoded(ink, format, icc_profile=CMYK_PROFILE.read_bytes())
+    assert np.abs(load_photo(data).astype(float) - before).mean() < 4  # the press has fewer colours
+    plain = encoded(ink, format, icc_profile=None)
+    assert np.abs(load_photo(plain).astype(float) - before).mean() > 8
 
 
 def test_heic_and_avif_are_read():
