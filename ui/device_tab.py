@@ -16,7 +16,7 @@ from agedit.selection.selector import Entry
 from agedit.selection.times import Candidate
 from agedit.selection.tuner import Tuner
 from ui.components import budget_slider
-from ui.errors import said
+from ui.errors import for_visitors, said
 from ui.events import TUNE, listen
 from ui.plain_text import in_markdown
 from ui.plots import runs
@@ -147,7 +147,7 @@ class DeviceTab:
 def device_line(tuner: Tuner, request: gr.Request) -> str:
     """What this device is, in one line."""
     device = tuner.device
-    notes = " ".join(plainly(request, note) for note in tuner.notes)
+    notes = " ".join(plainly(request, for_visitors(note)) for note in tuner.notes)
     return say(
         request,
         "device_line",
