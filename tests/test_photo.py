@@ -1,5 +1,6 @@
 """Pictures: odd but valid ones just work, bad ones end in one sentence, edits say that they are."""
 
+import errno
 import io
 import json
 import os
@@ -27,8 +28,13 @@ from security.malformed import encoded
 from agedit import AgeEditError, credentials, decoder, decoding, load_photo, save_photo
 from agedit.credentials import MEDIA_TYPES
 from agedit.mark import SOURCE, stamp
-from agedit.photo import REASONS, edited_name, encode_like, encode_photo, open_photo
+from agedit.photo import REASONS, check_output, edited_name, encode_like, encode_photo, open_photo
 from agedit.reports.journey import strip, write_gif, write_mp4
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 DATA = Path(__file__).resolve().parent / "data"
 RGB = np.dstack([*np.meshgrid(np.arange(40), np.arange(60), indexing="ij"), np.full((40, 60), 90)]).astype(
@@ -95,6 +101,41 @@ def test_missing_file_and_unwritable_place(tmp_path):
         save_photo(tmp_path / "no" / "a.png", RGB)
     with pytest.raises(AgeEditError, match="ending"):
         save_photo(tmp_path / "a.xyz", RGB)
+
+
+def test_a_folder_that_takes_nothing_is_one_sentence(tmp_path, monkeypatch):
+    """Found out before the work begins where that can be seen, else when the picture is written."""
+
+    def refuse(*args, **kwargs):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "access", lambda path, mode: False)
+        with pytest.raises(AgeEditError, match=r"^The folder .* may not be written; .*\.$"):
+            check_output(tmp_path / "a.png")
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)  # which such a folder refuses as well
+    with pytest.raises(
+        AgeEditError, match=r"^.*a\.png could not be written \(Read-only file system\); .*\.$"
+    ):
+        save_photo(tmp_path / "a.png", RGB)
+
+
+@pytest.mark.skipif(resource is None, reason="this system limits no sizes of files")
+@pytest.mark.parametrize("write", [write_gif, write_mp4])
+@pytest.mark.parametrize("room", [0, 1000, 5000, 20_000])
+def test_a_film_for_which_there_is_no_room_is_one_sentence_and_leaves_nothing(tmp_path, write, room):
+    """As on a full disk, whoever writes: OpenCV and Pillow in C, and we ourselves."""
+    noise = np.random.default_rng(0)
+    pictures = [noise.integers(0, 255, (160, 160, 3), np.uint8) for _ in range(4)]
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    try:
+        with pytest.raises(AgeEditError, match=r"^The film could not be written; .*\.$"):
+            write(tmp_path / ("a.gif" if write is write_gif else "a.mp4"), pictures)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.iterdir())
 
 
 def test_saved_pictures_carry_no_exif(tmp_path):

@@ -138,7 +138,7 @@ class DeviceTab:
         """A copy to download: profiles may lie where Gradio serves nothing from."""
         try:
             copy = save_bytes_to_cache(exported(path), path.name, self.export.GRADIO_CACHE)
-        except AgeEditError:  # there is none yet, or it cannot be read, as the line above says
+        except (AgeEditError, OSError):  # there is none yet, or no room for a copy
             return gr.skip()
         self.export.temp_files.add(copy)
         return gr.update(value=copy, interactive=True)

@@ -22,7 +22,7 @@ import pytest
 from conftest import PORTRAITS, ROOT
 from starlette.testclient import TestClient
 
-from ui import compat, hosts, requests, server, settings, uploads
+from ui import compat, errors, hosts, requests, server, settings, uploads
 from ui.page import build
 from ui.security import answer as answers
 from ui.security import bodies, guard, refusal, routes
@@ -527,8 +527,12 @@ def test_an_unexpected_error_is_a_sentence_and_a_line(visitor, monkeypatch, capl
 def test_an_error_inside_gradio_is_never_null():
     from gradio import Error, queueing
 
+    compat.plain_errors()
     assert queueing.error_payload(ValueError("/root/secret"), False)["error"] == compat.WENT_WRONG
     assert queueing.error_payload(Error("Plain."), False)["error"] == "Plain."
+    full = OSError(errno.ENOSPC, "No space left on device", "/root/secret")
+    assert queueing.error_payload(full, False)["error"] == compat.DISK_FULL
+    assert errors.message(full).message == compat.DISK_FULL
 
 
 @pytest.mark.parametrize(
