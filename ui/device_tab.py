@@ -16,7 +16,7 @@ from agedit.selection.selector import Entry
 from agedit.selection.times import Candidate
 from agedit.selection.tuner import Tuner
 from ui.components import FileInput, budget_slider
-from ui.errors import said
+from ui.errors import for_visitors, said
 from ui.events import TUNE, listen
 from ui.photos import Upload
 from ui.plain_text import in_markdown
@@ -137,7 +137,7 @@ class DeviceTab:
         """A copy to download: profiles may lie where Gradio serves nothing from."""
         try:
             copy = save_bytes_to_cache(exported(path), path.name, self.export.GRADIO_CACHE)
-        except AgeEditError:  # there is none yet, or it cannot be read, as the line above says
+        except (AgeEditError, OSError):  # there is none yet, or no room for a copy
             return gr.skip()
         self.export.temp_files.add(copy)
         return gr.update(value=copy, interactive=True)
@@ -146,7 +146,7 @@ class DeviceTab:
 def device_line(tuner: Tuner, request: gr.Request) -> str:
     """What this device is, in one line."""
     device = tuner.device
-    notes = " ".join(plainly(request, note) for note in tuner.notes)
+    notes = " ".join(plainly(request, for_visitors(note)) for note in tuner.notes)
     return say(
         request,
         "device_line",
