@@ -330,7 +330,7 @@ class _Scale:
         return np.clip(scaled + 0.5, 0, 255).astype(np.uint8)
 
 
-def _decode_deep_tiff(file: IO[bytes], source: str | bytes) -> tuple[Header, Strips]:
+def _decode_deep_tiff(file: IO[bytes], source: str | bytes | bytearray) -> tuple[Header, Strips]:
     """Colour TIFF of 32 bit and of fractions, which Pillow does not know: OpenCV does."""
     file.seek(0)
     start = file.read(8)

@@ -145,10 +145,10 @@ class Endpoints:
     def tune(self, budget: Any, fresh: Any) -> dict[str, Any]:
         """/tune: the choice for a budget, as `agedit tune` prints it, but for where this machine keeps it."""
         call = asked(budget=budget, fresh=fresh)
-        found = dict(self.service().tune(call.budget, call.fresh))
-        del found["profile"]
-        found["notes"] = [for_visitors(note) for note in found["notes"]]
-        return finite(found)
+        choice = self.service().tune(call.budget, call.fresh)
+        told = {key: value for key, value in choice.items() if key != "profile"}
+        told["notes"] = [for_visitors(note) for note in choice["notes"]]
+        return finite(told)
 
     def compare(self, photo: Any, years: Any, budget: Any, face: Any, request: gr.Request) -> dict[str, Any]:
         """/compare: {"submodels": the Compare tab's rows}."""
