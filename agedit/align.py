@@ -25,7 +25,9 @@ def _indices(text: str) -> tuple[int, ...]:
     return tuple(int(number) for number in text.split())
 
 
-EYE_MOUTH = ((33, 133), (362, 263), (61,), (291,))  # the landmarks behind the four points of TEMPLATE
+# corners of the eye on the picture's left and of that on its right, each from left to right
+EYE_CORNERS = ((33, 133), (362, 263))
+EYE_MOUTH = (*EYE_CORNERS, (61,), (291,))  # the landmarks behind the four points of TEMPLATE
 OVAL = _indices(
     "10 338 297 332 284 251 389 356 454 323 361 288 397 365 379 378 400 377 "
     "152 148 176 149 150 136 172 58 132 93 234 127 162 21 54 103 67 109"

@@ -44,11 +44,6 @@ def _library() -> ModuleType | None:
     return c2pa
 
 
-def available() -> bool:
-    """Whether pictures get content credentials here."""
-    return _library() is not None
-
-
 def add_credentials(data: bytes, format: str) -> bytes:
     """File content with content credentials inside, or `data` itself where they cannot be added.
 

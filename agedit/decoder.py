@@ -154,11 +154,11 @@ class Decoder:
         self.seconds = seconds
         self._free: list[_Process] = []
         self._gate = threading.Lock()
-        self._places = threading.BoundedSemaphore(PROCESSES)
+        self._slots = threading.BoundedSemaphore(PROCESSES)
 
     def decode(self, source: str | bytes) -> Decoded:
         """Decode a path or a file's content. Raises RefusedError."""
-        with self._places:
+        with self._slots:
             process = self._take()
             if process is None:
                 return decode_here(source)

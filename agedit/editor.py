@@ -28,9 +28,6 @@ Years = float | Mapping[int, float]
 CROP = 256
 """Pixels of the aligned face that is kept beside the photo, at least."""
 
-AGES = (1, 95)
-"""Apparent ages, in years, that an edit may ask for."""
-
 
 @dataclass(frozen=True)
 class Edit:
@@ -187,11 +184,6 @@ class AgeEditor:
         self._prepared = {0: prepared}
         self._views = {}
         return {"find": (middle - start) * 1e3, "encode": (time.perf_counter() - middle) * 1e3}
-
-    def forget(self) -> None:
-        """Keep the photo and its faces; drop what the next edit can make again, 40 MB a face at 512 px."""
-        self._prepared = {}
-        self._views = {}
 
     def view(self, limit: int | None = None) -> Picture:
         """The photo, its longer side at most `limit` pixels. Raises AgeEditError without a photo."""

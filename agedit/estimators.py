@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 import numpy as np
 import numpy.typing as npt
 
-from agedit.align import TEMPLATE, pixel_centres, similarity, warp
+from agedit.align import EYE_CORNERS, TEMPLATE, pixel_centres, similarity, warp
+from agedit.manifest import AGE_NETWORK, EXPRESSION_NETWORK, IDENTITY_NETWORK
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -20,15 +21,11 @@ Crop = npt.NDArray[np.uint8]
 Matrix = npt.NDArray[np.float64]
 """An affine map (2, 3) from the unit square of an aligned face to that of a network's input."""
 
-AGE_NETWORK = "age_gender_faceapi.onnx"
-EXPRESSION_NETWORK = "expression_faceapi.onnx"
-IDENTITY_NETWORK = "identity_dlib.onnx"
-
 AGE_INPUT = 112
-"""Pixels; the expression network has the same."""
+"""Edge of the age network's input, and of the expression network's, in pixels."""
 
 IDENTITY_INPUT = 150
-"""Pixels."""
+"""Edge of the identity network's input, in pixels."""
 
 
 class Square(NamedTuple):
@@ -66,16 +63,12 @@ EXPRESSION_CLASSES = ("neutral", "happy", "sad", "angry", "fearful", "disgusted"
 """The outputs of the expression network."""
 
 EXPRESSION_MEASURES = ("mouth_corner_drop", "mouth_open", "mouth_width", "brow_height", "brow_gap")
-"""What `expression` measures, in distances between the eyes."""
+"""What `expression_measures` measures, in distances between the eyes."""
 
 SAME_EXPRESSION = np.array([0.022, 0.045, 0.07, 0.045, 0.04])
 """Most that each of EXPRESSION_MEASURES may differ while a face's expression stays."""
 
-EXPRESSIONS = EXPRESSION_CLASSES  # the names by which `training` still imports them
-EXPRESSION = EXPRESSION_MEASURES
-
 # Landmarks of MediaPipe's face mesh, by their numbers.
-EYE_CORNERS = ([33, 133], [362, 263])
 MOUTH_CORNERS = [61, 291]
 LIPS_MIDDLE = [13, 14]
 INNER_BROWS = [107, 336]
@@ -121,7 +114,7 @@ class Estimators:
         male = 1 / (1 + np.exp(logits[1] - logits[0]))
         return AgeGender(float(np.ravel(years)[0]), float(male))
 
-    def mood(self, crop: Crop) -> npt.NDArray[np.float32]:
+    def expression_probabilities(self, crop: Crop) -> npt.NDArray[np.float32]:
         """Probabilities of EXPRESSION_CLASSES, float32 (7,), for an aligned RGB uint8 (S, S, 3)."""
         logits = np.ravel(_run(self._expression_session, judge_crop(crop, AGE_CROP, AGE_INPUT))[0])
         shares = np.exp(logits - logits.max())
@@ -148,14 +141,14 @@ def _run(session: "InferenceSession", x: npt.NDArray[np.float32]) -> list[npt.ND
     return cast(list[npt.NDArray[np.float32]], outputs)
 
 
-def expression(points: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+def expression_measures(points: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
     """EXPRESSION_MEASURES of a face's landmarks (478, 2), float (5,), in distances between the eyes.
 
     How far the corners of the mouth lie under its middle, its opening and width; how high the brows' inner
     ends stand over the eyes, and how far apart. Measured along the line between the eyes and across it, so a
     tilted head changes nothing.
     """
-    left_eye, right_eye = (points[corners].mean(0) for corners in EYE_CORNERS)
+    left_eye, right_eye = (points[list(corners)].mean(0) for corners in EYE_CORNERS)
     x, y = _along_eyes(points, np.array([left_eye, right_eye]))
     upper_lip, lower_lip = LIPS_MIDDLE
     left_corner, right_corner = MOUTH_CORNERS

@@ -15,16 +15,14 @@ import numpy as np
 import numpy.typing as npt
 from cv2.typing import MatLike
 
-from agedit.align import EYE_MOUTH, TEMPLATE, Face, Neighbour, pixel_centres, similarity, warp
+from agedit.align import EYE_CORNERS, EYE_MOUTH, TEMPLATE, Face, Neighbour, pixel_centres, similarity, warp
 from agedit.compat import mediapipe_solutions
 from agedit.errors import AgeEditError
+from agedit.manifest import DETECTOR_MODEL
 from agedit.paths import weights_folder
 
 Photo = npt.NDArray[np.uint8]
 Heads = list["Head"]
-
-DETECTOR_MODEL = "face_detection_yunet.onnx"
-"""File of the face detector in the weights folder."""
 
 MOST_FACES = 20  # of one photo, the largest: a crowd must not keep everybody else waiting
 NO_FACE = "No face was found; use a photo where a face is clearly visible from the front."
@@ -57,7 +55,7 @@ class Search:
 
 
 @dataclass(frozen=True)
-class Beside:
+class NeighbourSearch:
     """How heads are found that nobody edits, so that hair of theirs is left alone."""
 
     coarse: int = 320  # pixels of the photo's longer side
@@ -81,7 +79,7 @@ class Turning:
 
 SEARCH = Search()
 TURNING = Turning()
-BESIDE = Beside()
+NEIGHBOURS = NeighbourSearch()
 
 
 @dataclass(frozen=True)
@@ -242,8 +240,8 @@ class FaceFinder:
         meshed = [self._landmarks(rgb, head) for head in largest]
         faces: list[Face] = []
         for face in sorted(filter(None, meshed), key=lambda face: -face.frame):
-            centre = face.points.mean(0)  # two boxes may end on one face: keep it once
-            if all(np.linalg.norm(centre - other.points.mean(0)) > 0.25 * other.frame for other in faces):
+            # two boxes may end on one face: keep it once
+            if all(np.linalg.norm(face.centre - other.centre) > 0.25 * other.frame for other in faces):
                 faces.append(face)
         return faces
 
@@ -254,13 +252,15 @@ class FaceFinder:
 
         Where the faces lie or stand on their heads, others beside them do so too.
         """
-        proposed = [(box[14], _neighbour(box, 0, rgb.shape)) for box in boxes[boxes[:, 14] >= BESIDE.whole]]
+        proposed = [
+            (box[14], _neighbour(box, 0, rgb.shape)) for box in boxes[boxes[:, 14] >= NEIGHBOURS.whole]
+        ]
         for quarters in sorted({_quarters(face) for face in faces}):
             upright = np.ascontiguousarray(np.rot90(rgb, quarters))
             beside = self._boxes_at_edge(upright)
             if quarters:
                 whole = self._boxes(upright)
-                beside = np.vstack([whole[whole[:, 14] >= BESIDE.whole], beside])
+                beside = np.vstack([whole[whole[:, 14] >= NEIGHBOURS.whole], beside])
             proposed += [(box[14], _neighbour(box, quarters, upright.shape)) for box in beside]
         heads: list[Face | Neighbour] = list(faces)
         for _, head in sorted(proposed, key=lambda scored: -scored[0]):
@@ -270,10 +270,10 @@ class FaceFinder:
 
     def _boxes_at_edge(self, rgb: Photo) -> npt.NDArray[np.float32]:
         """As `_boxes`: heads that the photo's sides cut, in the photo with its margins mirrored beside it."""
-        scale = min(1.0, BESIDE.coarse / max(rgb.shape[:2]))
+        scale = min(1.0, NEIGHBOURS.coarse / max(rgb.shape[:2]))
         small = _shrunk(rgb, scale)
         width = small.shape[1]
-        x = min(round(BESIDE.margin * max(small.shape[:2])), width)
+        x = min(round(NEIGHBOURS.margin * max(small.shape[:2])), width)
         boxes = self._detect(cv2.copyMakeBorder(small, 0, 0, x, x, cv2.BORDER_REFLECT))
         boxes[:, 0] -= x
         start = boxes[:, 0]
@@ -281,7 +281,7 @@ class FaceFinder:
         centre = (start + end) / 2
         cut = (start < 0) | (end > width)
         near = (centre > -0.25 * boxes[:, 2]) & (centre < width + 0.25 * boxes[:, 2])
-        boxes = boxes[cut & near & (boxes[:, 14] >= BESIDE.mirrored)]
+        boxes = boxes[cut & near & (boxes[:, 14] >= NEIGHBOURS.mirrored)]
         boxes[:, :14] /= scale
         return boxes
 
@@ -294,7 +294,8 @@ class FaceFinder:
             return None
         mesh = np.array([(p.x, p.y, p.z) for p in result[0].landmark]) * MESH_INPUT
         points = cv2.transform(mesh[None, :, :2], cv2.invertAffineTransform(crop_from_photo))[0]
-        across = mesh[263] - mesh[33]
+        (left_end, _), (_, right_end) = EYE_CORNERS
+        across = mesh[right_end] - mesh[left_end]
         yaw = float(np.degrees(np.arctan2(across[2], np.hypot(across[0], across[1]))))
         anchors = np.array([points[list(i)].mean(0) for i in EYE_MOUTH])
         return Face(points, yaw, similarity(anchors, TEMPLATE))
@@ -303,7 +304,7 @@ class FaceFinder:
 def _apart(head: Neighbour, other: Face | Neighbour) -> bool:
     """Whether two are the heads of two people."""
     distance = np.linalg.norm(head.centre - other.centre)
-    return bool(distance > BESIDE.apart * max(head.frame, other.frame))
+    return bool(distance > NEIGHBOURS.apart * max(head.frame, other.frame))
 
 
 def _quarters(face: Face) -> int:
@@ -323,7 +324,7 @@ def _neighbour(box: npt.NDArray[np.float32], quarters: int, shape: tuple[int, ..
     for _ in range(quarters):
         centre = np.array([height - centre[1], centre[0]])
         height, width = width, height
-    return Neighbour(centre, BESIDE.frame * float(box[2]))
+    return Neighbour(centre, NEIGHBOURS.frame * float(box[2]))
 
 
 def _shrunk(rgb: Photo, scale: float) -> Photo:

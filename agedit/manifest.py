@@ -8,7 +8,7 @@ import os
 import stat
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
@@ -22,13 +22,12 @@ SCHEMA = 4
 MOST_BYTES = 4_000_000
 NETWORKS = "agedit.safetensors"
 RANGES = "ranges.safetensors"  # for int8; absent until `calibrate` measured them
-THIRD_PARTY = (
-    "age_gender_faceapi.onnx",
-    "expression_faceapi.onnx",
-    "face_detection_yunet.onnx",
-    "hair_segmentation_mobile.tflite",
-    "identity_dlib.onnx",
-)
+AGE_NETWORK = "age_gender_faceapi.onnx"
+EXPRESSION_NETWORK = "expression_faceapi.onnx"
+DETECTOR_MODEL = "face_detection_yunet.onnx"
+HAIR_MODEL = "hair_segmentation_mobile.tflite"
+IDENTITY_NETWORK = "identity_dlib.onnx"
+THIRD_PARTY = (AGE_NETWORK, EXPRESSION_NETWORK, DETECTOR_MODEL, HAIR_MODEL, IDENTITY_NETWORK)
 NEEDED = frozenset((NETWORKS, *THIRD_PARTY))
 KNOWN = NEEDED | {RANGES}
 
@@ -133,7 +132,7 @@ class Manifest(Part):
     """The whole file; see `training.export` and `training.calibrate`, which write it."""
 
     # "schema" would hide a name of BaseModel
-    version: Literal[4] = Field(alias="schema")
+    version: Annotated[int, Field(alias="schema", ge=SCHEMA, le=SCHEMA)]
     resolutions: list[Resolution]
     files: dict[str, Hash]
     encoder: Encoder

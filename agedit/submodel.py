@@ -38,6 +38,12 @@ MAPPING_LAYERS = 8
 PHOTO_CHANNELS = 3
 """Channels of the photo that each block's first convolution reads too."""
 
+LEAKY_SLOPE = 0.2
+"""Slope of the leaky ReLUs below zero."""
+
+DEMODULATION_EPSILON = 1e-4
+"""Added to a kernel's energy, so that demodulation never divides by zero."""
+
 KERNEL_VALUES = 3 * 3
 """Weights of a convolution for one pair of an input and an output channel."""
 
@@ -122,6 +128,12 @@ def _macs(submodel: Submodel) -> int:
 def candidates(resolutions: Iterable[int]) -> list[Submodel]:
     """Every (r, c) on offer, cheapest first."""
     return sorted(((r, c) for r in resolutions for c in RATIOS), key=_macs)
+
+
+def label(submodel: Submodel) -> str:
+    """(128, 0.5) as "128:0.5", the name by which people and the command line call it."""
+    r, c = submodel
+    return f"{r}:{c:g}"
 
 
 def parse(text: str, resolutions: Sequence[int]) -> Submodel:

@@ -31,7 +31,7 @@ def sha256(path: str | os.PathLike[str]) -> str:
 
 
 Stamp = tuple[int, int, int]
-"""Of a file: inode, bytes, and when it was last changed in nanoseconds."""
+"""What identifies a version of a file: inode, size in bytes, and time of the last change in nanoseconds."""
 
 
 class Weights:
@@ -104,6 +104,21 @@ class Weights:
     def order(self) -> list[tuple[int, float]]:
         """[(r, c)] from best to worst by measured distance to the full network (see the model card)."""
         return [(int(r), float(c)) for r, c in self.manifest["quality_order"]]
+
+    @property
+    def best(self) -> tuple[int, float]:
+        """The (r, c) of the best measured quality."""
+        return self.order[0]
+
+    @property
+    def full(self) -> tuple[int, float]:
+        """The full network: the largest resolution with all channels, the costliest (r, c)."""
+        return self.candidates[-1]
+
+    @property
+    def smallest(self) -> tuple[int, float]:
+        """The cheapest (r, c)."""
+        return self.candidates[0]
 
     def part(self, prefix: str) -> dict[str, npt.NDArray[np.floating]]:
         """{name: array} below `prefix.`, the prefix removed.

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from agedit import AgeEditError
-from agedit.estimators import EXPRESSION, expression
+from agedit.estimators import EXPRESSION_MEASURES, expression_measures
 from agedit.training.direction import FREED, GREY, MEASURES, OLDER, UNIT, fit_direction
 
 
@@ -49,7 +49,7 @@ def test_expression_is_upright_and_free_of_scale():
     points[[33, 133, 362, 263]] = (20, 40), (40, 40), (60, 40), (80, 40)
     points[[61, 291, 13, 14]] = (35, 82), (65, 82), (50, 78), (50, 80)
     points[[107, 336]] = (42, 30), (58, 30)
-    found = dict(zip(EXPRESSION, expression(points), strict=True))
+    found = dict(zip(EXPRESSION_MEASURES, expression_measures(points), strict=True))
     assert found == pytest.approx(
         {
             "mouth_corner_drop": 3 / 40,
@@ -60,4 +60,4 @@ def test_expression_is_upright_and_free_of_scale():
         }
     )
     turn = np.array([[np.cos(0.4), -np.sin(0.4)], [np.sin(0.4), np.cos(0.4)]])
-    assert expression(points @ turn.T * 3 + 7) == pytest.approx(expression(points))
+    assert expression_measures(points @ turn.T * 3 + 7) == pytest.approx(expression_measures(points))

@@ -1,4 +1,4 @@
-"""The documentation's links resolve, its commands and options exist, and every picture in it is shown."""
+"""Links and paths in the documentation resolve, its commands and options exist, every picture in it is shown."""
 
 import re
 import shlex
@@ -17,6 +17,7 @@ LINK = re.compile(r"!?\[[^\]]*\]\(\s*<?([^)\s>]+)>?[^)]*\)")
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`([^`\n]+)`")
 COMMAND = re.compile(r"-m agedit ([^`\n]+)")
+PATH = re.compile(r"(?<![\w./-])(?:agedit|ui|tests)/[\w./-]*")
 OUTSIDE = {"node_modules", "build", "dist", "wheels", "runs"}
 
 
@@ -43,6 +44,11 @@ def relative_links(page: Path) -> Iterator[tuple[str, str]]:
         if not re.match(r"[a-z][a-z+.-]*:", target):
             path, _, anchor = unquote(target).partition("#")
             yield path, anchor
+
+
+def named_paths(page: Path) -> set[str]:
+    """Paths of the program and its tests in a page's inline code."""
+    return {path for code in INLINE.findall(prose(page)) for path in PATH.findall(code)}
 
 
 def commands() -> list[tuple[Path, str]]:
@@ -72,12 +78,19 @@ def test_relative_links_resolve(page: Path) -> None:
     assert not broken, f"{page} links to what does not exist: {', '.join(broken)}"
 
 
+@pytest.mark.parametrize("page", pages(), ids=str)
+def test_paths_in_inline_code_exist(page: Path) -> None:
+    missing = [path for path in named_paths(page) if not (ROOT / path).exists()]
+    assert not missing, f"{page} names what does not exist: {', '.join(sorted(missing))}"
+
+
 def test_pages_and_links_are_found() -> None:
     """The checks of this file look at something."""
     assert {Path("README.md"), Path("agedit/training/README.md"), Path("weights/MODEL_CARD.md")} <= set(
         pages()
     )
     assert sum(1 for page in pages() for _ in relative_links(page)) > 20
+    assert sum(len(named_paths(page)) for page in pages()) > 20
     assert len(commands()) > 20
 
 

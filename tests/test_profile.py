@@ -116,7 +116,7 @@ def test_another_devices_profile_can_be_compared_and_never_chosen_by(engine, tmp
     kept = profile.import_profile(source, tmp_path / "profiles")
     assert kept.name == "a-phone-2-cores.json" and profile.load(kept)["times"] == TIMES
     (tmp_path / "profiles" / "broken.json").write_text("{")
-    assert [p["device"]["processor"] for p in profile.load_folder(tmp_path / "profiles")] == ["A Phone"]
+    assert [p["device"]["processor"] for p in profile.survey(tmp_path / "profiles")[0]] == ["A Phone"]
     tuner = Tuner(engine, tmp_path / "profiles")
     assert tuner.answer(100) is None  # nothing known of this device
     with pytest.raises(AgeEditError, match="damaged"):
@@ -510,7 +510,7 @@ def test_answers_allow_for_drift(engine, tmp_path):
     best = engine.weights.order[0]
     slowest = 10.0 + 5 * engine.weights.candidates.index(best)
     assert tuner.answer(slowest * 1.1)["submodel"] == dict(zip("rc", best, strict=False))
-    found = tuner.answer(slowest * 1.1, slow=1.6)
+    found = tuner.answer(slowest * 1.1, slowdown=1.6)
     assert found["submodel"] != dict(zip("rc", best, strict=False)) and found["p90_ms"] <= slowest * 1.1
 
 

@@ -190,7 +190,7 @@ def test_several_faces_share_the_budget(service, monkeypatch):
     from ui.visit import Visit
 
     visit, asked = Visit(service, PORTRAITS[0]), []
-    monkeypatch.setattr(service, "choose", lambda budget, slow=1.0: asked.append(budget))
+    monkeypatch.setattr(service, "choose", lambda budget, slowdown=1.0: asked.append(budget))
     visit.years = {0: 20, 1: -5, 2: 0}
     visit.choose(100)
     visit.choose(100, strict=True)

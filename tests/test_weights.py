@@ -248,7 +248,7 @@ def test_a_file_that_is_replaced_later_is_not_parsed(folder, name, portrait):
         "hair_segmentation_mobile.tflite": lambda: engine.masks(portrait, None, portrait),
         "age_gender_faceapi.onnx": lambda: engine.readout,
         "identity_dlib.onnx": lambda: engine.readout.embed(portrait[:256, :256]),
-        "expression_faceapi.onnx": lambda: engine.readout.mood(portrait[:256, :256]),
+        "expression_faceapi.onnx": lambda: engine.readout.expression_probabilities(portrait[:256, :256]),
     }
     with pytest.raises(AgeEditError, match="replaced while in use"):
         opens[name]()

@@ -58,21 +58,21 @@ class Service:
                     return
                 yield step
 
-    def choose(self, budget: float, slow: float = 1.0) -> Choice:
+    def choose(self, budget: float, slowdown: float = 1.0) -> Choice:
         """The sub-model for a budget in ms, from what is known of this device, else after timing it.
 
         Where that is going on already and takes long, on a busy device, the visitor gets a guess meanwhile.
 
         Args:
-            slow: how many times slower than timed this visitor's edits are (`DriftWatch.pace`).
+            slowdown: how many times slower than timed this visitor's edits are (`DriftWatch.pace`).
         """
-        found = self.tuner.answer(budget, slow)
+        found = self.tuner.answer(budget, slowdown)
         if found is not None:
             return found
         if not self._tuning.acquire(timeout=WAIT):
             return self.tuner.guess(budget, best=budget >= PATIENCE)
         try:
-            return self.tuner.answer(budget, slow) or self.tuner.choose(budget)
+            return self.tuner.answer(budget, slowdown) or self.tuner.choose(budget)
         finally:
             self._tuning.release()
 

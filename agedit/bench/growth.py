@@ -64,7 +64,7 @@ def by_size(engine: Engine, sizes: Sequence[float] = SIZES) -> list[SizeCost]:
     grow.
     """
     photo = load_photo(REFERENCE)
-    submodel = engine.weights.candidates[-1]
+    submodel = engine.weights.full
     editors = [AgeEditor(engine, submodel) for _ in sizes]
     for megapixels, editor in zip(sizes, editors, strict=True):
         editor.set_photo(_resized(photo, megapixels))
@@ -108,7 +108,7 @@ def by_faces(engine: Engine, counts: Sequence[int] = (1, 2, 4)) -> list[FacesCos
 
 def _edit_all_faces(engine: Engine, count: int) -> FacesCost:
     """One row of `by_faces`, its ratio still 1: the portrait `count` times side by side."""
-    submodel = engine.weights.candidates[-1]
+    submodel = engine.weights.full
     editor = AgeEditor(engine, submodel)
     editor.set_photo(np.hstack([load_photo(REFERENCE)] * count))
     faces = editor.indices("all")
@@ -165,7 +165,7 @@ class _Visit(threading.Thread):
         self.end = 0.0
         self._lock_of_page = lock
         self._edits = edits
-        submodel = engine.weights.candidates[-1]
+        submodel = engine.weights.full
         self._editor = AgeEditor(engine, submodel)
         self._editor.set_photo(load_photo(REFERENCE))
         self._editor.prepare(0, submodel)

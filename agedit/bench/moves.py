@@ -43,8 +43,8 @@ def moves(engine: Engine, runs: int = 40) -> MoveCosts:
     """Twice `runs` moves of the reference portrait; before about half of them, in random order, another
     sub-model gets a move.
     """
-    best = engine.weights.candidates[-1]
-    other = engine.weights.candidates[0]
+    best = engine.weights.full
+    other = engine.weights.smallest
     editor = AgeEditor(engine)
     editor.set_photo(load_photo(REFERENCE))
     for submodel in (best, other):

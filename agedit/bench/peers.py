@@ -66,8 +66,8 @@ def peers(engine: Engine, wheel: str | Path | None = None, tell: Progress | None
     """
     with tempfile.TemporaryDirectory(prefix="agedit-") as folder:
         picked = candidate_of(Tuner(engine, folder).choose(BUDGET))
-    smallest = engine.weights.candidates[0]
-    full = engine.weights.candidates[-1]
+    smallest = engine.weights.smallest
+    full = engine.weights.full
     tasks: dict[str, Task] = {_own_name(it): _EditTask(engine, it) for it in (smallest, picked, full)}
     tasks[OWN_RANDOM] = _RandomEditTask(engine)
     window = unet(engine.cores)

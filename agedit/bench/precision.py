@@ -51,7 +51,7 @@ def lowered(engine: Engine) -> PrecisionCost | None:
 
 
 def _differences(engine: Engine) -> Iterator[_Difference]:
-    full = engine.weights.candidates[-1]
+    full = engine.weights.full
     exact = _ExactNetwork(engine)
     for path in sorted(REFERENCE.parent.glob("*.jpg")):
         editor = AgeEditor(engine, full)
@@ -71,7 +71,7 @@ class _ExactNetwork:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._r, self._c = engine.weights.candidates[-1]
+        self._r, self._c = engine.weights.full
         graph = generator_graph(engine.weights.part("generator"), self._r, self._c)
         self._network = open_network(graph, engine.cores, "f32")
 

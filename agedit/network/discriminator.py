@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from agedit.submodel import LEAKY_SLOPE
+
 # A change is small beside a picture; D sees it this many times as strong.
 CHANGE_GAIN = 4.0
 # Channels of the trunk's features that the second, third and fourth convolution see (`losses.Perceptual`).
@@ -71,7 +73,7 @@ class Discriminator(nn.Module):
         # PyTorch's default halves the signal in each layer, and D would hardly start.
         for conv in self.convs:
             assert isinstance(conv, nn.Conv2d) and conv.bias is not None
-            nn.init.kaiming_normal_(conv.weight, 0.2)
+            nn.init.kaiming_normal_(conv.weight, LEAKY_SLOPE)
             nn.init.zeros_(conv.bias)
 
     def forward(
@@ -82,7 +84,7 @@ class Discriminator(nn.Module):
         for k, conv in enumerate(self.convs):
             if k > 0:
                 x = torch.cat([x, pad_to(trunk[k - 1], x.shape[-1])], 1)
-            x = F.leaky_relu(conv(x), 0.2)
+            x = F.leaky_relu(conv(x), LEAKY_SLOPE)
             features.append(x)
         places = x.permute(0, 2, 3, 1).float()
         logits = self.fc_real(places) + age[:, None, None, None] * self.fc_age(places)

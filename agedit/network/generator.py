@@ -10,7 +10,18 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from agedit.submodel import FEATURES, START, STYLE, WIDTHS, blocks, kept_channels
+from agedit.submodel import (
+    DEMODULATION_EPSILON,
+    FEATURES,
+    LEAKY_SLOPE,
+    MAPPING_LAYERS,
+    PHOTO_CHANNELS,
+    START,
+    STYLE,
+    WIDTHS,
+    blocks,
+    kept_channels,
+)
 
 
 class Patch(NamedTuple):
@@ -115,7 +126,7 @@ class StyledConv(nn.Conv2d):
         energy = weight.float().square().sum((2, 3))
         styled_energy = F.linear(style.float().square(), energy[:, self.extra :])
         photo_energy = energy[:, : self.extra].sum(1)
-        demodulation = torch.rsqrt(styled_energy + photo_energy + 1e-4) * 2**0.5
+        demodulation = torch.rsqrt(styled_energy + photo_energy + DEMODULATION_EPSILON) * 2**0.5
         x = x * (style * scale)[:, :, None, None].to(x.dtype)
         if upsample is not None:
             x = upsample(x)
@@ -123,7 +134,7 @@ class StyledConv(nn.Conv2d):
         x = F.conv2d(x, weight[:, self.extra :], self.bias[:cout].to(x.dtype), padding=1)
         if photo is not None:
             x = x.add_(F.conv2d(photo, weight[:, : self.extra], padding=1))
-        return F.leaky_relu_(x, 0.2), demodulation
+        return F.leaky_relu_(x, LEAKY_SLOPE), demodulation
 
 
 class Block(nn.Module):
@@ -132,7 +143,7 @@ class Block(nn.Module):
     def __init__(self, cin: int, cout: int) -> None:
         super().__init__()
         self.upsample = Upsample()
-        self.conv1 = StyledConv(cin, cout, extra=3)
+        self.conv1 = StyledConv(cin, cout, extra=PHOTO_CHANNELS)
         self.conv2 = StyledConv(cout, cout)
         self.to_rgb = nn.Conv2d(cout, 3, 1)
         assert self.to_rgb.bias is not None
@@ -166,7 +177,9 @@ class Generator(nn.Module):
 
     def __init__(self, largest: int = 1024) -> None:
         super().__init__()
-        self.mapping = nn.ModuleList(nn.Linear(FEATURES if i == 0 else STYLE, STYLE) for i in range(8))
+        self.mapping = nn.ModuleList(
+            nn.Linear(FEATURES if i == 0 else STYLE, STYLE) for i in range(MAPPING_LAYERS)
+        )
         for layer in self.mapping:
             assert isinstance(layer, nn.Linear)
             nn.init.normal_(layer.weight, std=(2 / FEATURES) ** 0.5)
@@ -217,14 +230,14 @@ class Generator(nn.Module):
         with torch.autocast(f.device.type, enabled=False):
             w = f
             for layer in self.mapping:
-                w = F.leaky_relu(layer(w), 0.2)
+                w = F.leaky_relu(layer(w), LEAKY_SLOPE)
         return w
 
     @staticmethod
     def _pyramid(f: torch.Tensor, photo: torch.Tensor | None, r: int) -> dict[int, torch.Tensor]:
         """The photo at every resolution up to r, in the type that the convolutions compute in."""
         if photo is None:
-            photo = torch.zeros(len(f), 3, r, r, device=f.device)
+            photo = torch.zeros(len(f), PHOTO_CHANNELS, r, r, device=f.device)
         return photo_pyramid(photo.to(convolution_type(f)), r)
 
     def _below(

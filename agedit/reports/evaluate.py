@@ -10,13 +10,18 @@ import numpy.typing as npt
 from scipy.stats import spearmanr
 
 from agedit.align import unalign
-from agedit.editor import AGES, AgeEditor, Edit
+from agedit.editor import AgeEditor, Edit
 from agedit.errors import AgeEditError
-from agedit.estimators import SAME_EXPRESSION, SAME_PERSON, expression
+from agedit.estimators import SAME_EXPRESSION, SAME_PERSON, expression_measures
 from agedit.photo import load_photo
 from agedit.reports.sheet import pictures_in
 from agedit.runtime import Engine
 from agedit.submodel import Submodel
+
+JUDGED_AGES = (1, 95)
+"""Lowest and highest apparent age, in years, that an edit is asked for here; others are left out of the
+figures. The editor itself asks nobody's age: `Calibration.reach` limits what comes of an edit.
+"""
 
 JOURNEY = range(-30, 41, 10)
 """Years of the edits whose judged ages should rise from each to the next."""
@@ -183,8 +188,8 @@ class _Judge:
 
     def __init__(self, editor: AgeEditor) -> None:
         engine = editor.engine
-        self.full: Submodel = engine.weights.order[0]
-        self.smallest: Submodel = engine.weights.candidates[0]
+        self.full: Submodel = engine.weights.best
+        self.smallest: Submodel = engine.weights.smallest
         self._engine = engine
         self._editor = editor
         self._lowest, self._highest = engine.weights.years_range
@@ -210,7 +215,7 @@ class _Judge:
         """Whether an edit by `years` makes sense for a face that looks `age` years old."""
         on_slider = self._lowest <= years <= self._highest
         grown = years > 0 or age > YOUNGER_FROM
-        return on_slider and grown and AGES[0] <= age + years <= AGES[1]
+        return on_slider and grown and JUDGED_AGES[0] <= age + years <= JUDGED_AGES[1]
 
     def _judged(self, age: float, years: float, submodel: Submodel, strict: bool = False) -> _Judged:
         edit = self._editor.edit(years, submodel=submodel, strict=strict)
@@ -230,7 +235,10 @@ class _Judge:
             "cosine": full.cosine,
             "l2": full.l2,
             "flip": (readout.age(shown).male > 0.5) != (readout.age(crop).male > 0.5),
-            "mood": bool(readout.mood(shown).argmax() == readout.mood(crop).argmax()),
+            "mood": bool(
+                readout.expression_probabilities(shown).argmax()
+                == readout.expression_probabilities(crop).argmax()
+            ),
             "expression": None if moved is None else moved.round(4).tolist(),
             "small_change": small.change,
             "small_l2": small.l2,
@@ -242,7 +250,8 @@ class _Judge:
         steps = [
             years
             for years in JOURNEY
-            if self._lowest <= years <= self._highest and AGES[0] + JOURNEY_FROM <= age + years <= AGES[1]
+            if self._lowest <= years <= self._highest
+            and JUDGED_AGES[0] + JOURNEY_FROM <= age + years <= JUDGED_AGES[1]
         ]
         if len(steps) < JOURNEY_STEPS:
             return None
@@ -255,8 +264,9 @@ class _Judge:
 
 
 def expression_change(engine: Engine, editor: AgeEditor, edit: Edit) -> npt.NDArray[np.float64] | None:
-    """By how much the first face's `estimators.expression` (5,) differs from the photo's; None where no face
-    is found any more.
+    """By how much the first face's `estimators.expression_measures` (5,) differ from the photo's.
+
+    None where no face is found any more.
     """
     try:
         faces = engine.find_faces(edit.picture)
@@ -266,7 +276,7 @@ def expression_change(engine: Engine, editor: AgeEditor, edit: Edit) -> npt.NDAr
     centre = before.mean(0)
     apart = [np.linalg.norm(face.points.mean(0) - centre) for face in faces]
     after = faces[int(np.argmin(apart))].points
-    return expression(after) - expression(before)
+    return expression_measures(after) - expression_measures(before)
 
 
 def outside(editor: AgeEditor, edit: Edit) -> int:

@@ -9,12 +9,18 @@ import numpy.typing as npt
 from agedit.runtime.int8 import evened
 from agedit.runtime.onnx_builder import Builder
 from agedit.runtime.packing import from_coarse, from_fine, from_packed, to_rgb, ways
-from agedit.submodel import FEATURES, MAPPING_LAYERS, blocks, layers, slice_weights
+from agedit.submodel import (
+    DEMODULATION_EPSILON,
+    FEATURES,
+    LEAKY_SLOPE,
+    MAPPING_LAYERS,
+    PHOTO_CHANNELS,
+    blocks,
+    layers,
+    slice_weights,
+)
 
 Array = npt.NDArray[np.float32]
-
-LEAKY_SLOPE = 0.2
-"""Slope of the leaky ReLUs below zero."""
 
 COARSE = 128
 """From this resolution on the picture of the block below is upsampled by a convolution, which is faster
@@ -23,8 +29,6 @@ there.
 
 PHOTO_RANGE = (-128 / 127, 1.0)
 """Range of a photo in int8: 0 is one of its steps, and white is another."""
-
-DEMODULATION_EPSILON = 1e-4
 
 IDENTITY_KERNEL = np.zeros((3, 3, 3, 3), np.float32)
 """A 3 x 3 convolution that changes nothing, of three channels."""
@@ -138,9 +142,9 @@ class _GeneratorGraph:
         """
         b = self.builder
         kernel = self.arrays[name + "weight"]
-        photo_kernel = kernel[:, :3]  # the photo's channels come first
-        style, new_demodulation = self._style(name, kernel, 3, demodulation)
-        style, own, seen = self._even(name, style, kernel[:, 3:])
+        photo_kernel = kernel[:, :PHOTO_CHANNELS]  # the photo's channels come first
+        style, new_demodulation = self._style(name, kernel, PHOTO_CHANNELS, demodulation)
+        style, own, seen = self._even(name, style, kernel[:, PHOTO_CHANNELS:])
         # scaled before the upsampling: a quarter of the work
         x = b.add("Mul", x, self._spread(style), output=name if self.watched else None)
         bias = self.arrays[name + "bias"]

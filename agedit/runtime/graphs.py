@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from agedit.runtime.generator_graph import LEAKY_SLOPE, generator_graph
+from agedit.runtime.generator_graph import generator_graph
 from agedit.runtime.onnx_builder import Builder
-from agedit.submodel import FEATURES, MAPPING_LAYERS, blocks
+from agedit.submodel import FEATURES, LEAKY_SLOPE, MAPPING_LAYERS, blocks
 
 __all__ = [
     "Builder",

@@ -12,10 +12,10 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float32]
 
 CLIPPED = 0.01
-"""Share of the places that may lie beyond a channel's range, at either end and in any one run."""
+"""Share of the pixels that may lie beyond a channel's range, at either end and in any one run."""
 
-PLACES = 4096
-"""Places of a picture that are looked at."""
+SAMPLED_PIXELS = 4096
+"""Pixels of a layer's input whose values are looked at, about."""
 
 INT8_MAX = 127
 
@@ -24,7 +24,7 @@ def widest(
     run: Callable[[Any], Mapping[str, Array]], channels: Mapping[str, int], feeds: Iterable[Any]
 ) -> dict[str, Array]:
     """{layer: (2, C)}: the least and most that each channel of a layer's input comes to, but for CLIPPED of
-    the places.
+    the pixels.
 
     Args:
         run: a feed to {layer: (1, C, s, s)}, or (1, 4 C, s / 2, s / 2) of a packed layer.
@@ -45,9 +45,9 @@ def widest(
 
 def _range_of(x: Array, channels: int) -> tuple[Array, Array]:
     """Least and most of each channel, (C,) each, without the CLIPPED share at either end."""
-    places = x.shape[2] * x.shape[3]
-    rows = x.reshape(-1, channels, places).transpose(1, 0, 2).reshape(channels, -1)
-    step = rows.shape[1] // PLACES | 1  # an odd step reaches every column
+    pixels = x.shape[2] * x.shape[3]
+    rows = x.reshape(-1, channels, pixels).transpose(1, 0, 2).reshape(channels, -1)
+    step = rows.shape[1] // SAMPLED_PIXELS | 1  # an odd step reaches every column
     rows = rows[:, ::step]
     out = round(CLIPPED * rows.shape[1])
     last = rows.shape[1] - 1 - out

@@ -11,11 +11,11 @@ GIVEN_UP_P90 = 1.25
 """p90 over p50 assumed, at least, of a candidate that was given up after a few runs."""
 
 Cost = Callable[[Candidate], float]
-"""What a run of a candidate costs, in multiply-adds (see `submodel.work`)."""
+"""`submodel.work` of a candidate: what a run costs, multiply-adds and moved values in one number."""
 
 
 class LineFit(NamedTuple):
-    """p50 = intercept + slope * cost: milliseconds, and milliseconds a multiply-add."""
+    """p50 = intercept + slope * cost: milliseconds, and milliseconds a unit of `submodel.work`."""
 
     intercept: float
     slope: float

@@ -76,7 +76,7 @@ class DeviceFields(_Strict):
 
 
 class FitFields(_Strict):
-    """p50 of a sub-model = ms + ms_per_gmac * its multiply-adds / 1e9; for readers, never computed from."""
+    """p50 of a sub-model = ms + ms_per_gmac * `submodel.work` / 1e9; for readers, never computed from."""
 
     ms: Coefficient
     ms_per_gmac: Coefficient
@@ -342,11 +342,6 @@ def _profiles_in(folder: str | os.PathLike[str]) -> Iterable[Path]:
         return sorted(path for path in Path(folder).iterdir() if path.suffix == ".json")
     except OSError:
         return []
-
-
-def load_folder(folder: str | os.PathLike[str]) -> list[Loaded]:
-    """Every readable profile of a folder, by file name; damaged ones are left out."""
-    return survey(folder)[0]
 
 
 def import_profile(path: str | os.PathLike[str], folder: str | os.PathLike[str], called: str = "") -> Path:

@@ -82,7 +82,7 @@ class Selector:
 
     Args:
         order: candidates from best to worst by measured quality.
-        cost: multiply-adds of a candidate.
+        cost: `submodel.work` of a candidate.
         run: does, once, what the visitor waits for.
         clock: seconds.
         times: known from a valid profile.

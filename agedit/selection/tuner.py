@@ -29,20 +29,22 @@ SHOWN = 1024
 """Longer side, in pixels, of the picture that a visitor waits for; a download may take longer."""
 
 MAX_BUDGET = 1e7
-"""Milliseconds."""
+"""Every waiting budget is below this, in milliseconds."""
 
 THREAD_RUNS = 7
-"""Runs with each number of threads, the first two not counted."""
+"""Runs with each number of threads, those of THREAD_WARM_UP among them."""
 
 THREAD_WARM_UP = 2
+"""The first runs with each number of threads, which are not counted."""
 
 FEWER_THREADS = 1.05
 """How much faster fewer threads must be to be preferred to all."""
 
 VERIFY_RUNS = 9
-"""Runs that check a known time, the first two not counted."""
+"""Runs that check a known time, those of VERIFY_WARM_UP among them."""
 
 VERIFY_WARM_UP = 2
+"""The first of these runs, which are not counted."""
 
 
 class SubmodelName(TypedDict):
@@ -177,15 +179,15 @@ class Tuner:
             self._last_edit = None
             give_back_memory()
 
-    def answer(self, budget: float, slow: float = 1.0) -> Choice | None:
+    def answer(self, budget: float, slowdown: float = 1.0) -> Choice | None:
         """The choice from what is known already, at once; None while too little is.
 
         Args:
             budget: ms.
-            slow: how much slower than its profile the device is now (see `drift.DriftWatch`).
+            slowdown: how many times slower the device is now than in its profile (see `drift.DriftWatch`).
         """
         check_budget(budget)
-        found = answer(self.engine.weights.order, work, self.times, budget / TIMING_MARGIN, slow)
+        found = answer(self.engine.weights.order, work, self.times, budget / TIMING_MARGIN, slowdown)
         if found is None:
             return None
         choice = self._choice(found.candidate, found.fits, found.p50, found.p90, budget, [])
@@ -197,7 +199,7 @@ class Tuner:
         0.
         """
         weights = self.engine.weights
-        candidate = weights.order[0] if best else weights.candidates[0]
+        candidate = weights.best if best else weights.smallest
         choice = self._choice(candidate, True, 0.0, 0.0, budget, [])
         choice["measured"] = False
         return choice
@@ -214,7 +216,7 @@ class Tuner:
 
     def time_once(self, submodel: Candidate) -> float:
         """Milliseconds of one edit as a visitor waits for it, without the wait for the lock."""
-        with Between(self):
+        with LockedRun(self):
             start = time.perf_counter()
             self._run(submodel)
             return (time.perf_counter() - start) * 1e3
@@ -243,7 +245,7 @@ class Tuner:
         """The answer to `budget` while a slider moves, and the best, for when it is released."""
         found = self.answer(budget)
         chosen = [candidate_of(found)] if found else []
-        return list(dict.fromkeys([*chosen, self.engine.weights.order[0]]))
+        return list(dict.fromkeys([*chosen, self.engine.weights.best]))
 
     def _selector(
         self, known: Mapping[Candidate, Times], tell: Callable[[Entry], object] | None = None
@@ -254,7 +256,7 @@ class Tuner:
             self._run,
             times=known,
             tell=tell,
-            hold=Between(self),
+            hold=LockedRun(self),
             passing=self.engine.passing,
         )
 
@@ -336,9 +338,12 @@ class Tuner:
             self._last_edit = edit
 
 
-class Between:
-    """Entered before each timed run: takes the lock, and leaves the processor's caches as a visitor's edit
-    does.
+class LockedRun:
+    """A context around one timed run, entered before its clock starts.
+
+    It holds the tuner's lock, so that no visitor's edit falls into the run, and first reads the age of the
+    last edit, as the page does between two edits: the run then finds the processor's caches as a visitor's
+    edit finds them.
     """
 
     def __init__(self, tuner: Tuner) -> None:

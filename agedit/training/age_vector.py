@@ -17,7 +17,7 @@ from sklearn.svm import LinearSVC
 
 from agedit.errors import AgeEditError
 from agedit.network.autoencoder import FEATURES, INPUT, Autoencoder, Encoder, Sketch
-from agedit.training.common import Device, load_checkpoint, place
+from agedit.training.common import AGE_VECTOR_FILE, AUTOENCODER_FILE, Device, load_checkpoint, place
 from agedit.training.data import Crops
 from agedit.training.images import batch_of, shrink
 
@@ -31,7 +31,7 @@ LEAST_HELD_OUT = 10
 
 def load_encoder(run: str | Path) -> tuple[Encoder, Sketch]:
     """The finished E of a run folder, in evaluation mode, and the sketch of its features."""
-    state = load_checkpoint(Path(run) / "autoencoder.pt")
+    state = load_checkpoint(Path(run) / AUTOENCODER_FILE)
     if not state or not state.get("finished"):
         raise AgeEditError(f"There is no finished autoencoder in {run}; run the autoencoder stage first.")
     model = Autoencoder()
@@ -47,7 +47,7 @@ def load_encoder(run: str | Path) -> tuple[Encoder, Sketch]:
 
 def load_age_vector(run: str | Path) -> torch.Tensor:
     """n (512,) of a run folder."""
-    path = Path(run) / "age_vector.npz"
+    path = Path(run) / AGE_VECTOR_FILE
     if not path.exists():
         raise AgeEditError(f"There is no age vector in {run}; run the age-vector stage first.")
     return torch.from_numpy(np.load(path)["n"]).float()
@@ -151,7 +151,7 @@ def train_age_vector(data: Sequence[str | Path], run: str | Path, c: float = 2e-
         "spread": round(float((training.x @ n).std()), 4),
         "c": c,
     }
-    np.savez(run / "age_vector.npz", n=n.astype(np.float32))
+    np.savez(run / AGE_VECTOR_FILE, n=n.astype(np.float32))
     (run / "age_vector.json").write_text(json.dumps(report, indent=1))
     print("age SVM on held-out photos:", report)
     return report

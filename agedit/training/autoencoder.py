@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from agedit.errors import AgeEditError
 from agedit.network.autoencoder import DECODED, FEATURES, INPUT, SKETCH, Autoencoder, Encoder
-from agedit.training.common import Device, load_checkpoint, place, save_checkpoint
+from agedit.training.common import AUTOENCODER_FILE, Device, load_checkpoint, place, save_checkpoint
 from agedit.training.data import Crops
 from agedit.training.images import batch_of, save_sheet, shrink
 from agedit.training.signals import STOPPED, stop_on_signal
@@ -193,7 +193,7 @@ class AutoencoderTrainer:
 
     def __init__(self, pictures: EncoderPictures, run: Path, device: Device, batch: int, rate: float) -> None:
         self.pictures = pictures
-        self.path = run / "autoencoder.pt"
+        self.path = run / AUTOENCODER_FILE
         self.device = device
         self.batch = batch
         self.rate = rate

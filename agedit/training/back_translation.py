@@ -30,7 +30,7 @@ from agedit.photo import load_photo
 from agedit.runtime import Engine
 from agedit.submodel import RATIOS
 from agedit.tone import LUMA, Tone, photo_blur, plain_skin
-from agedit.training.data import COLUMNS, is_held_out, read_table, to_bytes
+from agedit.training.data import COLUMNS, CROPS_FILE, TABLE_FILE, is_held_out, read_table, to_bytes
 from agedit.training.second_judge import SecondJudge
 from agedit.weights import Weights
 
@@ -288,7 +288,7 @@ def back_translate(
     count = photographs = 0
     # NumPy pads headers: the one with the final count fits in the first one's place
     with (
-        open(folder / "table.csv", "w", newline="") as table,
+        open(folder / TABLE_FILE, "w", newline="") as table,
         open(folder / "crops.tmp.npy", "wb") as crops,
         get_context("spawn").Pool(workers, _start, settings) as pool,
     ):
@@ -309,7 +309,7 @@ def back_translate(
         raise AgeEditError(
             "No usable face in any of these pictures; check the folder, and that faces are visible."
         )
-    (folder / "crops.tmp.npy").replace(folder / "crops.npy")
+    (folder / "crops.tmp.npy").replace(folder / CROPS_FILE)
     print(
         f"{count} crops: {photographs} photos, {count - photographs} inputs made of them; "
         f"{len(jobs) - photographs} skipped"

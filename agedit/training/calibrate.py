@@ -41,7 +41,7 @@ YOUNGER = 1.25
 JUMP = 1.5
 # Times STRONGEST that a sub-model may go to give what the full network gives.
 FURTHER = 1.25
-# Places of the table: years, apparent ages, blurs (sigma as a share of the crop).
+# Nodes of the table: years, apparent ages, blurs (sigma as a share of the crop).
 YEARS = list(range(-30, 41, 5))
 AGES = (10, 20, 30, 40, 50, 60, 70)
 BLURS = (0.0, FOCUS.most_blur / 2, FOCUS.most_blur)
@@ -75,16 +75,16 @@ Submodel = tuple[int, float]
 Judge = Callable[[npt.NDArray[np.uint8]], float]
 
 
-class Place(NamedTuple):
-    """A place of the calibration's table: apparent age and the photo's blur."""
+class TableNode(NamedTuple):
+    """A node of the calibration's table: apparent age and the photo's blur. alpha is interpolated between."""
 
     age: float
     blur: float
 
 
-# alphas for each of YEARS, by place.
-AlphaTable = dict[Place, list[float]]
-PLACES = [Place(age, blur) for blur in BLURS for age in AGES]
+# alphas for each of YEARS, by node.
+AlphaTable = dict[TableNode, list[float]]
+TABLE_NODES = [TableNode(age, blur) for blur in BLURS for age in AGES]
 
 
 class ShownCrop:
@@ -180,7 +180,7 @@ def invert(
     wanted: Sequence[float] = YEARS,
     full: Sequence[float] | None = None,
 ) -> list[float]:
-    """alpha for each of YEARS at a place: where the surface first reaches the change that is wanted.
+    """alpha for each of YEARS at a node: where the surface first reaches the change that is wanted.
 
     Of the full network STRONGEST at the most, and less for fewer years. Of a sub-model up to FURTHER times
     STRONGEST, and at least 1 / FURTHER of the full network's: where judges see no change there is one all the
@@ -300,22 +300,22 @@ class Calibration:
 
 def measure_alphas(engine: Engine, faces: Faces) -> Calibration:
     """Alphas by which every sub-model gives the change that was asked, as far as the full network does."""
-    full = engine.weights.candidates[-1]
+    full = engine.weights.full
     tables: dict[Submodel, AlphaTable] = {}
     judged: list[list[float]] = []
     asked = [years * (YOUNGER if years < 0 else 1) for years in YEARS]
-    wanted: dict[Place, Sequence[float]] = dict.fromkeys(PLACES, asked)
+    wanted: dict[TableNode, Sequence[float]] = dict.fromkeys(TABLE_NODES, asked)
     own: AlphaTable = {}
     for submodel in tqdm(engine.weights.candidates[::-1], desc="calibrate", unit="sub-model"):
         samples = faces.samples(submodel)
         weights = fit_surface(samples)
         tables[submodel] = {
-            place: invert(weights, place.age, place.blur, wanted[place], own.get(place)) for place in PLACES
+            node: invert(weights, node.age, node.blur, wanted[node], own.get(node)) for node in TABLE_NODES
         }
         if submodel == full:
             # It comes first; of the others is wanted what it gives at its own alphas.
             own = tables[full]
-            wanted = {place: list(terms(row, *place) @ weights) for place, row in own.items()}
+            wanted = {node: list(terms(row, *node) @ weights) for node, row in own.items()}
             judged = _mean_changes(samples)
     return Calibration(tables, judged)
 
@@ -338,7 +338,7 @@ def measure_quality(
     LPIPS, squared error (of 0..1) and judged years between both.
     """
     candidates = engine.weights.candidates
-    full = candidates[-1]
+    full = engine.weights.full
     rows: dict[Submodel, list[tuple[float, float, float]]] = {submodel: [] for submodel in candidates}
     for face in tqdm(faces, desc="quality", unit="photo"):
         for years in QUALITY_YEARS:
@@ -438,4 +438,4 @@ def calibrate(
 
 
 def _by_blur_and_age(table: AlphaTable) -> list[list[list[float]]]:
-    return [[table[Place(age, blur)] for age in AGES] for blur in BLURS]
+    return [[table[TableNode(age, blur)] for age in AGES] for blur in BLURS]

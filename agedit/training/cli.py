@@ -453,7 +453,9 @@ def calibrate(data: str, perceptual: str, out: str, second_judge: str | None) ->
     show_default=True,
     help="Of the way from --other to --run; more than 1 goes further.",
 )
-def targets(data, run, perceptual, resolution, other, share):
+def targets(
+    data: tuple[str, ...], run: str, perceptual: str, resolution: str, other: str | None, share: float
+) -> None:
     """Measure how near edits come to real photos of people held out (what back-translate wrote)."""
     import json
 
@@ -491,9 +493,11 @@ def everything(
 
     Ends with `evaluate` on the photos held out.
     """
+    from agedit.training.data import TABLE_FILE
+
     _check_networks(out)
     folder = str(Path(run) / "data")
-    if not (Path(folder) / "table.csv").exists():  # written last
+    if not (Path(folder) / TABLE_FILE).exists():  # written last
         size = max(LEAST_CROP, largest)
         ctx.invoke(prepare, photos=photos, labels=labels, pairs=pairs, out=folder, workers=2, size=size)
     ctx.invoke(

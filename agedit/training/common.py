@@ -18,6 +18,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 Network = TypeVar("Network", bound=nn.Module)
 
+# Files of a run folder.
+AUTOENCODER_FILE = "autoencoder.pt"
+AGE_VECTOR_FILE = "age_vector.npz"
+GENERATOR_FILE = "generator.pt"
 # Scale of alpha in training, per year; the calibrate stage corrects what is left.
 ALPHA_PER_YEAR = 0.25
 # Share of the averaged weights that a step keeps.

@@ -19,6 +19,11 @@ from agedit.errors import AgeEditError
 if TYPE_CHECKING:
     import torch
 
+# Files of a prepared folder.
+CROPS_FILE = "crops.npy"
+TABLE_FILE = "table.csv"
+# The table of a folder of pairs.
+PAIRS_FILE = "pairs.csv"
 # Columns of the table; `kind` is "photo", "pair", or "made" of a photo (see `back_translation`).
 COLUMNS = ["kind", "file", "person", "age", "gender", "beta", "judged", "held_out"]
 # Pixels at which two ages are brought into register.
@@ -127,8 +132,8 @@ class Crops:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        rows = read_table(Path(folder) / "table.csv", *COLUMNS)
-        self.images: npt.NDArray[np.uint8] = np.load(Path(folder) / "crops.npy", mmap_mode="r")
+        rows = read_table(Path(folder) / TABLE_FILE, *COLUMNS)
+        self.images: npt.NDArray[np.uint8] = np.load(Path(folder) / CROPS_FILE, mmap_mode="r")
         if self.images.shape[-1] != 5:
             raise AgeEditError(
                 f"{folder} was prepared by another version of this program; run the prepare stage again."

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from agedit.errors import AgeEditError
-from agedit.estimators import EXPRESSION, Estimators, expression
+from agedit.estimators import EXPRESSION_MEASURES, Estimators, expression_measures
 from agedit.faces import FaceFinder
 from agedit.masks import Masker
 from agedit.runtime import open_session
@@ -25,11 +25,11 @@ from agedit.training.teacher import Painter, Style, Teacher, find_face
 
 # Means over the hair of CIELAB's lightness, 0..100, and chroma.
 HAIR = ("hair_light", "hair_colour")
-MEASURES = ("years", "male", *EXPRESSION, *HAIR)
+MEASURES = ("years", "male", *EXPRESSION_MEASURES, *HAIR)
 # Units of the measures: years, probability, distances between the eyes, lightness, chroma.
-UNIT = np.array([10, 0.25, *[0.02] * len(EXPRESSION), 10, 5])
+UNIT = np.array([10, 0.25, *[0.02] * len(EXPRESSION_MEASURES), 10, 5])
 # The measures that age leaves alone.
-FREED = slice(1, 2 + len(EXPRESSION))
+FREED = slice(1, 2 + len(EXPRESSION_MEASURES))
 # How far late styles move to another person's.
 SHARE = 0.6
 # Truncation.
@@ -101,7 +101,9 @@ class Observer:
         light, a, b = cv2.split(cv2.cvtColor(crop.astype(np.float32) / 255, cv2.COLOR_RGB2LAB))
         hair_light = (light * hair).sum() / hair.sum()
         hair_colour = (np.hypot(a, b) * hair).sum() / hair.sum()
-        return np.array([*self.estimators.age(crop), *expression(face.points), hair_light, hair_colour])
+        return np.array(
+            [*self.estimators.age(crop), *expression_measures(face.points), hair_light, hair_colour]
+        )
 
 
 def gradients(observe: Measurer, people: int, styles: int, rng: np.random.Generator) -> Direction:

@@ -22,7 +22,14 @@ from agedit.network.autoencoder import CONVOLUTIONS, INPUT, Autoencoder, Encoder
 from agedit.network.generator import Generator
 from agedit.submodel import SMALLEST, candidates
 from agedit.training.age_vector import load_encoder
-from agedit.training.common import ALPHA_PER_YEAR, load_checkpoint, save_checkpoint
+from agedit.training.common import (
+    AGE_VECTOR_FILE,
+    ALPHA_PER_YEAR,
+    AUTOENCODER_FILE,
+    GENERATOR_FILE,
+    load_checkpoint,
+    save_checkpoint,
+)
 from agedit.weights import Weights, sha256
 
 # Resolutions that a manifest may offer, in pixels.
@@ -72,20 +79,20 @@ def unpack(weights: Weights, run: str | Path) -> None:
     model = _unfolded_autoencoder(arrays)
     generator = Generator(largest)
     save_checkpoint(
-        run / "autoencoder.pt",
+        run / AUTOENCODER_FILE,
         model=model.state_dict(),
         step=0,
         mse=provenance["autoencoder_mse"],
         finished=True,
     )
-    np.savez(run / "age_vector.npz", n=weights.age_vector)
+    np.savez(run / AGE_VECTOR_FILE, n=weights.age_vector)
     (run / "age_vector.json").write_text(json.dumps(provenance["age_svm"], indent=1))
     released = {
         name.removeprefix(GENERATOR): array for name, array in arrays.items() if name.startswith(GENERATOR)
     }
     state = generator.state_dict() | released
     save_checkpoint(
-        run / "generator.pt",
+        run / GENERATOR_FILE,
         generator=state,
         ema=state,
         steps=0,
@@ -115,8 +122,8 @@ def average(
         blocks: {resolution: share} of blocks that want another one.
     """
     blocks = blocks or {}
-    first = load_checkpoint(Path(run) / "generator.pt")
-    second = load_checkpoint(Path(other) / "generator.pt")
+    first = load_checkpoint(Path(run) / GENERATOR_FILE)
+    second = load_checkpoint(Path(other) / GENERATOR_FILE)
     if not first or not second or first["ema"].keys() != second["ema"].keys():
         raise AgeEditError(
             f"{run} and {other} need a generator of the same blocks each; train both from one start."
@@ -129,7 +136,7 @@ def average(
         own = blocks.get(block_of(name), share)
         mean[name] = weight.lerp(second["ema"][name], 1 - own)
     lasting = {key: first[key] for key in ("steps", "seconds", "started_from", "largest", "width")}
-    save_checkpoint(Path(run) / "generator.pt", generator=mean, ema=mean, **lasting)
+    save_checkpoint(Path(run) / GENERATOR_FILE, generator=mean, ema=mean, **lasting)
 
 
 def _shipped_arrays(run: Path, state: Mapping[str, Any], largest: int) -> dict[str, npt.NDArray[Any]]:
@@ -143,7 +150,7 @@ def _shipped_arrays(run: Path, state: Mapping[str, Any], largest: int) -> dict[s
     half: dict[str, npt.NDArray[Any]] = {
         name: np.ascontiguousarray(array, np.float16) for name, array in arrays.items()
     }
-    half["age_vector"] = np.load(run / "age_vector.npz")["n"].astype(np.float32)
+    half["age_vector"] = np.load(run / AGE_VECTOR_FILE)["n"].astype(np.float32)
     return half
 
 
@@ -173,7 +180,7 @@ def _uncalibrated(submodels: list[tuple[int, float]]) -> dict[str, Any]:
 
 def _provenance(run: Path, out: Path, state: Mapping[str, Any]) -> dict[str, Any]:
     """Where the weights come from."""
-    autoencoder = load_checkpoint(run / "autoencoder.pt")
+    autoencoder = load_checkpoint(run / AUTOENCODER_FILE)
     assert autoencoder is not None
     return {
         "commit": commit_of(out),
@@ -193,7 +200,7 @@ def export(run: str | Path, out: str | Path, largest: int) -> None:
     """
     run = Path(run)
     out = Path(out)
-    state = load_checkpoint(run / "generator.pt")
+    state = load_checkpoint(run / GENERATOR_FILE)
     if not state:
         raise AgeEditError(f"There is no generator in {run}; run the generator stage first.")
     if largest > state["largest"]:

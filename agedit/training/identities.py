@@ -78,7 +78,7 @@ class Looker:
             "yaw": np.array(face.yaw, np.float32),
             "matrix": face.matrix,
             "hair": to_bytes(np.asarray(hair, np.float32)),
-            "mood": self.estimators.mood(crop),
+            "mood": self.estimators.expression_probabilities(crop),
         }
 
 
@@ -146,7 +146,7 @@ class Identities:
     Attributes:
         w: (N, 512). points: (N, 478, 2) in pixels of the drawing, NaN where not kept. matrix: (N, 2, 3) from
         those to the unit square. yaw: (N,) in degrees. hair: uint8 (N, 128, 128). mood: (N, 7), probabilities
-        of `estimators.EXPRESSIONS`. names: N texts.
+        of `estimators.EXPRESSION_CLASSES`. names: N texts.
     """
 
     def __init__(self, folder: str | Path) -> None:

@@ -11,11 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from agedit.estimators import AGE_CROP, IDENTITY_CROP
+from agedit.estimators import AGE_CROP, AGE_INPUT, IDENTITY_CROP, IDENTITY_INPUT
+from agedit.manifest import AGE_NETWORK, EXPRESSION_NETWORK, IDENTITY_NETWORK
 from agedit.training.common import add_up
 from agedit.training.images import grey_of
 from agedit.training.onnx_module import OnnxModule
-from agedit.training.second_judge import CHIP, read_wheel
+from agedit.training.second_judge import CHIP, CHIP_PIXELS, read_wheel
 
 # ST-LPIPS AlexNet (Ghildyal & Liu, ECCV 2022): (state-dict name, padding) of each convolution; its pools are
 # blurred.
@@ -23,10 +24,6 @@ ALEX = (("slice1.0", 2), ("slice2.5", 2), ("slice3.9", 1), ("slice4.11", 1), ("s
 ALEX_FILE = "stlpips_pytorch/weights/vST0.0/alex_shift_tolerant.pth"
 # Names of values inside the age network, of 56, 28, 14, 14 and 7 pixels.
 AGE_TAPS = ("relu", "relu_2", "relu_4", "relu_7", "relu_12")
-# Pixels of the crops that the judges look at.
-AGE_PIXELS = 112
-IDENTITY_PIXELS = 150
-SECOND_PIXELS = 64
 
 
 class Perceptual(nn.Module):
@@ -219,9 +216,9 @@ class Judges(nn.Module):
 
     def __init__(self, weights: str | Path, second: str | Path | None = None) -> None:
         super().__init__()
-        self.age_network = OnnxModule(Path(weights) / "age_gender_faceapi.onnx")
-        self.expression_network = OnnxModule(Path(weights) / "expression_faceapi.onnx")
-        self.identity_network = OnnxModule(Path(weights) / "identity_dlib.onnx")
+        self.age_network = OnnxModule(Path(weights) / AGE_NETWORK)
+        self.expression_network = OnnxModule(Path(weights) / EXPRESSION_NETWORK)
+        self.identity_network = OnnxModule(Path(weights) / IDENTITY_NETWORK)
         self.second_network = None
         if second:
             judge = read_wheel(second)
@@ -243,25 +240,25 @@ class Judges(nn.Module):
 
     def look(self, x: torch.Tensor) -> AgeLook:
         """What the judges see of age."""
-        crop = self._crop(x, self.age_crop, AGE_PIXELS)
+        crop = self._crop(x, self.age_crop, AGE_INPUT)
         taps = [*self.age_network.outputs[:2], *AGE_TAPS]
         first, genders, *features = self.age_network(crop, taps)
         years = [first.reshape(-1).float()]
         if self.second_network:
-            chip = (self._crop(x, self.second_crop, SECOND_PIXELS) - self.second_mean) * self.second_scale
+            chip = (self._crop(x, self.second_crop, CHIP_PIXELS) - self.second_mean) * self.second_scale
             years.append(self.second_network(chip)[0].float() @ self.second_years)
         units = [_unit_length(v.float(), 1e-4) for v in features]
         return AgeLook(torch.stack(years, 1), _male_logit(genders), units)
 
     def gender(self, x: torch.Tensor) -> torch.Tensor:
         """The age network's logit of male against female, (B,)."""
-        crop = self._crop(x, self.age_crop, AGE_PIXELS)
+        crop = self._crop(x, self.age_crop, AGE_INPUT)
         return _male_logit(self.age_network(crop, self.age_network.outputs[1:2])[0])
 
     def mood(self, x: torch.Tensor) -> torch.Tensor:
-        """Log-probabilities of `estimators.EXPRESSIONS`, (B, 7)."""
-        return self.expression_network(self._crop(x, self.age_crop, AGE_PIXELS))[0].float().log_softmax(1)
+        """Log-probabilities of `estimators.EXPRESSION_CLASSES`, (B, 7)."""
+        return self.expression_network(self._crop(x, self.age_crop, AGE_INPUT))[0].float().log_softmax(1)
 
     def embed(self, x: torch.Tensor) -> torch.Tensor:
         """(B, 128) identity embeddings."""
-        return self.identity_network(self._crop(x, self.identity_crop, IDENTITY_PIXELS))[0]
+        return self.identity_network(self._crop(x, self.identity_crop, IDENTITY_INPUT))[0]

@@ -27,13 +27,22 @@ from tqdm import tqdm
 
 from agedit.align import Face, align
 from agedit.errors import AgeEditError
-from agedit.estimators import SAME_EXPRESSION, Estimators, expression
+from agedit.estimators import SAME_EXPRESSION, Estimators, expression_measures
 from agedit.faces import FaceFinder
 from agedit.masks import Masker
 from agedit.paths import weights_folder
 from agedit.photo import load_photo
 from agedit.runtime import open_session
-from agedit.training.data import COLUMNS, in_register, is_held_out, read_table, to_bytes
+from agedit.training.data import (
+    COLUMNS,
+    CROPS_FILE,
+    PAIRS_FILE,
+    TABLE_FILE,
+    in_register,
+    is_held_out,
+    read_table,
+    to_bytes,
+)
 from agedit.training.signals import STOPPED, stop_on_signal
 
 # Jobs whose results are written at once: what a run that ends suddenly loses at most.
@@ -95,7 +104,7 @@ def find_jobs(
             yield [Picture("photo", str(photos), row["file"], row["file"], age, gender, "")]
     for folder in pairs:
         people: dict[str, list[dict[str, str]]] = {}
-        for row in read_table(Path(folder) / "pairs.csv", "file", "person", "beta"):
+        for row in read_table(Path(folder) / PAIRS_FILE, "file", "person", "beta"):
             people.setdefault(row["person"], []).append(row)
         for person, rows in people.items():
             rows.sort(key=_distance_from_base)
@@ -156,7 +165,7 @@ class _Person:
             face = worker.finder.find(photo)[0]
             if face.reason_to_refuse():
                 return None
-            self.base = _Base(face, photo.shape[0], expression(face.points))
+            self.base = _Base(face, photo.shape[0], expression_measures(face.points))
         assert self.base is not None
         if not is_first and not self._is_usable(photo):
             return None
@@ -192,7 +201,7 @@ class _Person:
         if photo.shape[0] != self.base.height:
             return False
         found = self.worker.finder.find(photo)[0]
-        return bool((abs(expression(found.points) - self.base.expression) <= SAME_EXPRESSION).all())
+        return bool((abs(expression_measures(found.points) - self.base.expression) <= SAME_EXPRESSION).all())
 
     def _crop(self, picture: Picture, photo: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """The aligned crop, RGB (S, S, 3); of a pair in register with the base picture."""
@@ -323,9 +332,9 @@ def _publish(out: Path, unfinished: Unfinished, count: int, size: int) -> None:
             begin += len(part)
     crops.flush()
     del crops
-    (out / "table.csv").unlink(missing_ok=True)
-    os.replace(out / "crops.tmp.npy", out / "crops.npy")
-    os.replace(out / "table.tmp.csv", out / "table.csv")
+    (out / TABLE_FILE).unlink(missing_ok=True)
+    os.replace(out / "crops.tmp.npy", out / CROPS_FILE)
+    os.replace(out / "table.tmp.csv", out / TABLE_FILE)
     unfinished.remove()
 
 

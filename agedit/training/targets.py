@@ -1,6 +1,6 @@
 """Stage `targets`: how near a network's edits come to real photos of people that no stage was trained on."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from agedit.errors import AgeEditError
 from agedit.network.autoencoder import INPUT, Encoder
 from agedit.network.generator import Generator
 from agedit.training.age_vector import load_encoder
-from agedit.training.common import ALPHA_PER_YEAR, Device, load_checkpoint
+from agedit.training.common import AGE_VECTOR_FILE, ALPHA_PER_YEAR, GENERATOR_FILE, Device, load_checkpoint
 from agedit.training.data import Crops
 from agedit.training.images import grey_of, shrink
 from agedit.training.losses import Perceptual, style_distance
@@ -37,7 +37,7 @@ def octaves(change: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
 
 
 def against_targets(
-    data: list[str], run: str, wheel: str, r: int, other: str | None = None, share: float = 1.0
+    data: Sequence[str], run: str, wheel: str, r: int, other: str | None = None, share: float = 1.0
 ) -> dict[str, dict[str, float]]:
     """What a run's averaged weights draw from every held-out photo's first input, against the photo itself.
 
@@ -48,12 +48,18 @@ def against_targets(
         so 0 is the other, and more than 1 tells whether the run should have gone further the same way.
 
     Returns:
-        {"older", "younger"}: photos, lpips, style, pixel, and the change's strength over the target's by
-        octaves, finest first (median, outside the hair). "unedited": lpips and style of the input itself.
+        {"older": figures, "younger": figures}, without a direction in which there is no photo. The figures:
+        "photos": how many. "lpips", "style", "pixel": means of the edit's distances to the photo.
+        "unedited_lpips", "unedited_style": the same of the input itself, unedited.
+        "octave_1" to "octave_3", finest first: the change's strength over the target's, the median, outside
+        the hair.
+
+    Raises:
+        AgeEditError: no photo is held out, or a folder has no generator.
     """
     device = Device()
     encoder = load_encoder(run)[0].to(device.torch)
-    n = torch.from_numpy(np.load(Path(run) / "age_vector.npz")["n"]).to(device.torch)
+    n = torch.from_numpy(np.load(Path(run) / AGE_VECTOR_FILE)["n"]).to(device.torch)
     network = Generator(r).to(device.torch)
     network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]: torch's stubs lack it
     network.load_state_dict(mixed(run, other, share, network.state_dict().keys()))
@@ -79,9 +85,9 @@ def mixed(run: str, other: str | None, share: float, wanted: Iterable[str]) -> d
     states = []
     for folder in (run, other):
         if folder:
-            state = load_checkpoint(Path(folder) / "generator.pt")
+            state = load_checkpoint(Path(folder) / GENERATOR_FILE)
             if not state:
-                raise AgeEditError(f"{run} and {other} need a generator each; train or unpack one.")
+                raise AgeEditError(f"{folder} has no generator; train one there, or unpack one.")
             states.append(state)
     return {k: states[-1]["ema"][k].lerp(states[0]["ema"][k], share) for k in wanted}
 

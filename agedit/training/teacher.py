@@ -17,9 +17,10 @@ from tqdm import tqdm
 
 from agedit.align import Face, align
 from agedit.errors import AgeEditError
-from agedit.estimators import EXPRESSIONS, Estimators
+from agedit.estimators import EXPRESSION_CLASSES, Estimators
 from agedit.faces import FaceFinder
 from agedit.runtime import floating, open_session, openvino_core
+from agedit.training.data import PAIRS_FILE
 
 # Modulated layers, and the first of them that the direction of age is added to: earlier ones move pose, head
 # shape and glasses.
@@ -162,7 +163,7 @@ class NeutralFace:
         if found is None:
             return False
         _, crop = found
-        return EXPRESSIONS[self.estimators.mood(crop).argmax()] == "neutral"
+        return EXPRESSION_CLASSES[self.estimators.expression_probabilities(crop).argmax()] == "neutral"
 
 
 class PairWriter:
@@ -241,7 +242,7 @@ def draw_pairs(
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    table = out / "pairs.csv"
+    table = out / PAIRS_FILE
     done: set[str] = set()
     if table.exists():
         with table.open(newline="") as f:

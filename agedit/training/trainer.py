@@ -15,7 +15,15 @@ from agedit.network.generator import Generator, Patch
 from agedit.submodel import RATIOS, SMALLEST, START, WIDTHS, kept_channels
 from agedit.training.adversary import Adversary, TrunkInputs
 from agedit.training.age_vector import load_age_vector, load_encoder
-from agedit.training.common import ALPHA_PER_YEAR, Device, Ema, load_checkpoint, place, save_checkpoint
+from agedit.training.common import (
+    ALPHA_PER_YEAR,
+    GENERATOR_FILE,
+    Device,
+    Ema,
+    load_checkpoint,
+    place,
+    save_checkpoint,
+)
 from agedit.training.generator_losses import AGE_BETA, AGE_SCALE, Edit, GeneratorLosses, TrunkOfEdit
 from agedit.training.guard import GradientGuard
 from agedit.training.images import shrink
@@ -100,7 +108,7 @@ class Trainer:
         self.encoder = encoder.to(self.device.torch)
         self.sketcher = sketcher.to(self.device.torch)
         self.n = load_age_vector(self.run).to(self.device.torch)
-        state = load_checkpoint(self.run / "generator.pt")
+        state = load_checkpoint(self.run / GENERATOR_FILE)
         self.top = max(largest, largest_block(state))
         self.generator = place(Generator(self.top), self.device.torch)
         self.adversary = Adversary(self.device)
@@ -172,7 +180,7 @@ class Trainer:
         if not self.device.main:
             return
         save_checkpoint(
-            self.run / "generator.pt",
+            self.run / GENERATOR_FILE,
             largest=self.largest,
             width=self.width,
             steps=self.steps,
