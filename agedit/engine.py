@@ -11,6 +11,7 @@ import numpy.typing as npt
 from cv2.typing import MatLike
 
 from agedit.align import Face, Neighbour, align
+from agedit.covering import uncovered
 from agedit.estimators import Estimators
 from agedit.faces import DETECTOR_MODEL, FaceFinder
 from agedit.hair import OuterHair
@@ -140,8 +141,11 @@ class Engine:
         views = {edge: light.standard(align(rgb, face.widened(edge), MASK_SIZE)) for edge in VIEWS}
         with self._faces:
             hair, wide = masker.own_hair(crop, views, face)
-        hair = hair * own_share(face, face, heads, MASK_SIZE)
-        mask = masker.mask(hair, face, rgb.shape[:2])
+        small = cv2.resize(crop, (MASK_SIZE, MASK_SIZE), interpolation=cv2.INTER_AREA)
+        points = cv2.transform(face.points[None], face.matrix)[0] * MASK_SIZE
+        shows = uncovered(small.astype(np.uint8, copy=False), points)
+        hair = hair * own_share(face, face, heads, MASK_SIZE) * shows
+        mask = masker.mask(hair, face, rgb.shape[:2]) * shows
         return Masks(mask, hair, OuterHair(rgb, face, mask, hair, wide, heads, light))
 
     @property

@@ -1,4 +1,4 @@
-"""The light of a photo: networks look at a face as in ordinary light, and their change is lit as the photo is.
+"""The light of a photo: networks look at a face in ordinary light, and their change is lit as the photo is.
 
 A photo is taken as an ordinary one times its light, channel by channel (von Kries), in the levels of sRGB. In
 ordinary light nothing happens at all.
@@ -79,7 +79,8 @@ class Light:
         if self.ordinary:
             return picture
         levels = np.arange(256, dtype=np.float32)[None, :, None] / self.gain
-        return cv2.LUT(picture, np.clip(np.rint(levels), 0, 255).astype(np.uint8)).astype(np.uint8, copy=False)
+        table = np.clip(np.rint(levels), 0, 255).astype(np.uint8)
+        return cv2.LUT(picture, table).astype(np.uint8, copy=False)
 
     def shown(self, change: Array) -> npt.NDArray[np.float32]:
         """A change in ordinary light, float32 (..., 3) in levels, as this light shows it."""

@@ -104,8 +104,8 @@ MASK = MaskSettings()
 HAIR = HairSettings()
 
 
-class _Network:
-    """A network of TensorFlow Lite from a square picture to a map."""
+class Segmentation:
+    """A TensorFlow Lite network that tells how much each place of a picture is hair, or a person."""
 
     def __init__(self, path: Path) -> None:
         from ai_edge_litert.interpreter import Interpreter
@@ -114,12 +114,13 @@ class _Network:
         self._interpreter.allocate_tensors()
         details = self._interpreter.get_input_details()[0]
         self._input = details["index"]
-        self._size = int(details["shape"][1])
+        _, height, width, _ = details["shape"].tolist()
+        self._size = width, height
         self._output = self._interpreter.get_output_details()[0]["index"]
 
-    def __call__(self, crop: Picture) -> Array:
-        """RGB uint8 (S, S, 3) to float32 (MASK_SIZE, MASK_SIZE) in 0..1."""
-        small = cv2.resize(crop, (self._size, self._size), interpolation=cv2.INTER_AREA)
+    def __call__(self, picture: Picture) -> Array:
+        """RGB uint8 (H, W, 3) to float32 (MASK_SIZE, MASK_SIZE) in 0..1, stretched to a square."""
+        small = cv2.resize(picture, self._size, interpolation=cv2.INTER_AREA)
         self._interpreter.set_tensor(self._input, small[None].astype(np.float32) / 255)
         self._interpreter.invoke()
         coarse = self._interpreter.get_tensor(self._output)[0, ..., 0]
@@ -140,8 +141,8 @@ class Masker:
         path = (models or weights_folder()) / HAIR_MODEL
         if not path.exists():
             raise AgeEditError(f"The hair network is missing at {path}; fetch the weights folder again.")
-        self._hair = _Network(path)
-        self._person = _Network(mediapipe_file(PERSON_MODEL))
+        self._hair = Segmentation(path)
+        self._person = Segmentation(mediapipe_file(PERSON_MODEL))
 
     def hair(self, crop: Picture) -> Array:
         """How much each place of an aligned RGB uint8 (S, S, 3) is hair: float32 (256, 256) in 0..1.
