@@ -117,6 +117,19 @@ class _Later(ModuleType):
         return getattr(importlib.import_module(self.__name__), name)
 
 
+def _mediapipe_folder() -> Path:
+    spec = importlib.util.find_spec("mediapipe")
+    require(spec and spec.submodule_search_locations, "mediapipe", "it is not installed")
+    return Path(spec.submodule_search_locations[0])  # type: ignore[union-attr, index]
+
+
+def mediapipe_file(name: str) -> Path:
+    """A file that comes with mediapipe, by its path within the package. Nothing of mediapipe is run."""
+    path = _mediapipe_folder() / name
+    require(path.is_file(), "mediapipe", f"it has no {name}")
+    return path
+
+
 def mediapipe_solutions() -> ModuleType:
     """`mediapipe.solutions`, without two things that it imports and that are not needed.
 
@@ -126,9 +139,7 @@ def mediapipe_solutions() -> ModuleType:
     """
     if "mediapipe" in sys.modules:
         return sys.modules["mediapipe"].solutions
-    spec = importlib.util.find_spec("mediapipe")
-    require(spec and spec.submodule_search_locations, "mediapipe", "it is not installed")
-    home = Path(spec.submodule_search_locations[0])  # type: ignore[union-attr, index]
+    home = _mediapipe_folder()
     for name in (*DRAWING, RECORDER):
         path = home.joinpath(*name.split(".")[1:]).with_suffix(".py")
         require(path.is_file(), "mediapipe", f"it has no {name}")

@@ -15,6 +15,8 @@ from agedit.blend import add_change, add_change_to_crop
 from agedit.engine import Engine
 from agedit.errors import AgeEditError
 from agedit.estimators import SAME_PERSON, identity
+from agedit.light import light_of
+from agedit.masks import MASK_SIZE, WIDE
 from agedit.tone import Tone, photo_blur
 
 Picture = npt.NDArray[np.uint8]
@@ -64,16 +66,21 @@ class Reading(TypedDict):
 
 
 class _Prepared:
-    """One face, aligned and encoded; what its next edit needs again is kept."""
+    """One face, aligned and encoded; what its next edit needs again is kept.
+
+    `crop` is the photo's; what networks see of it, and the changes that they draw, are in ordinary light.
+    """
 
     def __init__(self, engine: Engine, rgb: Picture, face: Face, others: Sequence[Face] = ()) -> None:
         self.engine = engine
         self.face = face
         self.crop = align(rgb, face, max(CROP, engine.weights.resolutions[-1]))
-        self.mask, self.hair, self.beyond = engine.masks(self.crop, face, rgb, others)
-        self.f = engine.encode(self.crop)
-        self.age, _ = engine.readout.age(self.crop)
-        self.blur = photo_blur(self.crop)
+        self.light = light_of(self.crop, align(rgb, face.widened(WIDE), MASK_SIZE), face)
+        self.seen = self.light.standard(self.crop)
+        self.mask, self.hair, self.beyond = engine.masks(self.seen, face, rgb, others, self.light)
+        self.f = engine.encode(self.seen)
+        self.age, _ = engine.readout.age(self.seen)
+        self.blur = photo_blur(self.seen)
         self._photos: dict[int, dict[str, Array]] = {}
         self._base: dict[Submodel, Array] = {}
         self._tones: dict[int, Tone] = {}
@@ -101,7 +108,7 @@ class _Prepared:
     def tone(self, r: int) -> Tone:
         """What shows changes of r pixels in this photo."""
         if r not in self._tones:
-            self._tones[r] = Tone(self.crop, self.mask, self.hair, r, self.blur)
+            self._tones[r] = Tone(self.seen, self.mask, self.hair, r, self.blur)
         return self._tones[r]
 
     def embedding(self) -> Array:
@@ -132,7 +139,7 @@ class _Prepared:
 
     def _inputs(self, r: int) -> dict[str, Array]:
         if r not in self._photos:
-            self._photos[r] = self.engine.inputs(self.crop, r)
+            self._photos[r] = self.engine.inputs(self.seen, r)
         return self._photos[r]
 
 
@@ -259,7 +266,7 @@ class AgeEditor:
         submodel = submodel or self.submodel
         prepared = self.prepare(face)
         change = prepared.generate(years, submodel) - prepared.base(submodel)
-        return prepared.tone(submodel[0])(change * 127.5)
+        return prepared.light.shown(prepared.tone(submodel[0])(change * 127.5))
 
     def prepare(self, index: int, submodel: Submodel | None = None) -> _Prepared:
         """Align and encode a face, and with `submodel` run G_{r,c}(f), so that its first edit is quick."""
@@ -286,7 +293,8 @@ class AgeEditor:
 
     def age(self, edit: Edit, index: int = 0) -> float:
         """Apparent age of one face after an edit, in years."""
-        return self.engine.readout.age(self.crop(edit, index))[0]
+        light = self.prepare(index).light
+        return self.engine.readout.age(light.standard(self.crop(edit, index)))[0]
 
     def read(self, edit: Edit, index: int = 0) -> Reading:
         """Apparent age and identity of one face before and after an edit."""
@@ -297,7 +305,7 @@ class AgeEditor:
         distance, cosine = identity(before, readout.embed(after))
         return {
             "age_before": round(prepared.age, 1),
-            "age_after": round(readout.age(after)[0], 1),
+            "age_after": round(readout.age(prepared.light.standard(after))[0], 1),
             "identity": round(cosine, 4),
             "identity_l2": round(distance, 4),
             "same_person": distance < SAME_PERSON,

@@ -10,11 +10,13 @@ import numpy as np
 import numpy.typing as npt
 from cv2.typing import MatLike
 
-from agedit.align import Face, Neighbour
+from agedit.align import Face, Neighbour, align
+from agedit.covering import uncovered
 from agedit.estimators import Estimators
 from agedit.faces import DETECTOR_MODEL, FaceFinder
 from agedit.hair import OuterHair
-from agedit.masks import HAIR_MODEL, MASK_SIZE, Masker, own_share
+from agedit.light import ORDINARY, Light
+from agedit.masks import HAIR_MODEL, MASK_SIZE, VIEWS, Masker, own_share
 from agedit.runtime import backends
 from agedit.runtime.backends import Submodel, open_session, run_session, runtime_name
 from agedit.runtime.generator_graph import generator_graph
@@ -119,20 +121,32 @@ class Engine:
         picture = cv2.resize(small, (r, r), interpolation=cv2.INTER_CUBIC)
         return photo_inputs(np.clip(picture, -1, 1).transpose(2, 0, 1)[None])
 
-    def masks(self, crop: Picture, face: Face, rgb: Picture, others: Sequence[Face] = ()) -> Masks:
+    def masks(
+        self,
+        crop: Picture,
+        face: Face,
+        rgb: Picture,
+        others: Sequence[Face] = (),
+        light: Light = ORDINARY,
+    ) -> Masks:
         """Where a change of one face may show.
 
         Args:
-            crop: `face` aligned, of the photo `rgb`.
+            crop: `face` aligned, of the photo `rgb`, as in ordinary light.
             others: the photo's other faces, whose hair is not this one's.
+            light: the photo's.
         """
         masker = self._get("masker", self._open_masker)
+        heads: list[Face | Neighbour] = [*others, *face.neighbours]
+        views = {edge: light.standard(align(rgb, face.widened(edge), MASK_SIZE)) for edge in VIEWS}
         with self._faces:
-            heads: list[Face | Neighbour] = [*others, *face.neighbours]
-            hair = masker.hair(crop) * own_share(face, face, heads, MASK_SIZE)
-            mask = masker.mask(hair, face, rgb.shape[:2])
-            outer_hair = OuterHair(rgb, face, mask, hair, masker.hair, heads)
-        return Masks(mask, hair, outer_hair)
+            hair, wide = masker.own_hair(crop, views, face)
+        small = cv2.resize(crop, (MASK_SIZE, MASK_SIZE), interpolation=cv2.INTER_AREA)
+        points = cv2.transform(face.points[None], face.matrix)[0] * MASK_SIZE
+        shows = uncovered(small.astype(np.uint8, copy=False), points)
+        hair = hair * own_share(face, face, heads, MASK_SIZE) * shows
+        mask = masker.mask(hair, face, rgb.shape[:2]) * shows
+        return Masks(mask, hair, OuterHair(rgb, face, mask, hair, wide, heads, light))
 
     @property
     def readout(self) -> Estimators:

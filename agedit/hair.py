@@ -5,7 +5,7 @@ the hair's own brightness, and what it leaves of its colour is a share; both go 
 hair, to its tips.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,7 +15,8 @@ import numpy.typing as npt
 from cv2.typing import MatLike
 
 from agedit.align import Face, Neighbour, align, region
-from agedit.masks import MASK_SIZE, own_share, ramp, warp_inside
+from agedit.light import ORDINARY, Light
+from agedit.masks import MASK_SIZE, WIDE, centred, own_share, ramp, warp_inside
 from agedit.tone import HAIR, LOCKS, TO_LUMA, highlight_rolloff, relit_strands, strand_gain
 
 Picture = npt.NDArray[np.uint8]
@@ -27,14 +28,6 @@ Array = MatLike
 class OuterHairSettings:
     """How hair beyond the square is found and lit."""
 
-    wide: float = 2
-    """Edge of the square that is searched for hair, in edges of the reference square."""
-    searched: tuple[float, ...] = (2, 1.5)
-    """Edges of the pictures that the hair network looks at: in a small picture of a head it overlooks some of
-    what it finds in a larger one.
-    """
-    connected: float = 0.3
-    """Share of hair from which on neighbouring places hang together."""
     least_weight: float = 0.02
     """A weight below this is none."""
     sure: float = 0.8
@@ -143,9 +136,10 @@ class OuterHair:
         face: of this photo.
         mask: float32 (256, 256) in 0..1, what may change within the square.
         hair: alike, its hair.
-        hair_of: `masks.Masker.hair`.
+        wide: alike, its hair in the wide square (see `masks.Masker.own_hair`).
         others: the photo's other heads; what is nearer to one of them, by the size of each, is not this
             face's.
+        light: the photo's.
     """
 
     def __init__(
@@ -154,17 +148,17 @@ class OuterHair:
         face: Face,
         mask: Array,
         hair: Array,
-        hair_of: Callable[[Picture], Array],
+        wide: Array,
         others: Sequence[Face | Neighbour] = (),
+        light: Light = ORDINARY,
     ) -> None:
-        self.face = face.widened(OUTER.wide)
+        self.face = face.widened(WIDE)
+        self._lit = light
         self._views: dict[tuple[tuple[int, ...], bytes], _View] = {}
-        crop = align(rgb, self.face, MASK_SIZE)
-        wide = _own_head(_searched(rgb, face, crop, hair_of), hair)
         self.weight = self._weight(rgb, face, mask, wide, others)
-        self.locks = _locks(crop, wide)
+        self.locks = _locks(light.standard(align(rgb, self.face, MASK_SIZE)), wide)
         self.inner = cv2.resize(hair, (LOCKS, LOCKS), interpolation=cv2.INTER_AREA) > OUTER.sure
-        within = align(rgb, face, LOCKS)[self.inner].astype(np.float32)
+        within = light.standard(align(rgb, face, LOCKS))[self.inner].astype(np.float32)
         self.light = within @ TO_LUMA[0]
         self.colour = within - self.light[:, None]
         self.bright = 255.0
@@ -182,7 +176,7 @@ class OuterHair:
         irises and nose are reached a little.
         """
         border = np.outer(ramp(MASK_SIZE), ramp(MASK_SIZE))
-        reached = np.clip(20 * _centred(mask, 1), 0, 1) * _centred(border, 1)
+        reached = np.clip(20 * centred(mask, 1), 0, 1) * centred(border, 1)
         # dilated: the photo's own edge cuts exactly
         inside = cv2.dilate(warp_inside(self.face, rgb.shape, MASK_SIZE), np.ones((5, 5)))
         weight = np.asarray(wide * (1 - reached) * border * inside, np.float32)
@@ -191,12 +185,12 @@ class OuterHair:
         return weight
 
     def tone(self, change: Array) -> HairTone:
-        """What an edit does to the hair within the square: least squares over its locks.
+        """What an edit does, in ordinary light, to the hair within the square: least squares over its locks.
 
         Args:
             change: float32 (r, r, 3) in levels of 255, as it is shown.
         """
-        drawn = cv2.resize(change, (LOCKS, LOCKS), interpolation=cv2.INTER_AREA)[self.inner]
+        drawn = cv2.resize(change, (LOCKS, LOCKS), interpolation=cv2.INTER_AREA)[self.inner] / self._lit.gain
         lighter = drawn @ TO_LUMA[0]
         apart = self.light - self.light.mean()
         count = len(self.light)
@@ -209,8 +203,8 @@ class OuterHair:
 
     def in_crop(self, size: int) -> Face:
         """The wide face as the aligned crop of `size` pixels shows it, as `add` wants it."""
-        scale = 1 / (OUTER.wide * size)
-        start = 0.5 - 0.5 / OUTER.wide
+        scale = 1 / (WIDE * size)
+        start = 0.5 - 0.5 / WIDE
         return Face(self.face.points, self.face.yaw, np.array([[scale, 0, start], [0, scale, start]]))
 
     def add(self, picture: Picture, photo: Picture, tone: HairTone, face: Face) -> None:
@@ -224,7 +218,7 @@ class OuterHair:
         view = self._view(photo, face)
         if not len(view.places):
             return
-        change = _change(view, tone)
+        change = self._lit.shown(_change(view, tone))
         if view.layer is None:
             # whole pixels at a time are several times as quick
             pixels = picture.reshape(-1, 3).view("V3")[:, 0]
@@ -255,7 +249,7 @@ class OuterHair:
         placed = frame.place(self.weight, face)
         rows, columns = np.nonzero(placed > 0.01)
         weight = placed[rows, columns]
-        pixels = part[rows, columns].astype(np.float32)
+        pixels = self._lit.standard(part[rows, columns][:, None])[:, 0].astype(np.float32)
         grey = pixels @ TO_LUMA[0]
         lock = frame.place(self.locks, face)[rows, columns]
         likely_hair = np.clip(1.5 - (grey - self.bright) / OUTER.wall, 0, 1)
@@ -279,32 +273,6 @@ class OuterHair:
         )
 
 
-def _centred(v: Array, times: float) -> Array:
-    """A square of `times` reference squares in its place in the wide one: (256, 256), zeros around it."""
-    edge = round(MASK_SIZE * times / OUTER.wide)
-    before = (MASK_SIZE - edge) // 2
-    after = MASK_SIZE - edge - before
-    return np.pad(cv2.resize(v, (edge, edge), interpolation=cv2.INTER_AREA), (before, after))
-
-
-def _searched(rgb: Picture, face: Face, crop: Picture, hair_of: Callable[[Picture], Array]) -> Array:
-    """All hair that the network sees in the wide square, whose crop is `crop`: (256, 256) in 0..1."""
-    wide = np.zeros((MASK_SIZE, MASK_SIZE), np.float32)
-    for times in OUTER.searched:
-        seen = crop if times == OUTER.wide else align(rgb, face.widened(times), MASK_SIZE)
-        wide = np.maximum(wide, _centred(hair_of(seen), times))
-    return wide
-
-
-def _own_head(wide: Array, hair: Array) -> Array:
-    """`wide` without what does not hang together with hair within the square; a tail behind the neck does."""
-    is_hair = np.maximum(wide, _centred(hair, 1)) > OUTER.connected
-    labels = cv2.connectedComponents(is_hair.astype(np.uint8))[1]
-    within = _centred(np.ones((MASK_SIZE, MASK_SIZE)), 1) > 0
-    own = np.isin(labels, np.unique(labels[within])) & (labels > 0)
-    return wide * cv2.dilate(own.astype(np.uint8), np.ones((3, 3)))
-
-
 def _locks(crop: Picture, wide: Array) -> Array:
     """Brightness of the hair's locks over the wide square, in levels."""
     grey = cv2.transform(crop.astype(np.float32), TO_LUMA)
@@ -314,7 +282,7 @@ def _locks(crop: Picture, wide: Array) -> Array:
 
 def _by_locks(v: Array) -> Array:
     """(256, 256) averaged over locks."""
-    cells = round(OUTER.wide * LOCKS)
+    cells = round(WIDE * LOCKS)
     return cv2.GaussianBlur(cv2.resize(v, (cells, cells), interpolation=cv2.INTER_AREA), (0, 0), 1.0)
 
 

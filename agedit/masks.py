@@ -1,6 +1,10 @@
-"""Where a generated change may show: soft masks of face and hair in the reference position."""
+"""Where a generated change may show: soft masks of face and hair in the reference position.
 
-from collections.abc import Sequence
+Hair is what the hair network takes for hair, what another network takes for a person, and what hangs together
+with the face.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +14,7 @@ import numpy.typing as npt
 from cv2.typing import MatLike
 
 from agedit.align import EYES, IRISES, LIPS, NOSE, OVAL, Face, Neighbour
+from agedit.compat import mediapipe_file
 from agedit.errors import AgeEditError
 from agedit.paths import weights_folder
 
@@ -20,11 +25,19 @@ Array = MatLike
 HAIR_MODEL = "hair_segmentation_mobile.tflite"
 """File of the hair network in the weights folder."""
 
+PERSON_MODEL = "modules/selfie_segmentation/selfie_segmentation.tflite"
+"""File of the network that tells a person from the background, within mediapipe."""
+
 MASK_SIZE = 256
 """Edge of all masks in pixels."""
 
-HAIR_SIZE = 160
-"""Edge of the hair network's input in pixels."""
+WIDE = 2.0
+"""Edge of the square that is searched for hair, in edges of the reference square."""
+
+VIEWS = (WIDE, 1.5)
+"""Edges of the squares that the networks look at for it: in a small picture of a head they overlook some of
+what they find in a larger one.
+"""
 
 
 @dataclass(frozen=True)
@@ -69,12 +82,53 @@ class MaskSettings:
     """Width of the crop's border in which everything fades out."""
 
 
+@dataclass(frozen=True)
+class HairSettings:
+    """Which hair is the face's own."""
+
+    likely: float = 0.3
+    """Share of person below which a place is background."""
+    sure: float = 0.7
+    """Share of person from which on it is none."""
+    rim: int = 3
+    """Pixels of the wide square by which a person is dilated: strands stand off."""
+    connected: float = 0.3
+    """Share of hair from which on neighbouring places hang together."""
+    margin: float = 0.1
+    """Width of the ellipse, as a share of the crop, by which the landmarks' oval is dilated to meet its hair.
+    """
+
+
 FEATURES = FeatureSettings()
 MASK = MaskSettings()
+HAIR = HairSettings()
+
+
+class Segmentation:
+    """A TensorFlow Lite network that tells how much each place of a picture is hair, or a person."""
+
+    def __init__(self, path: Path) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        self._interpreter = Interpreter(str(path), num_threads=1)
+        self._interpreter.allocate_tensors()
+        details = self._interpreter.get_input_details()[0]
+        self._input = details["index"]
+        _, height, width, _ = details["shape"].tolist()
+        self._size = width, height
+        self._output = self._interpreter.get_output_details()[0]["index"]
+
+    def __call__(self, picture: Picture) -> Array:
+        """RGB uint8 (H, W, 3) to float32 (MASK_SIZE, MASK_SIZE) in 0..1, stretched to a square."""
+        small = cv2.resize(picture, self._size, interpolation=cv2.INTER_AREA)
+        self._interpreter.set_tensor(self._input, small[None].astype(np.float32) / 255)
+        self._interpreter.invoke()
+        coarse = self._interpreter.get_tensor(self._output)[0, ..., 0]
+        return cv2.resize(coarse, (MASK_SIZE, MASK_SIZE), interpolation=cv2.INTER_LINEAR)
 
 
 class Masker:
-    """Masks of aligned faces. Not thread-safe: the hair network keeps its tensors between calls.
+    """Masks of aligned faces. Not thread-safe: networks keep their tensors between calls.
 
     Args:
         models: folder of the hair network; default: the weights folder.
@@ -84,15 +138,11 @@ class Masker:
     """
 
     def __init__(self, models: Path | None = None) -> None:
-        from ai_edge_litert.interpreter import Interpreter
-
         path = (models or weights_folder()) / HAIR_MODEL
         if not path.exists():
             raise AgeEditError(f"The hair network is missing at {path}; fetch the weights folder again.")
-        self.network = Interpreter(str(path), num_threads=1)
-        self.network.allocate_tensors()
-        self.input = self.network.get_input_details()[0]["index"]
-        self.output = self.network.get_output_details()[0]["index"]
+        self._hair = Segmentation(path)
+        self._person = Segmentation(mediapipe_file(PERSON_MODEL))
 
     def hair(self, crop: Picture) -> Array:
         """How much each place of an aligned RGB uint8 (S, S, 3) is hair: float32 (256, 256) in 0..1.
@@ -100,15 +150,33 @@ class Masker:
         The network is too coarse for single strands and for the rim before a bright wall; a guided filter
         (He et al., 2010) takes them from the photo.
         """
-        small = cv2.resize(crop, (HAIR_SIZE, HAIR_SIZE), interpolation=cv2.INTER_AREA)
-        self.network.set_tensor(self.input, small[None].astype(np.float32) / 255)
-        self.network.invoke()
-        coarse = self.network.get_tensor(self.output)[0, ..., 0]
-        hair = cv2.resize(coarse, (MASK_SIZE, MASK_SIZE), interpolation=cv2.INTER_LINEAR)
-        hair = cv2.GaussianBlur(np.clip(hair * 1.6 - 0.3, 0, 1), (0, 0), MASK_SIZE * 0.006)
+        hair = cv2.GaussianBlur(np.clip(self._hair(crop) * 1.6 - 0.3, 0, 1), (0, 0), MASK_SIZE * 0.006)
         guide = cv2.resize(crop, (MASK_SIZE, MASK_SIZE), interpolation=cv2.INTER_AREA).astype(np.float32)
         matte = cv2.ximgproc.guidedFilter(guide, cv2.dilate(hair, np.ones((3, 3))) * 255, 10, 60) / 255
         return np.clip(matte * 1.4 - 0.2, 0, 1)
+
+    def own_hair(self, crop: Picture, views: Mapping[float, Picture], face: Face) -> tuple[Array, Array]:
+        """How much each place is hair of this head.
+
+        Args:
+            crop: RGB uint8 (S, S, 3), the aligned face.
+            views: {edge in reference squares: that square, RGB uint8}, for all of VIEWS.
+            face: whose reference square `crop` shows.
+
+        Returns:
+            float32 (256, 256) in 0..1 of the reference square, and of the wide one around it.
+        """
+        person = np.zeros((MASK_SIZE, MASK_SIZE), np.float32)
+        wide = person.copy()
+        for edge, view in views.items():
+            person = np.maximum(person, centred(self._person(view), edge))
+            wide = np.maximum(wide, centred(self.hair(view), edge))
+        person = np.clip((person - HAIR.likely) / (HAIR.sure - HAIR.likely), 0, 1)
+        person = cv2.dilate(person, np.ones((HAIR.rim, HAIR.rim)))
+        hair = self.hair(crop) * _centre_of(person)
+        wide = wide * person
+        own = connected_to_face(hair, wide, face)
+        return hair * _centre_of(own), wide * own
 
     @staticmethod
     def mask(hair: Array, face: Face, shape: tuple[int, ...]) -> Array:
@@ -132,6 +200,40 @@ class Masker:
         # dilated: the photo's own edge cuts exactly
         inside = cv2.dilate(warp_inside(face, shape, MASK_SIZE), np.ones((5, 5)))
         return mask * _border(MASK_SIZE) * inside
+
+
+def centred(v: Array, edge: float) -> Array:
+    """A square of `edge` reference squares in its place in the wide one: (256, 256), zeros around it."""
+    size = round(MASK_SIZE * edge / WIDE)
+    before = (MASK_SIZE - size) // 2
+    after = MASK_SIZE - size - before
+    return np.pad(cv2.resize(v, (size, size), interpolation=cv2.INTER_AREA), (before, after))
+
+
+def _centre_of(wide: Array) -> Array:
+    """The reference square of the wide one, (256, 256)."""
+    size = round(MASK_SIZE / WIDE)
+    before = (MASK_SIZE - size) // 2
+    inner = wide[before : before + size, before : before + size]
+    return cv2.resize(inner, (MASK_SIZE, MASK_SIZE), interpolation=cv2.INTER_LINEAR)
+
+
+def connected_to_face(hair: Array, wide: Array, face: Face) -> npt.NDArray[np.float32]:
+    """Which places of the wide square belong to hair that reaches the face: (256, 256), 0 or 1.
+
+    Args:
+        hair: (256, 256) in 0..1 of the reference square, seen there more clearly than in `wide`.
+        wide: alike, of the wide square.
+    """
+    within = centred(np.ones_like(hair), 1) > 0
+    seen = np.where(within, centred(hair, 1), wide)
+    labels = cv2.connectedComponents((seen > HAIR.connected).astype(np.uint8))[1]
+    outline = cv2.transform(face.points[None, list(OVAL)], face.widened(WIDE).matrix)[0] * MASK_SIZE
+    oval = np.zeros((MASK_SIZE, MASK_SIZE), np.uint8)
+    cv2.fillConvexPoly(oval, np.round(outline).astype(np.int32), (1,))
+    near = cv2.dilate(oval, _ellipse(HAIR.margin / WIDE)) > 0
+    own = np.isin(labels, np.unique(labels[near])) & (labels > 0)
+    return cv2.dilate(own.astype(np.float32), np.ones((3, 3))).astype(np.float32, copy=False)
 
 
 def _ellipse(share: float) -> npt.NDArray:

@@ -172,6 +172,7 @@ def test_evaluate_judges_a_folder(tmp_path):
     data = one_object(agedit("evaluate", tmp_path, "--json"))
     assert data["photos"] == 2 and len(data["skipped"]) == 1
     assert {"plus30", "minus20", "plus17", "rank_correlation_median", "strict"} <= data.keys()
+    assert data["plus30"]["background_changed"] == 0
     empty = agedit("evaluate", tmp_path / "none", "--json")
     assert empty.returncode == 2 and "no pictures" in empty.stderr
 

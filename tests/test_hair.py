@@ -6,8 +6,9 @@ import pytest
 from conftest import PORTRAITS
 
 from agedit import AgeEditor, load_photo
-from agedit.align import Face, unalign
+from agedit.align import Face, align, unalign
 from agedit.hair import HairTone, OuterHair
+from agedit.masks import MASK_SIZE, WIDE, connected_to_face
 from agedit.reports.evaluate import outside
 
 PHOTO, BROWN, LUMA = (400, 400), (120, 80, 50), np.float32((0.299, 0.587, 0.114))
@@ -22,12 +23,11 @@ def beyond(hair, others=(), within=1.0):
     rgb = np.full((*PHOTO, 3), 230, np.uint8)
     rgb[hair > 0] = BROWN
 
-    def see(crop):
-        return np.clip((200 - crop[:, :, 2].astype(np.float32)) / 100, 0, 1)
-
-    return rgb, OuterHair(
-        rgb, FACE, np.zeros((256, 256), np.float32), np.full((256, 256), within, np.float32), see, others
-    )
+    wide = align(rgb, FACE.widened(WIDE), MASK_SIZE)[:, :, 2].astype(np.float32)
+    wide = np.clip((200 - wide) / 100, 0, 1)
+    inner = np.full((MASK_SIZE, MASK_SIZE), within, np.float32)
+    wide *= connected_to_face(inner, wide, FACE)
+    return rgb, OuterHair(rgb, FACE, np.zeros((MASK_SIZE, MASK_SIZE), np.float32), inner, wide, others)
 
 
 def band(top, bottom, left=190, right=210):

@@ -14,6 +14,7 @@ from agedit.editor import AgeEditor, Edit
 from agedit.errors import AgeEditError
 from agedit.estimators import SAME_EXPRESSION, SAME_PERSON, expression_measures
 from agedit.photo import load_photo
+from agedit.reports.background import BACKGROUND, BackgroundJudge
 from agedit.reports.sheet import pictures_in
 from agedit.runtime import Engine
 from agedit.submodel import Submodel
@@ -51,7 +52,7 @@ class Cell(TypedDict):
     change: of the judged age, years. cosine, l2: identity, see `estimators.identity`. flip: another gender.
     mood: the same expression by the network. expression: by how much each of EXPRESSION_MEASURES differs,
     None where no face is found any more. small_mse: mean squared difference of the two crops, of 1.
-    outside: see `outside`.
+    outside: see `outside`. background: see `BackgroundJudge.changed`.
     """
 
     change: float
@@ -64,6 +65,7 @@ class Cell(TypedDict):
     small_l2: float
     small_mse: float
     outside: int
+    background: float | None
 
 
 class StrictRow(TypedDict):
@@ -102,6 +104,8 @@ class CellSummary(TypedDict):
     smallest_age_difference: float | None
     smallest_mse: float | None
     outside_the_mask: int | None
+    background_changed: float | None
+    """Share of the photos in which over `BACKGROUND.much` of the background is changed."""
 
 
 class Summary(TypedDict):
@@ -192,11 +196,12 @@ class _Judge:
         self.smallest: Submodel = engine.weights.smallest
         self._engine = engine
         self._editor = editor
+        self._background = BackgroundJudge()
         self._lowest, self._highest = engine.weights.years_range
 
     def row(self, name: str) -> Row:
         """All figures of the photo, a file of this name."""
-        age = self._engine.readout.age(self._editor.prepare(0).crop).years
+        age = self._editor.prepare(0).age
         row: Row = {
             "file": name,
             "age": age,
@@ -224,7 +229,9 @@ class _Judge:
 
     def _cell(self, age: float, years: int) -> Cell:
         readout = self._engine.readout
-        crop = self._editor.prepare(0).crop
+        photo = self._editor.view()
+        prepared = self._editor.prepare(0)
+        crop = prepared.crop
         full = self._judged(age, years, self.full)
         small = self._judged(age, years, self.smallest)
         shown = self._editor.crop(full.edit)
@@ -244,6 +251,7 @@ class _Judge:
             "small_l2": small.l2,
             "small_mse": float(np.mean((shown / 255 - small_shown / 255) ** 2)),
             "outside": outside(self._editor, full.edit),
+            "background": self._background.changed(photo, full.edit.picture, prepared.face.frame),
         }
 
     def _monotony(self, age: float) -> float | None:
@@ -311,6 +319,7 @@ def summary(rows: Sequence[Row]) -> Summary:
 
 def _summarize(cells: Sequence[Cell], older: bool) -> CellSummary:
     """older: whether the edits should look older, or younger."""
+    backgrounds = [cell["background"] for cell in cells if cell["background"] is not None]
     return {
         "photos": len(cells),
         "judged_change": _mean([cell["change"] for cell in cells]),
@@ -326,6 +335,7 @@ def _summarize(cells: Sequence[Cell], older: bool) -> CellSummary:
         "smallest_age_difference": _mean([abs(cell["small_change"] - cell["change"]) for cell in cells]),
         "smallest_mse": _mean([cell["small_mse"] for cell in cells], digits=6),
         "outside_the_mask": max((cell["outside"] for cell in cells), default=None),
+        "background_changed": _mean([share > BACKGROUND.much for share in backgrounds]),
     }
 
 
