@@ -245,10 +245,13 @@ def profile_row(profile: "Loaded") -> dict[str, Any]:
 
 def profile_text(row: dict[str, Any]) -> str:
     """The same for people, a line a sub-model."""
+    from agedit.submodel import label
+
     device = row["device"]
     title = f"{device['processor']}, {device['cores']} cores, {device['threads']} threads"
     lines = [
-        f"  {t['r']}:{t['c']:g}  p50 {t['p50_ms']:.1f} ms, p90 {t['p90_ms']:.1f} ms" for t in row["times"]
+        f"  {label((t['r'], t['c']))}  p50 {t['p50_ms']:.1f} ms, p90 {t['p90_ms']:.1f} ms"
+        for t in row["times"]
     ]
     return title + "\n" + "\n".join(lines)
 

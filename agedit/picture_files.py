@@ -38,8 +38,8 @@ TIFF_DESCRIPTION = 270
 TIFF_SOFTWARE = 305
 TIFF_XMP = 700
 NAME_BYTES = 255  # of one file name, on every usual file system
-LASTING = {"quality": 95, "subsampling": "4:4:4"}
-PASSING = {"quality": 93, "subsampling": "4:2:0"}
+DOWNLOADED = {"quality": 95, "subsampling": "4:4:4"}
+PREVIEWED = {"quality": 93, "subsampling": "4:2:0"}
 RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?")  # by Windows, with any ending
 
 
@@ -58,7 +58,7 @@ class JpegSettings:
         odd = self.subsampling not in (0, 1, 2)
         usable = 1 <= len(self.tables) <= 4 and all(1 <= v <= 255 for table in self.tables for v in table)
         if not usable:
-            return LASTING
+            return DOWNLOADED
         return {"qtables": self.tables, "subsampling": "4:4:4" if odd else self.subsampling}
 
 
@@ -66,7 +66,7 @@ def encode_photo(
     picture: npt.NDArray[np.uint8],
     format: str = "PNG",
     synthetic: bool = False,
-    lasting: bool = False,
+    for_download: bool = False,
     jpeg: JpegSettings | None = None,
 ) -> bytes:
     """A picture as file content, without EXIF; quick rather than small, because the visitor waits.
@@ -78,7 +78,8 @@ def encode_photo(
         synthetic: also write that the picture was edited: as metadata (see `agedit.mark` and, in what is to
             keep, `agedit.credentials`), which changes no pixel. BMP has none, so there the words are in the
             picture.
-        lasting: a JPEG to keep, not to look at in passing: every pixel its own colour.
+        for_download: a file to keep, not a look at an edit while the slider moves: a JPEG of higher quality,
+            every pixel with a colour of its own, and with content credentials.
         jpeg: compress a JPEG as this one was.
     """
     if picture.shape[2] == 4 and format not in KEEPS_ALPHA:
@@ -87,18 +88,21 @@ def encode_photo(
         picture = stamp(picture)
     buffer = io.BytesIO()
     Image.fromarray(picture).save(
-        buffer, format, **_options(format, picture.shape[2] == 4, lasting, jpeg), **_mark(format, synthetic)
+        buffer,
+        format,
+        **_options(format, picture.shape[2] == 4, for_download, jpeg),
+        **_mark(format, synthetic),
     )
     data = buffer.getvalue()
-    passing = format == "JPEG" and not lasting  # a look at an edit while the slider moves
-    return add_credentials(data, format) if synthetic and not passing else data
+    is_preview = format == "JPEG" and not for_download  # a look at an edit while the slider moves
+    return add_credentials(data, format) if synthetic and not is_preview else data
 
 
-def _options(format: str, alpha: bool, lasting: bool, jpeg: JpegSettings | None) -> dict[str, Any]:
+def _options(format: str, alpha: bool, for_download: bool, jpeg: JpegSettings | None) -> dict[str, Any]:
     if format == "JPEG":
         if jpeg is not None:
             return jpeg.options()
-        return LASTING if lasting else PASSING
+        return DOWNLOADED if for_download else PREVIEWED
     if format == "WEBP":  # a lossy one would change the pixels behind transparency, and the edge with them
         return {"lossless": True, "exact": True, "quality": 25} if alpha else {"quality": 95}
     return {"compress_level": 1} if format == "PNG" else {}
@@ -141,7 +145,7 @@ def encode_like(
     picture = _like(photo, edited)
     if words and not (synthetic and format == "BMP"):
         picture = stamp(picture)
-    return encode_photo(picture, format, synthetic, lasting=True, jpeg=photo.jpeg)
+    return encode_photo(picture, format, synthetic, for_download=True, jpeg=photo.jpeg)
 
 
 def _like(photo: "Photo | None", edited: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -204,7 +208,7 @@ def save_photo(
     format = FORMATS[path.suffix.lower()]
     jpeg = like.jpeg if like else None
     try:
-        data = encode_photo(_like(like, rgb), format, synthetic, lasting=True, jpeg=jpeg)
+        data = encode_photo(_like(like, rgb), format, synthetic, for_download=True, jpeg=jpeg)
         temporary.write_bytes(data)
         os.replace(temporary, path)
     except (OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Links and paths in the documentation resolve, its commands exist, every picture in it is shown."""
+"""Links and paths in the documentation resolve, its commands exist, and every picture in it is shown."""
 
 import re
 import shlex

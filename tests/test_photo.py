@@ -820,16 +820,16 @@ def credentials_of(data, media_type):
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "TIFF"])
 def test_kept_edits_have_content_credentials(format):
-    data = encode_photo(RGB, format, synthetic=True, lasting=True)
+    data = encode_photo(RGB, format, synthetic=True, for_download=True)
     state, actions, minded = credentials_of(data, MEDIA_TYPES[format])
     assert state == "Valid" and minded == {"signingCredential.untrusted"}  # whole; signed by nobody known
     assert actions[0]["digitalSourceType"] == SOURCE
-    assert np.array_equal(load_photo(data), load_photo(encode_photo(RGB, format, lasting=True)))
+    assert np.array_equal(load_photo(data), load_photo(encode_photo(RGB, format, for_download=True)))
     broken = bytearray(data)
     broken[-40] ^= 1
     assert credentials_of(bytes(broken), MEDIA_TYPES[format])[0] == "Invalid"
     with pytest.raises(c2pa.C2paError):
-        c2pa.Reader(MEDIA_TYPES[format], io.BytesIO(encode_photo(RGB, format, lasting=True)))
+        c2pa.Reader(MEDIA_TYPES[format], io.BytesIO(encode_photo(RGB, format, for_download=True)))
 
 
 def test_films_have_content_credentials(tmp_path):

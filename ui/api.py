@@ -46,8 +46,8 @@ WRONG = {
 }
 
 
-class Asked(BaseModel):
-    """What a call asks for; a value that is missing is the default."""
+class CallValues(BaseModel):
+    """The values of a call, checked; a value that is missing is the default."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -59,13 +59,13 @@ class Asked(BaseModel):
     fresh: StrictBool = False
 
 
-def asked(**values: Any) -> Asked:
+def checked(**values: Any) -> CallValues:
     """The values of a call. Raises AgeEditError with the first that makes no sense."""
     given = {name: value for name, value in values.items() if value is not None}
     if isinstance(given.get("face"), str):
         given["face"] = given["face"].strip()
     try:
-        return Asked.model_validate(given)
+        return CallValues.model_validate(given)
     except ValidationError as error:
         raise AgeEditError(WRONG[str(error.errors(include_url=False)[0]["loc"][0])]) from None
 
@@ -100,7 +100,7 @@ class Endpoints:
         return files
 
     @contextlib.contextmanager
-    def visit(self, call: Asked, request: gr.Request) -> Iterator[tuple[Visit, list[int]]]:
+    def visit(self, call: CallValues, request: gr.Request) -> Iterator[tuple[Visit, list[int]]]:
         """A visit of the photo, forgotten at the end, and the numbers of the faces that were asked for."""
         if call.photo is None:
             raise AgeEditError(WRONG["photo"])
@@ -120,7 +120,7 @@ class Endpoints:
     ) -> tuple[str, dict[str, Any]]:
         """/edit: (path of a PNG at the photo's own resolution, what was measured)."""
         claim(photo, request)
-        call = asked(photo=photo, years=years, budget=budget, face=face, mark=mark)
+        call = checked(photo=photo, years=years, budget=budget, face=face, mark=mark)
         with self.visit(call, request) as (visit, faces):
             visit.years = dict.fromkeys(faces, call.years)
             choice = visit.choose(call.budget)
@@ -144,7 +144,7 @@ class Endpoints:
 
     def tune(self, budget: Any, fresh: Any) -> dict[str, Any]:
         """/tune: the choice for a budget, as `agedit tune` prints it, but for where this machine keeps it."""
-        call = asked(budget=budget, fresh=fresh)
+        call = checked(budget=budget, fresh=fresh)
         choice = self.service().tune(call.budget, call.fresh)
         told = {key: value for key, value in choice.items() if key != "profile"}
         told["notes"] = [for_visitors(note) for note in choice["notes"]]
@@ -153,7 +153,7 @@ class Endpoints:
     def compare(self, photo: Any, years: Any, budget: Any, face: Any, request: gr.Request) -> dict[str, Any]:
         """/compare: {"submodels": the Compare tab's rows}."""
         claim(photo, request)
-        call = asked(photo=photo, years=years, budget=budget, face=face)
+        call = checked(photo=photo, years=years, budget=budget, face=face)
         with self.visit(call, request) as (visit, faces):
             steps = compare(visit.editor, call.years, faces[0])
             rows = list(self.service().one_by_one(visit, steps))
@@ -164,7 +164,7 @@ class Endpoints:
     def journey(self, photo: Any, budget: Any, face: Any, request: gr.Request) -> list[str]:
         """/journey: paths of the strip, the GIF and the MP4."""
         claim(photo, request)
-        call = asked(photo=photo, budget=budget, face=face)
+        call = checked(photo=photo, budget=budget, face=face)
         with self.visit(call, request) as (visit, faces):
             submodel = candidate_of(visit.service.choose(call.budget))
             steps = every_age(visit.editor, faces[0], submodel)

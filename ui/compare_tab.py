@@ -1,4 +1,6 @@
-"""The second tab, for the product manager: what every size of the network costs and gives on this face."""
+"""The Compare tab: what every sub-model costs and gives on this face, here and on devices whose profiles were
+imported.
+"""
 
 import json
 from collections.abc import Callable
@@ -28,16 +30,16 @@ from ui.waiting import until_served
 from ui.words import plainly, say, t
 
 MOST_DRAWN = 8
-"""Devices in one plot: more lines than that nobody tells apart."""
+"""Most devices in one plot: nobody tells more lines than that apart."""
 
 MOST_TOLD = 3
-"""Sentences about profiles that were left out."""
+"""Most sentences about profiles that were left out."""
 
 OUTPUTS = 7
-"""How many outputs most handlers have."""
+"""Number of outputs of most handlers."""
 
 POSITION = 1
-"""Of this tab, counted from 0."""
+"""Place of this tab among the tabs, counted from 0."""
 
 
 class CompareTab:

@@ -7,6 +7,7 @@ import gradio as gr
 import numpy as np
 import numpy.typing as npt
 
+from agedit import submodel
 from agedit.selection.profiles import TimesOf, survey
 from ui.service import Service
 from ui.words import say
@@ -81,7 +82,7 @@ def by_size(row: Row) -> tuple[int, float]:
 def label(row: Row) -> str:
     """A sub-model's name, starred where it would be chosen."""
     star = "★ " if row["chosen"] else ""
-    return f"{star}{row['r']}:{row['c']:g}"
+    return star + submodel.label((row["r"], row["c"]))
 
 
 def thumb(row: Row) -> Picture:
@@ -96,7 +97,7 @@ def thumb(row: Row) -> Picture:
     picture[:THUMB] = face
     ink = INK if row["fits"] else PALE_INK
     figures = (
-        (f"{row['r']}:{row['c']:g}   {_milliseconds(row)}", 0.62),
+        (f"{submodel.label((row['r'], row['c']))}   {_milliseconds(row)}", 0.62),
         (f"{row['macs'] / 1e9:.2g} GMAC   {row['mb']:.1f} MB", 0.52),
         (f"{row['difference']:.1f} levels from full", 0.52),
     )

@@ -15,6 +15,7 @@ from agedit.selection.profiles import exported, import_profile, load, power_stat
 from agedit.selection.selector import Entry
 from agedit.selection.times import Candidate
 from agedit.selection.tuner import Tuner
+from agedit.submodel import label
 from ui.components import FileInput, budget_slider
 from ui.errors import for_visitors, said
 from ui.events import TUNE, listen
@@ -110,7 +111,7 @@ class DeviceTab:
 
         def tell(entry: Entry) -> None:
             seen.append(entry["submodel"])
-            name = submodel_label(*entry["submodel"])
+            name = label(entry["submodel"])
             progress((min(len(seen), total), total), desc=say(request, "timing", name=name))
 
         progress((0, total), desc=say(request, "timing", name="…"))
@@ -165,15 +166,15 @@ def table(tuner: Tuner, request: gr.Request) -> dict[str, Any]:
     if not body:
         known = say(request, "known")
         body = [
-            [submodel_label(r, c), "", round(times.p50, 1), round(times.p90, 1), "", len(times.runs), known]
-            for (r, c), times in sorted(tuner.times.items())
+            [label(candidate), "", round(times.p50, 1), round(times.p90, 1), "", len(times.runs), known]
+            for candidate, times in sorted(tuner.times.items())
         ]
     return {"headers": [say(request, key) for key in HEADINGS], "data": body}
 
 
 def _tried(entry: Entry, request: gr.Request) -> list[Any]:
     return [
-        submodel_label(entry["submodel"]["r"], entry["submodel"]["c"]),
+        label((entry["submodel"]["r"], entry["submodel"]["c"])),
         say(request, entry["verdict"].replace(" ", "_")),
         entry.get("p50_ms", ""),
         entry.get("p90_ms", ""),
@@ -181,8 +182,3 @@ def _tried(entry: Entry, request: gr.Request) -> list[Any]:
         entry.get("n", ""),
         say(request, f"why_{entry['why']}", **entry),
     ]
-
-
-def submodel_label(r: int, c: float) -> str:
-    """As the command line takes it: 256:0.5."""
-    return f"{r}:{c:g}"

@@ -1,5 +1,7 @@
 """What `agedit` and the server say when something is wrong, in Chinese."""
 
+from ui.security.limits import UPLOAD_BYTES, megabytes
+
 ERRORS = (
     (
         r".* has (\d+) megapixels; .* below (\d+) .*",
@@ -11,7 +13,7 @@ ERRORS = (
     ),
     (r"This request was refused; .*", "请求被拒绝；请从本页面自己的地址打开。"),
     (r"This machine is busy; .*", "这台机器正忙；请稍后再试。"),
-    (r"This is too large; .*", "文件太大；照片最大 60 MB。"),
+    (r"This is too large; .*", f"文件太大；照片最大 {megabytes(UPLOAD_BYTES)} MB。"),
     (r"There is no room for another photo .*", "这台机器没有空间再存一张照片；请稍后再试。"),
     (r"The request took too long .*", "请求传输太慢；请再试一次。"),
     (r"This server fetches nothing .*", "本服务器不从网络获取任何内容；请直接上传文件。"),

@@ -117,9 +117,9 @@ def remove(path: Path) -> None:
 def purge(known: set[Path], older_than: float = STRAY) -> None:
     """Delete temporary files that no visit is known to need. Never raises."""
     limit = time.time() - older_than
-    for room in (workspace.UPLOADS, workspace.SPOOL):
+    for name in (workspace.UPLOADS, workspace.SPOOL):
         with contextlib.suppress(OSError):
-            for entry in list((workspace.root() / room).iterdir()):
+            for entry in list((workspace.root() / name).iterdir()):
                 needed = any(path.is_relative_to(entry) for path in known)
                 if not needed and entry.lstat().st_ctime < limit:
                     remove(entry)

@@ -1,6 +1,6 @@
-"""Plots for a meeting: quality against waiting, and the runs that were timed.
+"""The page's plots as PNG bytes: quality against waiting time (Compare tab), and the timed runs (Device tab).
 
-PNG bytes, drawn without a display.
+Drawn by Matplotlib without a display.
 """
 
 import io
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from agedit.compat import import_matplotlib
 from agedit.selection.cost_model import frontier
 from agedit.selection.times import Candidate, Times
-from agedit.submodel import work
+from agedit.submodel import label, work
 from ui.plain_text import shortened
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def runs(times: Mapping[Candidate, Times], order: Iterable[Candidate], budget: f
         axes.scatter(known.runs, [y] * len(known.runs), s=18, alpha=0.45, color=colour, linewidths=0)
         axes.scatter([known.p50, known.p90], [y, y], marker="|", s=190, color=INK, linewidths=1.4, zorder=3)
     axes.axvline(budget, color=LIMIT, linewidth=1.2, linestyle="--")
-    axes.set_yticks(range(len(names)), [f"{r}:{c:g}" for r, c in names])
+    axes.set_yticks(range(len(names)), [label(candidate) for candidate in names])
     axes.set_ylim(-0.6, len(names) - 0.4)
     _milliseconds(axes)
     axes.set_title(" ", fontsize=12)  # the page's own label lies over the corner
@@ -176,7 +176,7 @@ def _name(axes: "Axes", rows: Sequence[Row], best: Sequence[tuple[float, float]]
             named.append(row)
     for k, row in enumerate(sorted(named, key=_waiting)):
         axes.annotate(
-            f"{row['r']}:{row['c']:g}",
+            label((row["r"], row["c"])),
             _point(row),
             (LABEL_RIGHT, LABEL_ABOVE if k % 2 else LABEL_BELOW),
             textcoords="offset points",

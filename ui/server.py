@@ -22,30 +22,31 @@ from ui.page import CSS, SCRIPT, Page
 from ui.portraits import PORTRAITS
 from ui.requests import Checker
 from ui.security.guard import Guard
+from ui.security.limits import UPLOAD_BYTES
 from ui.sessions import sessions
 from ui.words import i18n
 
 FONT = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans CJK SC", "sans-serif"]
 CONNECTIONS = 800
-"""Open at once, those counted that ask for nothing."""
+"""Most connections that are open at once, idle ones counted too."""
 
 HEADER_SECONDS = 15.0
-"""In which a request's first line and headers have to be here."""
+"""Longest time that a request's first line and headers may take to arrive, seconds."""
 
 GRACE_SECONDS = 3
-"""That open pages get when the server ends; then it hangs up on them."""
+"""Time that open pages get when the server ends, seconds; then it hangs up on them."""
 
 LAST_SECONDS = 5
-"""That what still runs gets after that, before it is torn down."""
+"""Time that what still runs gets after that, before it is torn down, seconds."""
 
 HEADER_BYTES = 16 << 10
-"""Of a request's first line and headers."""
+"""Largest first line and headers of a request together, bytes."""
 
 IDLE_SECONDS = 20
-"""That a connection may stay open without a request."""
+"""Longest time that a connection may stay open without a request, seconds."""
 
 EVENTS_IN_LINE = 64
-"""Events that wait in a queue of Gradio's."""
+"""Most events that wait in one of Gradio's queues."""
 
 
 class PatientProtocol(H11Protocol):
@@ -110,7 +111,7 @@ def mounted(page: Page) -> FastAPI:
         run_history=False,
         i18n=i18n,
         theme=Default(font=FONT, font_mono=["ui-monospace", "monospace"], primary_hue="indigo"),
-        max_file_size="60mb",
+        max_file_size=UPLOAD_BYTES,
         enable_monitoring=False,
         show_error=False,
         pwa=False,
@@ -134,7 +135,7 @@ def guarded(page: Page, names: frozenset[str] = frozenset()) -> ASGIApp:
             value in events for events in queue.pending_event_ids_session.values()
         )
 
-    def lasting(named: str) -> bool:
+    def cacheable(named: str) -> bool:
         path = uploads.locate(named, [PORTRAITS])
         return path is not None
 
@@ -144,7 +145,7 @@ def guarded(page: Page, names: frozenset[str] = frozenset()) -> ASGIApp:
         "/gradio_api/upload_progress": uploads.progress,
         "/page.js": _script,
     }
-    return Guard(app, names, own, Checker(page, roots), knows, lasting)
+    return Guard(app, names, own, Checker(page, roots), knows, cacheable)
 
 
 async def _take(scope: Scope, receive: Receive, send: Send) -> None:

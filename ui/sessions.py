@@ -275,4 +275,4 @@ class Sessions:
 
 
 sessions = Sessions()
-"""Of this process."""
+"""The sessions of this process."""

@@ -68,7 +68,7 @@ def check_temporary_folder(environment: Mapping[str, str] = os.environ) -> None:
     """Raises AgeEditError when the folder for temporary files takes none: read-only, full or missing."""
     named = environment.get("GRADIO_TEMP_DIR")
     try:
-        folder = Path(named) if named else Path(tempfile.gettempdir()) / "gradio"  # where uploads go
+        folder = Path(named or tempfile.gettempdir())  # in which `workspace` makes this process's folder
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as probe:
             probe.write(PROBE)

@@ -18,14 +18,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from ui.security.bodies import UPLOAD_BYTES
+from ui.security.limits import UPLOAD_BYTES
 from ui.security.refusal import RefusalError
 
 FILES_AT_ONCE = 4
-"""In one form."""
+"""Most files in one form."""
 
 FOLDER_BYTES = 2 << 30
-"""Of all uploads together; what is over an hour old is deleted anyway."""
+"""Largest size of all uploads together, bytes; what is over an hour old is deleted anyway."""
 
 # endings that are kept, and how a file that ends so is shown: nothing here can hold a script
 SHOWN = {

@@ -43,15 +43,15 @@ def base() -> Path:
 
 
 def make(parent: Path) -> Path:
-    """A new folder of ours in `parent`, locked, with its rooms in it. Raises AgeEditError."""
+    """A new folder of ours in `parent`, locked, with its sub-folders. Raises AgeEditError."""
     try:
         parent.mkdir(parents=True, exist_ok=True)
         while True:
             folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))  # mode 0700
             if _hold(folder / LOCK):
                 break  # otherwise another instance, just starting, took it for a dead one's
-        for room in (UPLOADS, VISITS, SPOOL):
-            (folder / room).mkdir(mode=0o700)
+        for name in (UPLOADS, VISITS, SPOOL):
+            (folder / name).mkdir(mode=0o700)
     except OSError as error:
         raise AgeEditError(
             f"The temporary folder cannot be written ({error.strerror}); "
@@ -66,7 +66,7 @@ def _hold(lock: Path) -> bool:
     if fcntl is not None:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.stat(lock)
+            os.stat(lock)  # fails where another instance's sweep deleted the file before it was locked
         except OSError:
             os.close(descriptor)
             return False
@@ -79,7 +79,7 @@ def sweep(parent: Path) -> list[Path]:
     swept = []
     with contextlib.suppress(OSError):
         for entry in list(os.scandir(parent)):
-            if _is_ours(entry) and _is_dead(Path(entry.path)):
+            if _is_ours(entry) and _claim_dead(Path(entry.path)):
                 shutil.rmtree(entry.path, ignore_errors=True)  # follows no link
                 swept.append(Path(entry.path))
     return swept
@@ -95,8 +95,11 @@ def _is_ours(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _is_dead(folder: Path) -> bool:
-    """Whether the folder has a lock file that nobody holds. One without a lock file was not made here."""
+def _claim_dead(folder: Path) -> bool:
+    """Remove the lock file of a folder if nobody holds it; True where the caller may delete the folder.
+
+    A folder without a lock file was not made here.
+    """
     lock = folder / LOCK
     try:
         if not stat.S_ISREG(lock.lstat().st_mode):

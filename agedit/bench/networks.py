@@ -28,6 +28,7 @@ from agedit.submodel import (
     Submodel,
     blocks,
     cost,
+    label,
 )
 
 Array = npt.NDArray[np.float32]
@@ -189,8 +190,8 @@ def networks(tell: Progress | None = None) -> NetworkRates:
         rates[name] = _rates(timed, max(plain))
     return {
         "precisions": rates,
-        "extract_ms": {_label(key.submodel): round(it.extract_ms, 1) for key, it in opened.items()},
-        "open_ms": {_label(key.submodel): round(it.open_ms, 1) for key, it in opened.items()},
+        "extract_ms": {label(key.submodel): round(it.extract_ms, 1) for key, it in opened.items()},
+        "open_ms": {label(key.submodel): round(it.open_ms, 1) for key, it in opened.items()},
     }
 
 
@@ -257,9 +258,3 @@ def _rate(submodel: Submodel, times: Times, yardstick_rate: float) -> SubmodelRa
         "gmacs": round(macs / 1e9, 2),
         "share": round(macs / times.p50 / yardstick_rate, 3),
     }
-
-
-def _label(submodel: Submodel) -> str:
-    """(128, 0.25) as "128:0.25"."""
-    r, c = submodel
-    return f"{r}:{c:g}"

@@ -16,7 +16,7 @@ from agedit.runtime import Engine, floating, measure_ranges, openvino_core
 from agedit.runtime.graphs import generator_graph
 from agedit.runtime.onnx_builder import Builder
 from agedit.selection.tuner import REFERENCE, SHOWN, Tuner, candidate_of
-from agedit.submodel import Submodel
+from agedit.submodel import Submodel, label
 
 RUNS = 5
 """Counted runs of each way."""
@@ -85,8 +85,7 @@ def peers(engine: Engine, wheel: str | Path | None = None, tell: Progress | None
 
 
 def _own_name(submodel: Submodel) -> str:
-    r, c = submodel
-    return f"ours {r}:{c:g}"
+    return f"ours {label(submodel)}"
 
 
 class _EditTask:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agedit import submodel
 from agedit.bench.networks import NetworkRates
 from agedit.bench.promise import PromiseRow
 from agedit.bench.run import BenchResults
@@ -57,7 +58,7 @@ def _plot_shares(axes: "Axes", networks: NetworkRates) -> None:
     axes.scatter(
         list(wanted), list(wanted.values()), marker="_", s=900, color=TARGET_COLOUR, label="wanted", zorder=3
     )
-    axes.set_xticks(range(len(shapes)), [f"{r}:{c:g}" for r, c in shapes], fontsize=8)
+    axes.set_xticks(range(len(shapes)), [submodel.label(shape) for shape in shapes], fontsize=8)
     axes.set_ylabel("% of the rate of plain convolutions")
     axes.set_title("Near the limit", loc="left", fontsize=11)
 
@@ -80,7 +81,7 @@ def _plot_promise(axes: "Axes", rows: list[PromiseRow]) -> None:
     for row in rows:
         r, c = row["submodel"]
         place = (row["budget_ms"], row["p50_ms"])
-        axes.annotate(f"{r}:{c:g}", place, (5, -12), textcoords="offset points", fontsize=8)
+        axes.annotate(submodel.label((r, c)), place, (5, -12), textcoords="offset points", fontsize=8)
     axes.set_xscale("log")  # budgets grow by a factor
     axes.set_yscale("log")
     axes.minorticks_off()

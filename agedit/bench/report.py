@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from agedit import submodel
 from agedit.bench import targets
 from agedit.bench.choice import ChoosingResults
 from agedit.bench.growth import FacesCost, SizeCost, VisitorsCost
@@ -68,7 +69,8 @@ def _network_section(networks: NetworkRates) -> list[str]:
 def _precision_rates(name: str, rates: PrecisionRates) -> list[str]:
     lines = [f"{name}: plain convolutions run at {rates['yardstick_gflops']} GFLOP/s; random weights"]
     for row in rates["submodels"]:
-        label = f"  {row['r']}:{row['c']:g}, {row['gmacs']} G MACs, {row['p50_ms']} ms, of that rate"
+        name_of_submodel = submodel.label((row["r"], row["c"]))
+        label = f"  {name_of_submodel}, {row['gmacs']} G MACs, {row['p50_ms']} ms, of that rate"
         target = targets.share_target((row["r"], row["c"]))
         lines.append(_line(label, f"{row['share']:.0%}", target, row["share"]))
     for resolution, ratio in rates["narrow"].items():
@@ -153,7 +155,7 @@ def _choosing_section(results: ChoosingResults) -> list[str]:
 
 def _promise_section(row: PromiseRow) -> list[str]:
     r, c = row["submodel"]
-    name = f"budget {row['budget_ms']} ms, {r}:{c:g}, {row['edits']} edits: p90"
+    name = f"budget {row['budget_ms']} ms, {submodel.label((r, c))}, {row['edits']} edits: p90"
     lines = [_line(name, f"{row['p90_share']:.0%} of it", targets.BUDGET_SHARE, row["p90_share"])]
     if row["told"]:
         lines.append(_line("  edits at which the page says that nothing fits", f"{row['told']:.0%}"))

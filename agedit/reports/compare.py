@@ -2,13 +2,14 @@
 
 import csv
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import cv2
 import numpy as np
 
 from agedit.align import align
+from agedit.editor import AgeEditor, Picture
 from agedit.selection.budget import TIMING_MARGIN, fits_budget
 from agedit.selection.cost_model import answer, estimates, frontier
 from agedit.selection.profiles import TimesOf
@@ -16,8 +17,13 @@ from agedit.selection.times import Candidate
 from agedit.submodel import cost, work
 
 
-def compare(editor, years, face=0, size=384):
+def compare(editor: AgeEditor, years: float, face: int = 0, size: int = 384) -> Iterator[dict[str, Any]]:
     """Yield one row a sub-model, the full network first.
+
+    Args:
+        years: change of the face's age.
+        face: its number in the editor's photo.
+        size: edge of "crop", pixels.
 
     Yields:
         {"r", "c", "macs", "parameters", "mb" (fp16), "lpips" (to the full network, held-out faces, from the
@@ -27,13 +33,15 @@ def compare(editor, years, face=0, size=384):
     weights = editor.engine.weights
     quality = {(q["r"], q["c"]): q["lpips"] for q in weights.manifest.get("quality", [])}
     prepared = editor.prepare(face)
-    base, full = align(editor.rgb, prepared.face, size), None
+    base = align(editor.view(), prepared.face, size)
+    full: Picture | None = None
     inside = cv2.resize(prepared.mask, (size, size)) > 0.5
     for r, c in reversed(weights.candidates):
         with editor.engine.passing([(r, c)]):
             change = editor.change(years, face, (r, c))
         crop = prepared.shown(base, change) if years else base.copy()
-        full = crop if full is None else full
+        if full is None:
+            full = crop
         shown = np.abs(crop.astype(np.int16) - full).mean(2)
         price = cost(r, c)
         yield {

@@ -13,6 +13,7 @@ from PIL import Image
 
 from agedit.align import align
 from agedit.credentials import add_credentials
+from agedit.editor import AgeEditor, Picture, Submodel
 from agedit.errors import AgeEditError
 from agedit.mark import TEXT, is_whole_mp4, mark_gif, mark_mp4, stamp
 
@@ -21,7 +22,14 @@ PROBE = bytes(4096)
 LABEL = 34  # pixels under a picture of the strip
 
 
-def journey(editor, face=0, submodel=None, stops=7, between=8, size=384):
+def journey(
+    editor: AgeEditor,
+    face: int = 0,
+    submodel: Submodel | None = None,
+    stops: int = 7,
+    between: int = 8,
+    size: int = 384,
+) -> Iterator[tuple[int, int, float, Picture]]:
     """Yield (done, all, years, crop) along the whole range of years, youngest first; stop asking to cancel.
 
     Args:
@@ -32,13 +40,13 @@ def journey(editor, face=0, submodel=None, stops=7, between=8, size=384):
     every = np.linspace(low, high, (stops - 1) * between + 1)
     every[np.argmin(np.abs(every))] = 0.0  # the person as they are is part of it
     prepared = editor.prepare(face)
-    base = align(editor.rgb, prepared.face, size)
+    base = align(editor.view(), prepared.face, size)
     for k, years in enumerate(every):
         crop = prepared.shown(base, editor.change(years, face, submodel)) if years else base.copy()
         yield k + 1, len(every), float(years), crop
 
 
-def strip(frames, stops=7, gap=6):
+def strip(frames: Sequence[tuple[float, Picture]], stops: int = 7, gap: int = 6) -> Picture:
     """The strip of `stops` pictures out of [(years, crop)]: RGB uint8, one row.
 
     Under each its years, and that it was edited.

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from agedit.submodel import label
 from agedit.training.loader import FaceSet
 from agedit.training.settings import Settings
 from agedit.training.signals import STOPPED, stop_on_signal
@@ -186,7 +187,7 @@ def _train(
         bar.update()
         if last - told > TELL_EVERY:
             told = last
-            bar.set_postfix_str(f"{stage.resolution}:{stage.ratio:g} {means.text()}")
+            bar.set_postfix_str(f"{label((stage.resolution, stage.ratio))} {means.text()}")
         if last - saved > SAVE_EVERY:
             saved = last
             trainer.save()
@@ -214,4 +215,4 @@ def _report(trainer: Trainer, stage: Stage, bar: tqdm) -> None:
         told = "nobody is held out in the first set, so nothing was judged"
     else:
         told = "held-out people: " + " ".join(f"{name} {value:.4f}" for name, value in figures.items())
-    bar.write(f"step {trainer.steps}, {r}:{ratio:g}, {told}")
+    bar.write(f"step {trainer.steps}, {label((r, ratio))}, {told}")

@@ -75,7 +75,7 @@ class Exit:
         self.scope = scope
         self.send = send
         self.route: Route | None = None
-        self.lasting = False  # may a browser keep this answer?
+        self.cacheable = False  # whether a browser may keep this answer
         self.begun = False
         self.refused = False
         self.page: list[bytes] | None = None  # the HTML so far, whose scripts are hashed before it leaves
@@ -133,7 +133,7 @@ class Exit:
         kind = self.route.kind if self.route is not None else ""
         if kind == "asset":
             return KEEP
-        return DAY if kind == "static" or self.lasting else FORGET
+        return DAY if kind == "static" or self.cacheable else FORGET
 
     async def refuse(self, status: int, sentence: str = "") -> None:
         """End the request with a sentence; if its answer has begun, only end it."""
@@ -145,7 +145,7 @@ class Exit:
         self.refused = True
         self.begun = True
         self.route = None
-        self.lasting = False
+        self.cacheable = False
         status = status if status in SENTENCES else (500 if status >= 500 else 400)
         visitor = _Visitor(Headers(scope=self.scope))
         text = plainly(visitor, sentence or SENTENCES[status])

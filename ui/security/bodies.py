@@ -8,29 +8,21 @@ from contextlib import asynccontextmanager
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope
 
+from ui.security.limits import JSON_BYTES
 from ui.security.refusal import HungUpError, RefusalError
 from ui.security.routes import header_values
 
-JSON_BYTES = 1 << 20
-"""Of a request's JSON."""
-
-UPLOAD_BYTES = 60 << 20
-"""Of a photo."""
-
-FORM_BYTES = 64 << 10
-"""Of the form around it."""
-
 BODY_SECONDS = 30.0
-"""In which a body has to be here."""
+"""Longest time that a JSON body may take to arrive, seconds."""
 
 UPLOAD_SECONDS = 120.0
-"""In which an upload has."""
+"""Longest time that an upload may take to arrive, seconds."""
 
 STALL_SECONDS = 10.0
-"""In which the next part of an upload has to be here: who sends nothing holds no place."""
+"""Longest pause between two parts of an upload, seconds: who sends nothing must not take up a turn."""
 
 LENGTH_DIGITS = 19
-"""Of a Content-Length that is read as a number."""
+"""Most digits of a Content-Length that is read as a number; a longer one counts as too large."""
 
 
 @asynccontextmanager

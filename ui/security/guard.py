@@ -11,8 +11,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ui.compat import log_error
 from ui.security.answer import Exit
 from ui.security.bodies import (
-    FORM_BYTES,
-    UPLOAD_BYTES,
     UPLOAD_SECONDS,
     deadline,
     limited,
@@ -21,6 +19,7 @@ from ui.security.bodies import (
     with_length,
     without_stalls,
 )
+from ui.security.limits import FORM_BYTES, UPLOAD_BYTES
 from ui.security.origin import check_host, check_origin
 from ui.security.refusal import HungUpError, RefusalError
 from ui.security.routes import NAME, SESSION, Route, clean, find_route, named_file
@@ -40,7 +39,7 @@ Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
 Check = Callable[[str, bytes], bytes]
 """(path, JSON) to the JSON that Gradio gets; raises RefusalError."""
 
-Lasting = Callable[[str], bool]
+Cacheable = Callable[[str], bool]
 """Whether a browser may keep the file at this address."""
 
 
@@ -52,7 +51,7 @@ class Guard:
     own: handlers that stand before Gradio, by the part of the path before "=".
     check: reads the JSON of a request.
     knows: (kind, value) -> bool, whether a "session" or "event" of that name exists.
-    lasting: whether a browser may keep the file at an address.
+    cacheable: whether a browser may keep the file at an address.
     """
 
     def __init__(
@@ -62,14 +61,14 @@ class Guard:
         own: Mapping[str, Handler] | None = None,
         check: Check | None = None,
         knows: Callable[[str, str], bool] | None = None,
-        lasting: Lasting | None = None,
+        cacheable: Cacheable | None = None,
     ) -> None:
         self.app = app
         self.names = names
         self.own = dict(own or {})
         self.check = check
         self.knows = knows
-        self.lasting = lasting
+        self.cacheable = cacheable
         self.answering = 0
         self.uploading = 0
 
@@ -93,7 +92,7 @@ class Guard:
             route = find_route(scope)
             exit_.route = route
             if route.kind == "file":
-                exit_.lasting = self.lasting is not None and self.lasting(named_file(scope))
+                exit_.cacheable = self.cacheable is not None and self.cacheable(named_file(scope))
             self._check_known(scope)
             await self._pass_on(route, clean(scope, route), receive, exit_)
         except RefusalError as refused:

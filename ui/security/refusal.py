@@ -1,5 +1,7 @@
 """A request that is refused, and what is said of it."""
 
+from ui.security.limits import JSON_BYTES, UPLOAD_BYTES, megabytes
+
 SENTENCES = {
     400: "This request was not understood.",
     403: "This request was refused; open the page at its own address.",
@@ -7,7 +9,8 @@ SENTENCES = {
     405: "This address does not take such requests.",
     408: "The request took too long to arrive; try again.",
     411: "The request must say how long it is.",
-    413: "This is too large; a photo may have 60 MB, any other request 1 MB.",
+    413: f"This is too large; a photo may have {megabytes(UPLOAD_BYTES)} MB, "
+    f"any other request {megabytes(JSON_BYTES)} MB.",
     415: "This address takes JSON, or for uploads a form.",
     421: "This server is not called by that name; see AGEDIT_HOSTS in the README.",
     422: "The values of this request make no sense here.",
