@@ -78,7 +78,7 @@ def _colour(picture: MatLike) -> Array:
 
 def _upper_face(points: npt.NDArray[np.floating], size: int) -> npt.NDArray[np.uint8]:
     """Where skin shows above the tip of the nose, (S, S)."""
-    face = cv2.erode(_filled([OVAL], points, size), _disc(COVERING.inset, size))
+    face = np.asarray(cv2.erode(_filled([OVAL], points, size), _disc(COVERING.inset, size)), np.uint8)
     face[int(np.clip(points[NOSE_TIP, 1], 0, size)) :] = 0
     return face & ~_filled(EYES, points, size)
 

@@ -249,7 +249,9 @@ class OuterHair:
         placed = frame.place(self.weight, face)
         rows, columns = np.nonzero(placed > 0.01)
         weight = placed[rows, columns]
-        pixels = self._lit.standard(part[rows, columns][:, None])[:, 0].astype(np.float32)
+        pixels = self._lit.standard(np.asarray(part, np.uint8)[rows, columns][:, None])[:, 0].astype(
+            np.float32
+        )
         grey = pixels @ TO_LUMA[0]
         lock = frame.place(self.locks, face)[rows, columns]
         likely_hair = np.clip(1.5 - (grey - self.bright) / OUTER.wall, 0, 1)

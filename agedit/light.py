@@ -83,12 +83,12 @@ class Light:
         return cv2.LUT(picture, table).astype(np.uint8, copy=False)
 
     def shown(self, change: Array) -> npt.NDArray[np.float32]:
-        """A change in ordinary light, float32 (..., 3) in levels, as this light shows it."""
+        """A change in ordinary light, float32 (h, w, 3) in levels, as this light shows it."""
         if self.ordinary:
             return np.asarray(change, np.float32)
-        if self.monochrome:
-            change = np.repeat(change @ TO_LUMA[0][:, None], 3, -1)
-        return np.asarray(change * self.gain, np.float32)
+        from_levels = TO_LUMA[[0, 0, 0]] if self.monochrome else np.eye(3, dtype=np.float32)
+        lit = cv2.transform(change, self.gain[:, None] * from_levels)
+        return np.asarray(lit, np.float32)
 
 
 ORDINARY = Light(np.ones(3, np.float32))

@@ -79,9 +79,10 @@ def _plot_promise(axes: "Axes", rows: list[PromiseRow]) -> None:
             zorder=3,
         )
     for row in rows:
-        r, c = row["submodel"]
         place = (row["budget_ms"], row["p50_ms"])
-        axes.annotate(submodel.label((r, c)), place, (5, -12), textcoords="offset points", fontsize=8)
+        axes.annotate(
+            submodel.label(row["submodel"]), place, (5, -12), textcoords="offset points", fontsize=8
+        )
     axes.set_xscale("log")  # budgets grow by a factor
     axes.set_yscale("log")
     axes.minorticks_off()

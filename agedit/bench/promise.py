@@ -3,7 +3,6 @@
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypedDict
 
@@ -17,6 +16,7 @@ from agedit.selection.budget import SMALLEST_HEADROOM, TAIL_LIMIT, TIMING_MARGIN
 from agedit.selection.drift import DriftWatch
 from agedit.selection.times import Candidate, Times
 from agedit.selection.tuner import REFERENCE, SHOWN, Tuner, candidate_of
+from agedit.submodel import Submodel
 
 FIRST_BUDGET = 100.0
 """Milliseconds that the device is tuned for before anything else."""
@@ -36,7 +36,7 @@ class PromiseRow(TypedDict):
     """
 
     budget_ms: float
-    submodel: Sequence[float]
+    submodel: Submodel
     edits: int
     p50_ms: float
     p90_ms: float
@@ -116,7 +116,7 @@ def _row(visit: _Visit, edits: int) -> PromiseRow:
     within = np.asarray(visit.times.runs) <= TAIL_LIMIT * budget
     return {
         "budget_ms": round(budget, 1),
-        "submodel": list(most_run),
+        "submodel": most_run,
         "edits": edits,
         "p50_ms": round(visit.times.p50, 1),
         "p90_ms": round(visit.times.p90, 1),

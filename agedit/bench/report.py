@@ -154,8 +154,7 @@ def _choosing_section(results: ChoosingResults) -> list[str]:
 
 
 def _promise_section(row: PromiseRow) -> list[str]:
-    r, c = row["submodel"]
-    name = f"budget {row['budget_ms']} ms, {submodel.label((r, c))}, {row['edits']} edits: p90"
+    name = f"budget {row['budget_ms']} ms, {submodel.label(row['submodel'])}, {row['edits']} edits: p90"
     lines = [_line(name, f"{row['p90_share']:.0%} of it", targets.BUDGET_SHARE, row["p90_share"])]
     if row["told"]:
         lines.append(_line("  edits at which the page says that nothing fits", f"{row['told']:.0%}"))
