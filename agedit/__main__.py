@@ -3,23 +3,17 @@
 import json
 import os
 import sys
-import time
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from agedit.commands import PlainErrors
+from agedit.commands import PlainErrors, as_json, engine, report
+from agedit.edit_command import edit
 from agedit.errors import AgeEditError
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    from agedit.editor import AgeEditor, Edit
-    from agedit.engine import Engine
     from agedit.selection.profiles import Loaded
     from agedit.selection.selector import Entry
-    from agedit.weights import Weights
 
 
 def quiet_libraries() -> None:
@@ -42,143 +36,7 @@ def main() -> None:
     """Age editing that runs on your own machine. No photo leaves it."""
 
 
-def engine() -> "Engine":
-    from agedit.engine import Engine
-
-    return Engine()
-
-
-def report(data: Any, as_json: bool, text: str) -> None:
-    click.echo(json.dumps(data) if as_json else text)
-
-
-as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
-
-
-@main.command()
-@click.argument("photo")
-@click.option(
-    "-o",
-    "--output",
-    required=True,
-    metavar="OUT.png",
-    help="Where the edited picture goes; the ending is its format.",
-)
-@click.option("--years", required=True, type=float, help="Change of age: 20 is older, -20 younger.")
-@click.option("--budget", type=float, metavar="MS", help="Waiting budget; the best sub-model within it runs.")
-@click.option("--submodel", metavar="R:C", help="Run this sub-model, e.g. 128:0.5.")
-@click.option("--face", default="0", show_default=True, metavar="K|all", help="Which face, largest first.")
-@click.option("--strict", is_flag=True, help="The patent's own form: write the generated face G(f') alone.")
-@as_json
-def edit(
-    photo: str,
-    output: str,
-    years: float,
-    budget: float | None,
-    submodel: str | None,
-    face: str,
-    strict: bool,
-    as_json: bool,
-) -> None:
-    """Make the person in PHOTO older or younger."""
-    from agedit.photo import check_output, open_photo, save_photo
-
-    check_output(output)
-    start = time.perf_counter()
-    opened = open_photo(photo)
-    ms = {"read": milliseconds_since(start)}
-    index = face_number(face)
-    editor, notes = editor_for(submodel, budget, opened.rgb, ms)
-    result = edit_photo(editor, years, index, strict)
-    reading = editor.read(result, next(iter(result.years)))
-    notes += beyond_reach(editor.engine.weights, reading["age_before"], years)
-    start = time.perf_counter()
-    save_photo(output, result.picture, synthetic=bool(result.changes) or strict, like=opened)
-    ms |= result.ms | {"write": milliseconds_since(start)}
-    r, c = result.submodel
-    data = {
-        "output": output,
-        "faces": len(editor.faces),
-        "face": index,
-        "submodel": {"r": r, "c": c},
-        "years": years,
-        **reading,
-        "strict": strict,
-        "ms": {stage: round(taken, 2) for stage, taken in ms.items()},
-        "notes": notes,
-    }
-    summary = (
-        f"{output}: {years:+g} years with {r} px, c = {c:g}; about {reading['age_before']:.0f} before, "
-        f"{reading['age_after']:.0f} after, identity {reading['identity']:.2f} "
-        f"({ms['generate'] + ms['blend']:.0f} ms to generate and blend)"
-    )
-    report(data, as_json, "\n".join([summary, *notes]))
-
-
-def milliseconds_since(start: float) -> float:
-    """Since a `time.perf_counter()`."""
-    return (time.perf_counter() - start) * 1e3
-
-
-def editor_for(
-    submodel: str | None, budget: float | None, rgb: "npt.NDArray[np.uint8]", ms: dict[str, float]
-) -> tuple["AgeEditor", list[str]]:
-    """An editor with its photo set, its sub-model named or chosen, and what the tuner has to say.
-
-    Args:
-        ms: the times of `AgeEditor.set_photo` are added.
-    """
-    from agedit.editor import AgeEditor
-    from agedit.submodel import parse
-
-    if submodel and budget:
-        raise AgeEditError("Give either --budget or --submodel, not both.")
-    shared = engine()
-    editor = AgeEditor(shared, parse(submodel, shared.weights.resolutions) if submodel else None)
-    ms |= editor.set_photo(rgb)
-    notes = [] if budget is None else choose_submodel(editor, budget)
-    return editor, notes
-
-
-def edit_photo(editor: "AgeEditor", years: float, face: int | Literal["all"], strict: bool) -> "Edit":
-    """The edit, whose times are those of a slider move: what a photo needs once is done before."""
-    for index in editor.indices(face):
-        editor.prepare(index, None if strict else editor.submodel)
-    return editor.edit(years, face, strict=strict)
-
-
-def face_number(text: str) -> int | Literal["all"]:
-    """What --face means: a number, or "all". Raises AgeEditError for anything else."""
-    if text == "all":
-        return "all"
-    if not (text.isascii() and text.isdigit()):
-        raise AgeEditError(f"--face {text} is not a face; give a number, 0 being the largest face, or all.")
-    return int(text)
-
-
-def choose_submodel(editor: "AgeEditor", budget: float) -> list[str]:
-    """Set the editor's sub-model to the best within a budget in ms, and return what the tuner has to say."""
-    from agedit.selection.tuner import Tuner
-
-    tuner = Tuner(editor.engine)
-    known = tuner.answer(budget) is not None
-    # a profile is not believed blindly, nor dropped for one busy moment
-    fresh = known and not any(tuner.verify(budget) for _ in range(3))
-    tuned = tuner.choose(budget, fresh=fresh)
-    editor.submodel = tuned["submodel"]["r"], tuned["submodel"]["c"]
-    return tuned["notes"]
-
-
-def beyond_reach(weights: "Weights", age: float, years: float) -> list[str]:
-    """A note, where more years were asked for than the networks know at this age."""
-    low, high = weights.calibration.reach(age)
-    if low <= years <= high:
-        return []
-    end = high if years > 0 else low
-    return [
-        f"Beyond {end:+.0f} years nothing changes for a face that looks about {age:.0f}: "
-        "the networks know no further."
-    ]
+main.add_command(edit)
 
 
 @main.command()

@@ -1,19 +1,39 @@
-"""How every command ends on bad input: one sentence on stderr, exit status 2."""
+"""What all commands share: how they answer, and how they end on bad input, with one sentence on stderr and
+exit status 2.
+"""
 
 import errno
+import json
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from agedit.errors import AgeEditError
+
+if TYPE_CHECKING:
+    from agedit.engine import Engine
 
 BAD_INPUT_STATUS = 2
 """Exit status of a command that was asked for something that it cannot do."""
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """Errors of a disk that takes nothing."""
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+
+
+def engine() -> "Engine":
+    """With the released weights; loaded when a command needs it, for it takes seconds."""
+    from agedit.engine import Engine
+
+    return Engine()
+
+
+def report(data: Any, as_json: bool, text: str) -> None:
+    """Answer with JSON or with words."""
+    click.echo(json.dumps(data) if as_json else text)
 
 
 class PlainErrors(click.Group):

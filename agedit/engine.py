@@ -1,6 +1,7 @@
 """Everything that is loaded once and shared by all photos."""
 
 import contextlib
+import functools
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -22,6 +23,7 @@ from agedit.runtime.backends import Submodel, open_session, run_session, runtime
 from agedit.runtime.generator_graph import generator_graph
 from agedit.runtime.graphs import encoder_graph, map_features, photo_inputs
 from agedit.runtime.host import give_back_memory, usable_cores
+from agedit.runtime.pool import Pool
 from agedit.runtime.precision import Judge, Precision, Verdict, reference_face
 from agedit.weights import Weights
 
@@ -61,9 +63,10 @@ class Engine:
     Args:
         weights: default: the released ones.
         threads: of every network; default: all usable cores, and for sub-models what the tuner finds best.
+        workers: threads of the caller that are served at the same time; they share the weights. Others wait.
     """
 
-    def __init__(self, weights: Weights | None = None, threads: int | None = None) -> None:
+    def __init__(self, weights: Weights | None = None, threads: int | None = None, workers: int = 1) -> None:
         self.weights = weights or Weights()
         self.cores = threads or usable_cores()
         """Threads of what is not a sub-model."""
@@ -71,17 +74,19 @@ class Engine:
         """Threads of sub-models."""
         self.threads_fixed = threads is not None
         """Whether the caller named the threads, so that nobody tunes them."""
+        self.workers = workers
         self._loaded: dict[str, Any] = {}
         self._submodels: dict[tuple[int, float, int], Submodel] = {}
         self._lock = threading.RLock()  # of what is loaded
-        self._faces = threading.Lock()  # of the face finder and the hair network, which keep state
+        # of the face finder and the hair network, which keep state
+        self._finders = Pool(functools.partial(_open_finder, self.weights), workers)
+        self._maskers = Pool(functools.partial(_open_masker, self.weights), workers)
 
     # --- the chain -------------------------------------------------------------------------------------
 
     def find_faces(self, rgb: Picture) -> list[Face]:
         """S61: all faces of RGB uint8 (H, W, 3), largest first (see `faces.FaceFinder.find`)."""
-        finder = self._get("finder", self._open_finder)
-        with self._faces:
+        with self._finders.taken() as finder:
             try:
                 return finder.find(rgb)
             finally:
@@ -136,16 +141,15 @@ class Engine:
             others: the photo's other faces, whose hair is not this one's.
             light: the photo's.
         """
-        masker = self._get("masker", self._open_masker)
         heads: list[Face | Neighbour] = [*others, *face.neighbours]
         views = {edge: light.standard(align(rgb, face.widened(edge), MASK_SIZE)) for edge in VIEWS}
-        with self._faces:
-            hair, wide = masker.own_hair(crop, views, face)
         small = cv2.resize(crop, (MASK_SIZE, MASK_SIZE), interpolation=cv2.INTER_AREA)
         points = cv2.transform(face.points[None], face.matrix)[0] * MASK_SIZE
         shows = uncovered(small.astype(np.uint8, copy=False), points)
-        hair = hair * own_share(face, face, heads, MASK_SIZE) * shows
-        mask = masker.mask(hair, face, rgb.shape[:2]) * shows
+        with self._maskers.taken() as masker:
+            hair, wide = masker.own_hair(crop, views, face)
+            hair = hair * own_share(face, face, heads, MASK_SIZE) * shows
+            mask = masker.mask(hair, face, rgb.shape[:2]) * shows
         return Masks(mask, hair, OuterHair(rgb, face, mask, hair, wide, heads, light))
 
     @property
@@ -167,7 +171,7 @@ class Engine:
             if key not in self._submodels:
                 ranges = self.weights.ranges(r, c) if precision == "i8" else None
                 graph = generator_graph(self.weights.part("generator"), r, c, ranges, mapped=True)
-                self._submodels[key] = backends.open_submodel(graph, threads, precision)
+                self._submodels[key] = backends.open_submodel(graph, threads, precision, self.workers)
                 give_back_memory()
             return self._submodels[key]
 
@@ -270,12 +274,6 @@ class Engine:
 
         return self._get(prefix, load)
 
-    def _open_finder(self) -> FaceFinder:
-        return FaceFinder(self.weights.path(DETECTOR_MODEL).parent)
-
-    def _open_masker(self) -> Masker:
-        return Masker(self.weights.path(HAIR_MODEL).parent)
-
     def _open_encoder(self) -> Any:
         encoder = self.weights.manifest["encoder"]
         graph = encoder_graph(self.weights.part("encoder"), encoder["convolutions"], encoder["input"])
@@ -283,6 +281,14 @@ class Engine:
 
     def _open_estimators(self) -> Estimators:
         return Estimators(lambda name: open_session(self.weights.path(name), self.cores))
+
+
+def _open_finder(weights: Weights) -> FaceFinder:
+    return FaceFinder(weights.path(DETECTOR_MODEL).parent)
+
+
+def _open_masker(weights: Weights) -> Masker:
+    return Masker(weights.path(HAIR_MODEL).parent)
 
 
 def to_network(crop: Picture, size: int) -> Array:

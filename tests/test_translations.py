@@ -19,7 +19,13 @@ RAISED = ("AgeEditError", "RefusalError")
 STAND_IN = "7"  # for what an f-string fills in: a number, or a name
 
 # what only a terminal shows
-COMMANDS = ("agedit/training/", "agedit/bench/", "agedit/__main__.py")
+COMMANDS = (
+    "agedit/training/",
+    "agedit/bench/",
+    "agedit/batch/",
+    "agedit/edit_command.py",
+    "agedit/__main__.py",
+)
 # the first words of sentences that no visitor can bring about, and why not
 UNREACHABLE = {
     "None of the": "of reports on folders",

@@ -4,7 +4,6 @@ import functools
 import importlib.metadata
 import importlib.util
 import os
-import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import onnxruntime as ort
 from agedit.compat import forget_model_bytes, import_openvino
 from agedit.errors import AgeEditError
 from agedit.runtime.host import give_back_memory, usable_cores
+from agedit.runtime.pool import Pool
 
 Array = npt.NDArray[np.float32]
 Feed = Mapping[str, Array]
@@ -79,7 +79,7 @@ def run_session(session: ort.InferenceSession, feed: Mapping[str, npt.NDArray[An
     return output
 
 
-def open_submodel(model: bytes, threads: int, precision: str | None = None) -> Submodel:
+def open_submodel(model: bytes, threads: int, precision: str | None = None, callers: int = 1) -> Submodel:
     """G_{r,c} as a function.
 
     Pictures are quickest where a pixel's channels lie side by side in memory, as those of
@@ -90,6 +90,8 @@ def open_submodel(model: bytes, threads: int, precision: str | None = None) -> S
         precision: "f32", "bf16", "f16" or, of a graph with `ranges`, "i8", for OpenVINO; default:
             `precision.floating`. Between layers in int8 values are kept in `half_precision`: a tenth quicker,
             50 MB less for G_{512,1}, and the picture's error grows by 4%.
+        callers: threads of the caller that may run it at the same time, each with so many `threads`; others
+            wait.
     """
     if uses_openvino():
         if precision is None:
@@ -97,7 +99,7 @@ def open_submodel(model: bytes, threads: int, precision: str | None = None) -> S
 
             precision = floating()
         try:
-            return _open_in_openvino(model, threads, precision)
+            return _open_in_openvino(model, threads, precision, callers)
         except RuntimeError:  # OpenVINO does not know all graphs on processors without AVX2
             if precision != "f32":
                 raise
@@ -118,20 +120,22 @@ def half_precision() -> str:
     return openvino_core().get_property("CPU", "INFERENCE_PRECISION_HINT").get_type_name()
 
 
-def _open_in_openvino(model: bytes, threads: int, precision: str) -> Submodel:
+def _open_in_openvino(model: bytes, threads: int, precision: str, callers: int) -> Submodel:
     """`open_submodel` by OpenVINO. Raises RuntimeError where it cannot compute the graph in `precision`."""
     options = {
-        "INFERENCE_NUM_THREADS": threads,
+        "INFERENCE_NUM_THREADS": threads * callers,
         "PERFORMANCE_HINT": "LATENCY",
         "ENABLE_CPU_PINNING": False,
         "INFERENCE_PRECISION_HINT": half_precision() if precision == "i8" else precision,
     }
-    request = openvino_core().compile_model(_channels_last(model), "CPU", options).create_infer_request()
-    lock = threading.Lock()  # one request's memory serves all callers in turn
+    if callers > 1:  # one stream is what the hint means
+        options["NUM_STREAMS"] = callers
+    compiled = openvino_core().compile_model(_channels_last(model), "CPU", options)
+    requests = Pool(compiled.create_infer_request, callers)  # the memory of one serves callers in turn
 
     def run(feed: Feed) -> Array:
         rows = {name: _to_channels_last(value) for name, value in feed.items()}
-        with lock:
+        with requests.taken() as request:
             picture = request.infer(rows, share_inputs=True)[0].copy()
         return picture.transpose(0, 3, 1, 2)
 
@@ -141,7 +145,7 @@ def _open_in_openvino(model: bytes, threads: int, precision: str) -> Submodel:
 def opens_in_openvino(model: bytes, threads: int) -> bool:
     """Whether OpenVINO computes a graph in fp32; on processors without AVX2 it does not know them all."""
     try:
-        _open_in_openvino(model, threads, "f32")
+        _open_in_openvino(model, threads, "f32", 1)
     except RuntimeError:
         return False
     return True
