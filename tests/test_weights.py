@@ -245,7 +245,7 @@ def test_a_file_that_is_replaced_later_is_not_parsed(folder, name, portrait):
         NETWORKS: lambda: engine.weights.part("encoder"),
         RANGES: lambda: engine.weights.ranges(64, 0.25),
         "face_detection_yunet.onnx": lambda: engine.find_faces(portrait),
-        "hair_segmentation_mobile.tflite": lambda: engine.masks(portrait, None, portrait),
+        "hair_segmentation_mobile.tflite": engine._maskers.taken().__enter__,
         "age_gender_faceapi.onnx": lambda: engine.readout,
         "identity_dlib.onnx": lambda: engine.readout.embed(portrait[:256, :256]),
         "expression_faceapi.onnx": lambda: engine.readout.expression_probabilities(portrait[:256, :256]),
