@@ -111,6 +111,10 @@ class _Prepared:
             self._tones[r] = Tone(self.seen, self.mask, self.hair, r, self.blur)
         return self._tones[r]
 
+    def as_shown(self, change: Array) -> Array:
+        """A generated change, float32 (r, r, 3) in levels of 255, as this photo shows it."""
+        return self.light.shown(self.tone(len(change))(change))
+
     def embedding(self) -> Array:
         """Identity embedding (128,) of the face as it is."""
         if self._embedding is None:
@@ -266,7 +270,7 @@ class AgeEditor:
         submodel = submodel or self.submodel
         prepared = self.prepare(face)
         change = prepared.generate(years, submodel) - prepared.base(submodel)
-        return prepared.light.shown(prepared.tone(submodel[0])(change * 127.5))
+        return prepared.as_shown(change * 127.5)
 
     def prepare(self, index: int, submodel: Submodel | None = None) -> _Prepared:
         """Align and encode a face, and with `submodel` run G_{r,c}(f), so that its first edit is quick."""

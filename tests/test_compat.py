@@ -205,3 +205,9 @@ def test_another_mediapipe_is_refused(monkeypatch, tmp_path):
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(compat.UnknownLibraryError, match="drawing_utils"):
         compat.mediapipe_solutions()
+
+
+def test_a_file_that_mediapipe_lacks_is_named():
+    assert compat.mediapipe_file("modules/selfie_segmentation/selfie_segmentation.tflite").is_file()
+    with pytest.raises(compat.UnknownLibraryError, match="no_such_file"):
+        compat.mediapipe_file("no_such_file")

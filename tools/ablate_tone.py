@@ -65,10 +65,10 @@ class Face:
     def shown(self, rule: str | None = None) -> Picture:
         """The aligned face as it is shown, with `rule` left out."""
         p = self.prepared
-        tone = Tone(p.crop, p.mask, p.hair, SUBMODEL[0], p.blur)
+        tone = Tone(p.seen, p.mask, p.hair, SUBMODEL[0], p.blur)
         if rule is not None:
             without(tone, rule)
-        return p.shown(p.crop, tone(self.change.copy()))
+        return p.shown(p.crop, p.light.shown(tone(self.change.copy())))
 
 
 def report(rule: str, faces: list[Face], difference: Callable[[Face], float]) -> str:

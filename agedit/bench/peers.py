@@ -116,7 +116,7 @@ class _RandomEditTask:
         self._photo_shape = photo.shape
         self._shown_photo = editor.view(SHOWN)
         self._prepared = editor.prepare(0)
-        self._feed = {"f": self._prepared.f, **engine.inputs(self._prepared.crop, LARGEST)}
+        self._feed = {"f": self._prepared.f, **engine.inputs(self._prepared.seen, LARGEST)}
         arrays = random_generator(LARGEST)
         int8 = engine.precision == "i8"
         ranges = measure_ranges(arrays, LARGEST, 1.0, [self._feed]) if int8 else None
@@ -129,7 +129,7 @@ class _RandomEditTask:
         self._turn += 1
         shifted = self._prepared.f + np.float32(self._turn * 0.01)
         change = (self._network(self._feed | {"f": shifted}) - self._base)[0].transpose(1, 2, 0)
-        change = self._prepared.tone(LARGEST)(change * 127.5)
+        change = self._prepared.as_shown(change * 127.5)
         picture = self._prepared.paste(self._shown_photo, self._shown_photo, change, self._photo_shape)
         encode_photo(picture, "JPEG")
 

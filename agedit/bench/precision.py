@@ -59,7 +59,7 @@ def _differences(engine: Engine) -> Iterator[_Difference]:
         prepared = editor.prepare(0)
         for years in YEARS:
             change = (exact.run(editor, years) - exact.run(editor, 0))[0].transpose(1, 2, 0) * 127.5
-            precise = prepared.shown(prepared.crop, prepared.tone(full[0])(change))
+            precise = prepared.shown(prepared.crop, prepared.as_shown(change))
             shown = editor.crop(editor.edit(years))
             apart = np.abs(shown.astype(np.int16) - precise)
             years_apart = abs(engine.readout.age(shown)[0] - engine.readout.age(precise)[0])
@@ -81,4 +81,4 @@ class _ExactNetwork:
         weights = self._engine.weights
         alpha = weights.alpha(years, prepared.age, prepared.blur, self._r, self._c)
         shifted = prepared.f + np.float32(alpha) * weights.age_vector
-        return self._network({"f": shifted, **self._engine.inputs(prepared.crop, self._r)})
+        return self._network({"f": shifted, **self._engine.inputs(prepared.seen, self._r)})
