@@ -29,8 +29,8 @@ class PhotoInput(gr.Image):
         return _upload(payload)
 
 
-class PasteInput(gr.UploadButton):
-    """Where a pasted photo comes in: it is there whether or not a photo is shown. Nobody sees it."""
+class PhotoButton(gr.UploadButton):
+    """Where a visitor's photo comes in, chosen, dropped, pasted or taken."""
 
     is_template = True
 

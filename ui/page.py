@@ -22,15 +22,18 @@ from ui.service import Service
 from ui.sessions import CALL, sessions
 from ui.words import t
 
-CSS = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
-SCRIPT = Path(__file__).with_name("page.js")
-"""A file of its own: the page runs no script that is not one."""
+STYLES = ("page.css", "stage.css")
+CSS = "\n".join(Path(__file__).with_name(name).read_text(encoding="utf-8") for name in STYLES)
+SCRIPTS = tuple(Path(__file__).with_name(name) for name in ("page.js", "strip.js", "stage.js"))
+"""Files of their own: the page runs no script that is not one."""
 
 
 class Page(gr.Blocks):
     """Gradio's page, which forgets what it knows of a visit when the visit ends."""
 
     is_template = True
+    service: Service | None = None
+    """Where one was given: it times the device only while a page is open."""
     _loop: asyncio.AbstractEventLoop | None = None
 
     def settle(self) -> None:
@@ -40,6 +43,8 @@ class Page(gr.Blocks):
         for block in self.blocks.values():
             block.GRADIO_CACHE = str(workspace.root() / workspace.UPLOADS)
         sessions.wanted = self._is_wanted
+        if self.service is not None:
+            self.service.quiet.anybody = sessions.anybody
         sessions.after_checks.append(self._forget_on_loop)
 
     def watched(self, app: ASGIApp) -> ASGIApp:
@@ -122,6 +127,7 @@ def build(service: Service | None = None) -> Page:
     gr.set_static_paths([PORTRAITS])  # found wherever the app is started from
     # no delete_cache: `ui.sessions` knows whose a file is
     with Page(title="AgeEdit", analytics_enabled=False) as page:
+        page.service = service
         visit = gr.State(None)
         gr.Markdown("# AgeEdit", elem_id="title")
         gr.Markdown(t("tagline"), elem_id="tagline")
