@@ -60,8 +60,10 @@ class Saves:
 class Widgets:
     """What is on the tab."""
 
-    start: gr.Textbox
-    """A script writes here when the page is ready."""
+    token: gr.Textbox
+    """Of the visit that the page showed before it was loaded again."""
+    start: gr.Button
+    """A script clicks it when the page is ready."""
     gallery: gr.Gallery
     photo: PhotoButton
     picture: Picture
@@ -93,7 +95,8 @@ def lay_out() -> Widgets:
             board = _letter("board", nothing())
             keys = _letter("keys", nothing())
             outbox = _letter("outbox", nothing())
-            start = gr.Textbox("", label="start", elem_id="start", container=False)
+            token = gr.Textbox("", label="token", elem_id="token", container=False)
+            start = gr.Button("start", elem_id="start")
             view = gr.Radio(["photo", "face"], value="photo", label="view", elem_id="view")
         with gr.Column(elem_id="rail", min_width=0):
             with gr.Column(elem_id="photo", min_width=0):
@@ -123,7 +126,7 @@ def lay_out() -> Widgets:
             mark = gr.Checkbox(True, label=t("mark"), elem_id="mark")
             film = _film()
     picture = Picture(board, keys, years, line, who, view)
-    return Widgets(start, gallery, photo, picture, budget, Saves(png, jpeg, outbox), film, strict, mark)
+    return Widgets(token, start, gallery, photo, picture, budget, Saves(png, jpeg, outbox), film, strict, mark)
 
 
 def _gallery() -> gr.Gallery:

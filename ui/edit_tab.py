@@ -71,7 +71,7 @@ class EditTab:
         self.opened = [
             self._opens(on.photo.upload, photo.open_photo, [on.photo, *asked]),
             self._opens(on.gallery.select, photo.pick, asked),
-            self._opens(on.start.input, photo.start, [on.start, *asked]),
+            self._opens(on.start.click, photo.start, [on.token, *asked]),
         ]
         for event in self.opened:
             self._then_better(event)

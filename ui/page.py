@@ -32,8 +32,6 @@ class Page(gr.Blocks):
     """Gradio's page, which forgets what it knows of a visit when the visit ends."""
 
     is_template = True
-    service: Service | None = None
-    """Where one was given: it times the device only while a page is open."""
     _loop: asyncio.AbstractEventLoop | None = None
 
     def settle(self) -> None:
@@ -43,8 +41,6 @@ class Page(gr.Blocks):
         for block in self.blocks.values():
             block.GRADIO_CACHE = str(workspace.root() / workspace.UPLOADS)
         sessions.wanted = self._is_wanted
-        if self.service is not None:
-            self.service.quiet.anybody = sessions.anybody
         sessions.after_checks.append(self._forget_on_loop)
 
     def watched(self, app: ASGIApp) -> ASGIApp:
@@ -127,7 +123,6 @@ def build(service: Service | None = None) -> Page:
     gr.set_static_paths([PORTRAITS])  # found wherever the app is started from
     # no delete_cache: `ui.sessions` knows whose a file is
     with Page(title="AgeEdit", analytics_enabled=False) as page:
-        page.service = service
         visit = gr.State(None)
         gr.Markdown("# AgeEdit", elem_id="title")
         gr.Markdown(t("tagline"), elem_id="tagline")

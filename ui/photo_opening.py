@@ -106,7 +106,7 @@ class PhotoOpening:
         yield from self.open_photo(portrait(event.index), years, budget, view, strict, request)
 
     def start(
-        self, token: str, years: float, budget: float, view: str, strict: bool, request: gr.Request
+        self, token: str | None, years: float, budget: float, view: str, strict: bool, request: gr.Request
     ) -> Iterator[Any]:
         """A page was opened: the visit that it showed before it was loaded again, else an example.
 
@@ -117,7 +117,7 @@ class PhotoOpening:
         if sessions.has_chosen(session):  # the visitor was quicker
             yield Opened().row()
             return
-        visit = sessions.take_over(session, token)
+        visit = sessions.take_over(session, token or "")
         if isinstance(visit, Visit) and visit.done is not None:
             own = visit.done
             rows = self._first_edit(visit, own, request)

@@ -15,6 +15,8 @@
   const HOLD = 180; // ms: a press that is longer shows the photo, a shorter one chooses another
   const STEP = 10; // years between two key pictures
   const FIRST = 2; // the example that an opened page shows
+  const AGAIN = 1500; // ms after which a page that Gradio was not listening to yet asks again
+  const TRIES = 20;
   const TOKEN = "agedit"; // in this tab's own storage: which visit it shows
 
   const find = selector => document.querySelector(selector);
@@ -278,11 +280,15 @@
     }
 
     /** A page that is loaded again goes on with its visit; another shows an example. */
-    start() {
-      const field = find("#start textarea, #start input");
+    start(tries = 0) {
+      this.letters.first ??= find("#board [data-told]")?.dataset.told;
+      const field = find("#token textarea, #token input");
       const set = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(field), "value").set;
-      set.call(field, sessionStorage.getItem(TOKEN) || "new");
+      set.call(field, sessionStorage.getItem(TOKEN) || "");
       field.dispatchEvent(new Event("input", {bubbles: true}));
+      setTimeout(() => this.chosen || find("#start").click(), 30); // when Gradio has taken the token
+      const isAnswered = () => this.chosen || this.letters.board !== this.letters.first;
+      if (tries < TRIES) setTimeout(() => isAnswered() || this.start(tries + 1), AGAIN);
     }
 
     /** The slider rests: the exact edit is asked for, as when it is let go. */
@@ -645,7 +651,7 @@
   // Gradio mounts its components when it likes: wait for those that the stage needs.
   let stage = null;
   const NEEDED = ["#words [data-told]", "#stage", "#ages", "#strip", "#settings", "#examples button",
-    "#years input[type=range]", "#photo input[type=file]", "#start textarea, #start input"];
+    "#years input[type=range]", "#photo input[type=file]", "#token textarea, #token input", "#start"];
   const watch = () => {
     if (!stage && NEEDED.every(find)) {
       stage = new Stage();
