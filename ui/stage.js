@@ -60,6 +60,7 @@
       this.strip = new window.AgeEditStrip(find("#strip"), this.words);
       this.listen();
       this.cells();
+      this.strip.point(this.target, "");
       this.start();
     }
 
@@ -308,7 +309,7 @@
         for (const key of this.keys.keys ?? []) this.image(key.path);
         this.cells();
       }
-      const line = find("#line")?.innerText.trim() ?? "";
+      const line = find("#line .md")?.innerText.trim() ?? "";
       if (!changed && line !== this.line && this.line !== undefined) this.say(line);
       this.line = line;
       if (this.isNews("outbox")) this.save(read("outbox"));
