@@ -126,7 +126,8 @@ def lay_out() -> Widgets:
             mark = gr.Checkbox(True, label=t("mark"), elem_id="mark")
             film = _film()
     picture = Picture(board, keys, years, line, who, view)
-    return Widgets(token, start, gallery, photo, picture, budget, Saves(png, jpeg, outbox), film, strict, mark)
+    saves = Saves(png, jpeg, outbox)
+    return Widgets(token, start, gallery, photo, picture, budget, saves, film, strict, mark)
 
 
 def _gallery() -> gr.Gallery:
