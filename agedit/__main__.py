@@ -325,7 +325,10 @@ def bench(peer_wheel: str | None, no_peers: bool, plot: str | None, as_json: boo
     from agedit.bench.plot import plot as draw
     from agedit.bench.report import table
     from agedit.bench.run import bench as run
+    from agedit.photo import check_output
 
+    if plot:
+        check_output(plot)
     data = run(peer_wheel, not no_peers, lambda words: click.echo(words, err=True))
     if plot:
         draw(data, plot)

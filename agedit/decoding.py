@@ -60,6 +60,8 @@ HEIF_BRANDS = (
     b"mif2",
 )
 ORIENTATION = 0x0112
+TIFF_SHORT = 3
+LOGARITHMIC = (34676, 34677)  # compressions of TIFF for colours in fractions, 16 or 24 bit a pixel
 SUBFILE_TYPE = 254
 REDUCED_OR_MASK = 0b101  # a smaller copy of another page, or its transparency mask
 PAGES_LOOKED_AT = 20
@@ -328,7 +330,7 @@ class _Scale:
         return np.clip(scaled + 0.5, 0, 255).astype(np.uint8)
 
 
-def _decode_deep_tiff(file: IO[bytes], source: str | bytes) -> tuple[Header, Strips]:
+def _decode_deep_tiff(file: IO[bytes], source: str | bytes | bytearray) -> tuple[Header, Strips]:
     """Colour TIFF of 32 bit and of fractions, which Pillow does not know: OpenCV does."""
     file.seek(0)
     start = file.read(8)
@@ -339,14 +341,32 @@ def _decode_deep_tiff(file: IO[bytes], source: str | bytes) -> tuple[Header, Str
     tags.load(file)
     width = tags.get(TiffImagePlugin.IMAGEWIDTH, 0)
     height = tags.get(TiffImagePlugin.IMAGELENGTH, 0)
-    if max(tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,))) < 32:
+    is_deep = max(tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,))) >= 32
+    if not (is_deep or tags.get(TiffImagePlugin.COMPRESSION) in LOGARITHMIC):
         raise RefusedError("unknown")
     check_size(int(width), int(height))
-    values = _by_opencv(source)
     turn = tags.get(ORIENTATION, 1)
-    turn = turn if turn in range(1, 9) else 1
+    if turn in range(5, 9):  # OpenCV turns a TIFF itself, but for these, at which it stumbles
+        source = _untold_of_turn(file)
+    else:
+        turn = 1
+    values = _by_opencv(source)
     header = Header(values.shape[1], values.shape[0], values.shape[2], turn, "TIFF")
     return header, _colour_strips(values, tags.get(TiffImagePlugin.ICCPROFILE))
+
+
+def _untold_of_turn(file: IO[bytes]) -> bytearray:
+    """The content of a TIFF, whose first page says that it is stored upright."""
+    content = bytearray(file.seek(0, io.SEEK_END))
+    file.seek(0)
+    file.readinto(content)  # type: ignore[attr-defined]
+    order = "<" if content[:2] == b"II" else ">"
+    (start,) = struct.unpack_from(f"{order}I", content, 4)
+    (count,) = struct.unpack_from(f"{order}H", content, start)
+    for entry in range(start + 2, start + 2 + 12 * count, 12):
+        if struct.unpack_from(f"{order}H", content, entry)[0] == ORIENTATION:
+            struct.pack_into(f"{order}HHIHH", content, entry, ORIENTATION, TIFF_SHORT, 1, 1, 0)
+    return content
 
 
 def _decode_large_webp(source: str | bytes, profile: bytes | None, turn: int) -> tuple[Header, Strips]:
@@ -355,7 +375,7 @@ def _decode_large_webp(source: str | bytes, profile: bytes | None, turn: int) ->
     return header, _colour_strips(values, profile)
 
 
-def _by_opencv(source: str | bytes) -> "npt.NDArray[Any]":
+def _by_opencv(source: str | bytes | bytearray) -> "npt.NDArray[Any]":
     """BGR or BGRA numbers of any kind, shape (H, W, 3 or 4)."""
     os.environ.setdefault(
         "OPENCV_IMGCODECS_WEBP_MAX_FILE_SIZE", str(MEMORY)
@@ -364,7 +384,7 @@ def _by_opencv(source: str | bytes) -> "npt.NDArray[Any]":
     import numpy as np
 
     try:
-        if isinstance(source, bytes):
+        if isinstance(source, (bytes, bytearray)):
             values = cv2.imdecode(np.frombuffer(source, np.uint8), cv2.IMREAD_UNCHANGED)
         else:
             values = cv2.imread(source, cv2.IMREAD_UNCHANGED)

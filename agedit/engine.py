@@ -200,14 +200,15 @@ class Engine:
     @property
     def runtime(self) -> str:
         """What timings of this engine's sub-models depend on (see `runtime_name`)."""
-        return runtime_name(self.precision)
+        chosen = self.chosen_precision
+        return runtime_name(chosen.name, chosen.openvino)
 
     @property
     def chosen_precision(self) -> Precision:
         """The quickest precision whose pictures are right with these weights on this processor."""
         with self._lock:
             if not backends.uses_openvino():
-                return Precision("f32", "ONNX Runtime computes in fp32.")
+                return Precision("f32", "ONNX Runtime computes in fp32.", openvino=False)
             if self.weights.hash not in _chosen:
                 _chosen[self.weights.hash] = self._judge().choose()
                 give_back_memory()

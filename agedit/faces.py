@@ -250,12 +250,20 @@ class FaceFinder:
     def _neighbours(
         self, rgb: Photo, boxes: npt.NDArray[np.float32], faces: list[Face]
     ) -> tuple[Neighbour, ...]:
-        """Heads that are none of the faces: boxes without a face, and heads that the photo's edge cuts."""
-        unclear = boxes[boxes[:, 14] >= BESIDE.whole]
-        proposed = np.vstack([unclear, self._boxes_at_edge(rgb)])
+        """Heads that are none of the faces: boxes without a face, and heads that the photo's edge cuts.
+
+        Where the faces lie or stand on their heads, others beside them do so too.
+        """
+        proposed = [(box[14], _neighbour(box, 0, rgb.shape)) for box in boxes[boxes[:, 14] >= BESIDE.whole]]
+        for quarters in sorted({_quarters(face) for face in faces}):
+            upright = np.ascontiguousarray(np.rot90(rgb, quarters))
+            beside = self._boxes_at_edge(upright)
+            if quarters:
+                whole = self._boxes(upright)
+                beside = np.vstack([whole[whole[:, 14] >= BESIDE.whole], beside])
+            proposed += [(box[14], _neighbour(box, quarters, upright.shape)) for box in beside]
         heads: list[Face | Neighbour] = list(faces)
-        for box in sorted(proposed, key=lambda box: -box[14]):
-            head = Neighbour(box[:2] + box[2:4] / 2, BESIDE.frame * float(box[2]))
+        for _, head in sorted(proposed, key=lambda scored: -scored[0]):
             if all(_apart(head, other) for other in heads):
                 heads.append(head)
         return tuple(head for head in heads if isinstance(head, Neighbour))
@@ -296,6 +304,26 @@ def _apart(head: Neighbour, other: Face | Neighbour) -> bool:
     """Whether two are the heads of two people."""
     distance = np.linalg.norm(head.centre - other.centre)
     return bool(distance > BESIDE.apart * max(head.frame, other.frame))
+
+
+def _quarters(face: Face) -> int:
+    """Quarter turns of the photo to the left, 0 to 3, after which a face stands upright or nearly so."""
+    angle = np.arctan2(-face.matrix[0, 1], face.matrix[0, 0])  # radians, from the face to the photo
+    return -round(float(angle) / (np.pi / 2)) % 4
+
+
+def _neighbour(box: npt.NDArray[np.float32], quarters: int, shape: tuple[int, ...]) -> Neighbour:
+    """The head in a box of a photo that was turned left by `quarters`, at its place in the photo.
+
+    Args:
+        shape: (H, W, ...) of the turned photo.
+    """
+    centre = box[:2] + box[2:4] / 2
+    height, width = shape[:2]
+    for _ in range(quarters):
+        centre = np.array([height - centre[1], centre[0]])
+        height, width = width, height
+    return Neighbour(centre, BESIDE.frame * float(box[2]))
 
 
 def _shrunk(rgb: Photo, scale: float) -> Photo:

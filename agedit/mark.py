@@ -70,6 +70,15 @@ def mark_mp4(path: str | os.PathLike[str]) -> None:
     Path(path).write_bytes(b"".join(box for _, box in boxes) + _box(b"uuid", XMP_BOX + XMP))
 
 
+def is_whole_mp4(path: str | os.PathLike[str]) -> bool:
+    """Whether a film has its frames and their index, each to its end."""
+    data = Path(path).read_bytes()
+    boxes = dict(_boxes(data))
+    lengths = [struct.unpack(">I", box[:4])[0] for box in boxes.values()]
+    is_cut = any(length > len(box) for length, box in zip(lengths, boxes.values(), strict=True))
+    return {b"ftyp", b"moov", b"mdat"} <= set(boxes) and not is_cut
+
+
 def _boxes(data: bytes) -> list[tuple[bytes, bytes]]:
     """(type, whole box) of what lies side by side in an MP4, in order."""
     found = []

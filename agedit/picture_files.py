@@ -1,5 +1,6 @@
 """Writing pictures: formats, quality, transparency, marks, names. No metadata of the photo is written."""
 
+import contextlib
 import errno
 import io
 import os
@@ -175,6 +176,8 @@ def check_output(path: str | os.PathLike[str]) -> Path:
             raise AgeEditError("The output's name is too long; choose a shorter one.") from None
     if not os.path.isdir(path.parent):
         raise AgeEditError(f"The folder {path.parent} does not exist; make it first.")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise AgeEditError(f"The folder {path.parent} may not be written; choose another place.")
     return path
 
 
@@ -205,7 +208,8 @@ def save_photo(
         temporary.write_bytes(data)
         os.replace(temporary, path)
     except (OSError, ValueError) as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a folder that may not be written has nothing to delete
+            temporary.unlink()
         raise AgeEditError(
             f"{path} could not be written ({getattr(error, 'strerror', None) or error}); "
             "choose another place or ending."

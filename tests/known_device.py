@@ -19,12 +19,12 @@ from ui import service
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def small_engine() -> Engine:
-    """An engine that offers 64 and 128 px only: what they cost a laptop, all sizes cost ten times over."""
+def small_engine(largest: int = 128) -> Engine:
+    """An engine that offers sub-models up to this many pixels only: all of them cost ten times as much."""
     engine = Engine()
     engine.weights.manifest |= {
-        "resolutions": [64, 128],
-        "quality_order": [[r, c] for r, c in engine.weights.order if r <= 128],
+        "resolutions": [r for r in engine.weights.resolutions if r <= largest],
+        "quality_order": [[r, c] for r, c in engine.weights.order if r <= largest],
     }
     return engine
 

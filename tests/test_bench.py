@@ -79,7 +79,7 @@ def test_a_choice_is_judged_by_times_of_everything():
 
 
 def test_choosing_and_the_promise_say_what_they_measured(monkeypatch):
-    engine = small_engine()
+    engine = small_engine(64)
     monkeypatch.setattr(bench_choice, "ATTEMPTS", 1)
     monkeypatch.setattr(selector, "IDLE_RUNS", selector.IDLE_ROUNDS)
     found = choosing(engine, budgets=3, runs=3)

@@ -43,6 +43,22 @@ def test_edit_writes_the_picture_and_one_json_object(tmp_path):
     assert load_photo(out).shape == load_photo(PORTRAITS[0]).shape
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no disk that is always full")
+def test_an_answer_for_which_there_is_no_room_is_one_sentence(tmp_path):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "agedit", "profiles", "--json"],
+            check=False,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env=os.environ | {"AGEDIT_PROFILES": str(tmp_path)},
+        )
+    assert done.returncode == 2
+    assert done.stderr == "agedit: A file could not be written (No space left on device); make room for it.\n"
+
+
 def test_edit_with_budget_submodel_face_and_strict(tmp_path):
     env = {"AGEDIT_PROFILES": str(tmp_path / "profiles")}
     out = tmp_path / "o.png"

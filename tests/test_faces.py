@@ -219,6 +219,21 @@ def test_a_cut_head_is_a_neighbour_and_one_person_has_none(finder):
         assert finder.find(load_photo(PORTRAITS[index]))[0].neighbours == ()
 
 
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_a_cut_head_is_a_neighbour_in_a_photo_that_lies_or_is_upside_down(finder, quarters):
+    picture, _ = side_by_side(0.35)
+    upright = finder.find(picture)[0].neighbours
+    turned_left = finder.find(np.ascontiguousarray(np.rot90(picture, quarters)))[0].neighbours
+    edges = [picture.shape[1], picture.shape[0]] * 2
+    assert len(turned_left) == len(upright) >= 1
+    for head, before in zip(turned_left, upright, strict=True):
+        centre = before.centre
+        for turn in range(quarters):  # to the left: what was right is up
+            centre = np.array([centre[1], edges[turn] - centre[0]])
+        assert np.linalg.norm(head.centre - centre) < 0.1 * before.frame
+        assert abs(head.frame - before.frame) < 0.1 * before.frame
+
+
 def test_without_others_all_hair_is_this_heads(finder):
     face = finder.find(portrait_of(0, 400))[0]
     assert (own_share(face, face, (), 64) == 1).all()

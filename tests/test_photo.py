@@ -1,5 +1,6 @@
 """Pictures: odd but valid ones just work, bad ones end in one sentence, edits say that they are."""
 
+import errno
 import io
 import json
 import os
@@ -20,15 +21,20 @@ import numpy as np
 import pillow_heif
 import pytest
 from conftest import PORTRAITS, ROOT
-from PIL import Image, ImageOps, JpegImagePlugin
+from PIL import Image, ImageCms, ImageOps, JpegImagePlugin
 from security import malformed
 from security.malformed import encoded
 
 from agedit import AgeEditError, credentials, decoder, decoding, load_photo, save_photo
 from agedit.credentials import MEDIA_TYPES
 from agedit.mark import SOURCE, stamp
-from agedit.photo import REASONS, edited_name, encode_like, encode_photo, open_photo
+from agedit.photo import REASONS, check_output, edited_name, encode_like, encode_photo, open_photo
 from agedit.reports.journey import strip, write_gif, write_mp4
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 DATA = Path(__file__).resolve().parent / "data"
 RGB = np.dstack([*np.meshgrid(np.arange(40), np.arange(60), indexing="ij"), np.full((40, 60), 90)]).astype(
@@ -95,6 +101,41 @@ def test_missing_file_and_unwritable_place(tmp_path):
         save_photo(tmp_path / "no" / "a.png", RGB)
     with pytest.raises(AgeEditError, match="ending"):
         save_photo(tmp_path / "a.xyz", RGB)
+
+
+def test_a_folder_that_takes_nothing_is_one_sentence(tmp_path, monkeypatch):
+    """Found out before the work begins where that can be seen, else when the picture is written."""
+
+    def refuse(*args, **kwargs):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "access", lambda path, mode: False)
+        with pytest.raises(AgeEditError, match=r"^The folder .* may not be written; .*\.$"):
+            check_output(tmp_path / "a.png")
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)  # which such a folder refuses as well
+    with pytest.raises(
+        AgeEditError, match=r"^.*a\.png could not be written \(Read-only file system\); .*\.$"
+    ):
+        save_photo(tmp_path / "a.png", RGB)
+
+
+@pytest.mark.skipif(resource is None, reason="this system limits no sizes of files")
+@pytest.mark.parametrize("write", [write_gif, write_mp4])
+@pytest.mark.parametrize("room", [0, 1000, 5000, 20_000])
+def test_a_film_for_which_there_is_no_room_is_one_sentence_and_leaves_nothing(tmp_path, write, room):
+    """As on a full disk, whoever writes: OpenCV and Pillow in C, and we ourselves."""
+    noise = np.random.default_rng(0)
+    pictures = [noise.integers(0, 255, (160, 160, 3), np.uint8) for _ in range(4)]
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    try:
+        with pytest.raises(AgeEditError, match=r"^The film could not be written; .*\.$"):
+            write(tmp_path / ("a.gif" if write is write_gif else "a.mp4"), pictures)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.iterdir())
 
 
 def test_saved_pictures_carry_no_exif(tmp_path):
@@ -453,6 +494,74 @@ def test_every_turn(turn):
     exif[0x0112] = turn
     data = encoded(Image.fromarray(RGB), "PNG", exif=exif)
     assert np.array_equal(load_photo(data), np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data)))))
+
+
+def with_turn(tiff, turn):
+    """A TIFF of little-endian numbers whose first page says how it is to be turned."""
+    (start,) = struct.unpack_from("<I", tiff, 4)
+    (count,) = struct.unpack_from("<H", tiff, start)
+    entries = [tiff[at : at + 12] for at in range(start + 2, start + 2 + 12 * count, 12)]
+    said = struct.pack("<HHIHH", 0x0112, 3, 1, turn, 0)
+    entries = [entry for entry in entries if entry[:2] != said[:2]] + [said]
+    entries.sort(key=lambda entry: struct.unpack_from("<H", entry))
+    padded = bytearray(tiff + bytes(len(tiff) % 2))
+    struct.pack_into("<I", padded, 4, len(padded))
+    return bytes(padded) + struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
+
+
+STORED = np.dstack(
+    [np.linspace(0, 1, 60)[None] * np.ones((40, 1)), np.linspace(0, 1, 40)[:, None] * np.ones(60)]
+)
+STORED = np.dstack([STORED, STORED[::-1, ::-1, 0] * STORED[..., 1]])
+DEEP = {
+    "fractions": STORED,
+    "fractions of 32 bit": STORED.astype(np.float32),
+    "fractions with alpha": np.dstack([STORED, np.ones((40, 60))]).astype(np.float32),
+    "whole numbers of 32 bit": np.rint(STORED * (2**31 - 1)).clip(0, 2**31 - 1).astype(np.int32),
+    "grey fractions": STORED[..., 1].astype(np.float32),
+    "16 bit": np.rint(STORED * 65535).astype(np.uint16),
+}
+
+
+@pytest.mark.parametrize("kind", DEEP)
+@pytest.mark.parametrize("packed", [True, False])
+def test_every_turn_of_a_deep_tiff(tmp_path, kind, packed):
+    """packed: as OpenCV writes it by itself, fractions in logarithms of 24 or 32 bit a pixel."""
+    cv2.imwrite(str(tmp_path / "a.tif"), DEEP[kind], [] if packed else [cv2.IMWRITE_TIFF_COMPRESSION, 5])
+    stored = (tmp_path / "a.tif").read_bytes()
+    colours = np.rint(STORED[..., ::-1] * 255).astype(np.uint8)
+    if DEEP[kind].ndim == 2:
+        colours = np.dstack([colours[..., 1]] * 3)
+    exif = Image.Exif()
+    for turn in range(1, 9):
+        exif[0x0112] = turn
+        upright = ImageOps.exif_transpose(
+            Image.open(io.BytesIO(encoded(Image.fromarray(colours), "PNG", exif=exif)))
+        )
+        (tmp_path / "b.tif").write_bytes(with_turn(stored, turn))
+        for source in (with_turn(stored, turn), tmp_path / "b.tif"):
+            got = load_photo(source)
+            assert got.shape == np.shape(upright), turn
+            assert np.abs(got - np.asarray(upright, float)).mean() < 1.5, turn
+
+
+CMYK_PROFILE = Path("/usr/share/color/icc/ghostscript/default_cmyk.icc")
+
+
+@pytest.mark.skipif(not CMYK_PROFILE.exists(), reason="Ghostscript's profile of a press is not installed")
+@pytest.mark.parametrize("format", ["JPEG", "TIFF"])
+def test_a_print_profile_counts(format):
+    """A photo prepared for print looks as it did before."""
+    before = Image.open(PORTRAITS[0]).convert("RGB").resize((150, 100))
+    profile = ImageCms.ImageCmsProfile(str(CMYK_PROFILE))
+    ink = ImageCms.applyTransform(
+        before, ImageCms.buildTransform(ImageCms.createProfile("sRGB"), profile, "RGB", "CMYK", 1)
+    )
+    assert ink is not None
+    data = encoded(ink, format, icc_profile=CMYK_PROFILE.read_bytes())
+    assert np.abs(load_photo(data).astype(float) - before).mean() < 4  # the press has fewer colours
+    plain = encoded(ink, format, icc_profile=None)
+    assert np.abs(load_photo(plain).astype(float) - before).mean() > 8
 
 
 def test_heic_and_avif_are_read():

@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 import pytest
 from conftest import PORTRAITS
-from known_device import ROOT, small_engine
+from known_device import ROOT, small_engine, write_profile
 from PIL import Image
 
 from agedit import load_photo
@@ -87,9 +87,10 @@ def service(tmp_path_factory):
 
     from ui.service import Service
 
-    os.environ["AGEDIT_PROFILES"] = str(tmp_path_factory.mktemp("profiles"))
+    folder = tmp_path_factory.mktemp("profiles")
+    os.environ["AGEDIT_PROFILES"] = str(folder)
+    write_profile(folder)
     service = Service(small_engine())
-    service.start(5000)
     yield service
     del os.environ["AGEDIT_PROFILES"]
 

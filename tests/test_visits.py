@@ -34,7 +34,7 @@ from ui.line import Line
 from ui.photo_opening import PhotoOpening
 from ui.photos import Upload, ages_name
 from ui.service import Service
-from ui.sessions import CHECKS_EVERY, GRACE, UNCLAIMED, Sessions
+from ui.sessions import CALL, CHECKS_EVERY, GRACE, UNCLAIMED, Sessions
 from ui.visit import Visit
 
 GRACE_IN_ALL = 20.0  # s that a visit may outlive its page
@@ -262,6 +262,59 @@ def test_one_visit_that_cannot_be_deleted_stops_no_cleaning(folder, sessions, cl
     assert [path.name for path in left(folder)] == ["after.jpeg"]
 
 
+def test_a_chore_after_cleaning_that_fails_stops_no_other(sessions):
+    def broken():
+        raise OSError("no")
+
+    done = []
+    sessions.after_checks = [broken, lambda: done.append(True)]
+    sessions.check()
+    assert done == [True]
+
+
+def test_of_all_pages_that_ever_were_only_the_last_are_remembered(sessions, clock, monkeypatch):
+    monkeypatch.setattr(process_sessions, "REMEMBERED", 3)
+    for number in range(10):
+        sessions.connected(f"page {number}")
+        sessions.disconnected(f"page {number}")
+        clock.now += GRACE + 1
+        sessions.check()
+    assert [number for number in range(10) if sessions.has_ended(f"page {number}")] == [7, 8, 9]
+
+
+def test_results_of_a_call_stay_for_a_while_and_none_come_after_the_end(folder, sessions, clock):
+    results = Files()
+    results.write(b"an edit", "edit.png")
+    sessions.keep("program", results)
+    clock.now += CALL - 1
+    sessions.check()
+    assert len(left(folder)) == 1  # longer than a page that is gone: a program holds no connection
+    clock.now += 2
+    sessions.check()
+    assert not left(folder)
+    late = Files()
+    late.write(b"an edit", "edit.png")
+    with pytest.raises(Forgotten):
+        sessions.keep("program", late)
+    assert not left(folder)
+
+
+def test_old_files_go_unless_a_visit_is_known_to_need_them(folder, sessions):
+    needed = upload(folder, sessions)
+    upload(folder, sessions)
+    (folder / workspace.SPOOL / "stray").write_bytes(b"of a library")
+    files.purge({needed}, older_than=3600)
+    assert len(left(folder)) == 3
+    files.purge({needed}, older_than=-10)
+    assert left(folder) == [needed]
+
+
+def test_the_last_versions_of_a_picture_stay(folder):
+    mine = Files()
+    written = [Path(mine.write(b"%d" % k, "after.jpeg", kept=2)) for k in range(5)]
+    assert sorted(left(folder)) == sorted(written[-2:])
+
+
 def test_cleaning_stays_below_its_own_folder(folder, tmp_path):
     outside = tmp_path / "outside"
     outside.mkdir()
@@ -420,13 +473,15 @@ def test_a_visitor_who_waits_is_told_how_many_are_ahead(language, words, session
     assert words.format(2) in told[0] and words.format(1) in told[1]
 
 
-def test_who_waits_for_a_page_that_was_closed_goes_away(sessions, clock):
+def test_who_waits_for_a_page_that_was_closed_goes_away(sessions, clock, monkeypatch):
     from ui.waiting import until_served
 
     sessions.connected("page")
     sessions.disconnected("page")
     line = Line()
     with line.place(), line.place() as mine:
+        looks = iter(range(50))
+        monkeypatch.setattr(mine, "wait", lambda seconds: next(looks) is None)  # never served, nor for ever
         waiting = until_served(mine, request())
         assert "1" in next(waiting)
         clock.now += GRACE + 1

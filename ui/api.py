@@ -18,7 +18,7 @@ from agedit.reports.journey import journey as every_age
 from agedit.reports.journey import strip, write_gif, write_mp4
 from agedit.selection.tuner import candidate_of
 from ui.components import DEFAULT_BUDGET, PhotoInput
-from ui.errors import said
+from ui.errors import for_visitors, said
 from ui.events import TUNE, Components
 from ui.files import Files
 from ui.photos import Upload
@@ -143,9 +143,12 @@ class Endpoints:
             return path, finite(told)
 
     def tune(self, budget: Any, fresh: Any) -> dict[str, Any]:
-        """/tune: the choice for a budget, as `agedit tune` prints it."""
+        """/tune: the choice for a budget, as `agedit tune` prints it, but for where this machine keeps it."""
         call = asked(budget=budget, fresh=fresh)
-        return finite(self.service().tune(call.budget, call.fresh))
+        choice = self.service().tune(call.budget, call.fresh)
+        told = {key: value for key, value in choice.items() if key != "profile"}
+        told["notes"] = [for_visitors(note) for note in choice["notes"]]
+        return finite(told)
 
     def compare(self, photo: Any, years: Any, budget: Any, face: Any, request: gr.Request) -> dict[str, Any]:
         """/compare: {"submodels": the Compare tab's rows}."""

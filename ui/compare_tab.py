@@ -275,6 +275,8 @@ class CompareTab:
     def _what_if(self, times: TimesOf, name: str, budget: float, request: gr.Request) -> str:
         """Which sub-model people would see on that device."""
         found = answer(self.service().engine.weights.order, work, times, budget / TIMING_MARGIN)
+        if found is None and times:
+            return say(request, "too_little", device=in_markdown(name))
         if found is None:
             return say(request, "not_measured")
         r, c = found.candidate

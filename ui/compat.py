@@ -2,6 +2,7 @@
 and still takes what it took, so that an upgrade of Gradio fails at the start and not in a visitor's hands."""
 
 import contextlib
+import errno
 import importlib
 import inspect
 import logging
@@ -15,6 +16,7 @@ log = logging.getLogger("agedit.page")
 
 FETCHES_NOTHING = "This server fetches nothing from the network; upload the file instead."
 WENT_WRONG = "Something went wrong here; please try again, or with another photo."
+DISK_FULL = "The disk is full; free some space and try again."
 
 
 class GradioChangedError(RuntimeError):
@@ -198,7 +200,7 @@ def _payload(error: BaseException | None, show_error: bool) -> dict[str, Any]:
     """What a client is told: the message of a gr.Error, else one general sentence."""
     gradio = importlib.import_module("gradio")
     if not isinstance(error, gradio.Error):
-        return {"error": WENT_WRONG, "visible": True}
+        return {"error": plain_sentence(error), "visible": True}
     shown: Any = error
     if not str(shown.message).strip(" '\""):
         return {"error": WENT_WRONG, "visible": True}
@@ -208,6 +210,12 @@ def _payload(error: BaseException | None, show_error: bool) -> dict[str, Any]:
         "visible": shown.visible,
         "title": shown.title,
     }
+
+
+def plain_sentence(error: BaseException | None) -> str:
+    """What is said of an error that nobody expected."""
+    is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return DISK_FULL if is_full else WENT_WRONG
 
 
 class OneLine(ModuleType):

@@ -29,8 +29,8 @@ class PhotoInput(gr.Image):
         return _upload(payload)
 
 
-class PhotoButton(gr.UploadButton):
-    """Where a visitor's photo comes in, chosen, dropped, pasted or taken."""
+class FileInput(gr.UploadButton):
+    """Where any other file comes in: a profile, or a pasted photo."""
 
     is_template = True
 

@@ -15,9 +15,10 @@ from agedit.selection.profiles import exported, import_profile, load, power_stat
 from agedit.selection.selector import Entry
 from agedit.selection.times import Candidate
 from agedit.selection.tuner import Tuner
-from ui.components import budget_slider
-from ui.errors import said
+from ui.components import FileInput, budget_slider
+from ui.errors import for_visitors, said
 from ui.events import TUNE, listen
+from ui.photos import Upload
 from ui.plain_text import in_markdown
 from ui.plots import runs
 from ui.service import Service
@@ -66,9 +67,7 @@ class DeviceTab:
         )
         with gr.Row():
             self.export = gr.DownloadButton(t("export"), size="sm", interactive=False, elem_id="export")
-            self.profile = gr.UploadButton(
-                t("import"), size="sm", file_types=[".json"], elem_id="import", type="filepath"
-            )
+            self.profile = FileInput(t("import"), size="sm", file_types=[".json"], elem_id="import")
 
     def wire(self) -> None:
         """What follows what on the tab itself."""
@@ -119,11 +118,11 @@ class DeviceTab:
         return self.fill(budget, request)
 
     @said
-    def take_in(self, path: str | None, request: gr.Request) -> None:
+    def take_in(self, profile: Upload | None, request: gr.Request) -> None:
         """Import another device's profile."""
-        if not isinstance(path, str):
+        if profile is None:
             raise AgeEditError("Choose one profile, a file that ends in .json.")
-        kept = import_profile(path, self.service().tuner.path.parent)
+        kept = import_profile(profile.path, self.service().tuner.path.parent, profile.name)
         gr.Info(say(request, "imported", device=load(kept)["device"]["processor"]))
 
     def fill(self, budget: float, request: gr.Request) -> list[Any]:
@@ -138,7 +137,7 @@ class DeviceTab:
         """A copy to download: profiles may lie where Gradio serves nothing from."""
         try:
             copy = save_bytes_to_cache(exported(path), path.name, self.export.GRADIO_CACHE)
-        except AgeEditError:  # there is none yet, or it cannot be read, as the line above says
+        except (AgeEditError, OSError):  # there is none yet, or no room for a copy
             return gr.skip()
         self.export.temp_files.add(copy)
         return gr.update(value=copy, interactive=True)
@@ -147,7 +146,7 @@ class DeviceTab:
 def device_line(tuner: Tuner, request: gr.Request) -> str:
     """What this device is, in one line."""
     device = tuner.device
-    notes = " ".join(plainly(request, note) for note in tuner.notes)
+    notes = " ".join(plainly(request, for_visitors(note)) for note in tuner.notes)
     return say(
         request,
         "device_line",

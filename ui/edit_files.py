@@ -1,7 +1,6 @@
 """What a visitor saves: the edit at full resolution, and the age journey as strip and film."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -115,11 +114,8 @@ class Journeys:
         path = visit.write(b"", f"journey{ending}")
         try:
             write(path, [crop for _, crop in frames])
-        except OSError:
-            Path(path).unlink(missing_ok=True)
-            visit.check()
-            raise AgeEditError("The film could not be written; free some space and try again.") from None
         except AgeEditError as error:
+            visit.check()
             gr.Warning(plainly(request, str(error)))
             return None
         return Saved(path, ages_name(visit.name, ending))

@@ -6,7 +6,7 @@ import gradio as gr
 from gradio.components import Component
 
 from ui.board import nothing, words_for_scripts
-from ui.components import PhotoButton, SaveButton, Slider, budget_slider
+from ui.components import FileInput, SaveButton, Slider, budget_slider
 from ui.portraits import PORTRAITS, credits
 from ui.texts import WORDS
 from ui.words import t
@@ -65,7 +65,7 @@ class Widgets:
     start: gr.Button
     """A script clicks it when the page is ready."""
     gallery: gr.Gallery
-    photo: PhotoButton
+    photo: FileInput
     picture: Picture
     budget: Slider
     saves: Saves
@@ -100,7 +100,7 @@ def lay_out() -> Widgets:
             view = gr.Radio(["photo", "face"], value="photo", label="view", elem_id="view")
         with gr.Column(elem_id="rail", min_width=0):
             with gr.Column(elem_id="photo", min_width=0):
-                photo = PhotoButton(t("photo"), type="filepath", size="sm")
+                photo = FileInput(t("photo"), type="filepath", size="sm")
             gallery = _gallery()
         gr.Markdown("", elem_id="stage")
         with gr.Column(elem_id="side", min_width=0):

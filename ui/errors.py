@@ -14,7 +14,7 @@ from gradio.utils import get_upload_folder
 
 from agedit import AgeEditError
 from agedit.paths import weights_folder
-from ui.compat import WENT_WRONG, log_error
+from ui.compat import log_error, plain_sentence
 from ui.uploads import NAME
 from ui.words import plainly
 
@@ -47,7 +47,7 @@ def message(error: Exception) -> gr.Error:
     if isinstance(error, AgeEditError):
         sentence = for_visitors(str(error))
     else:
-        sentence = WENT_WRONG
+        sentence = plain_sentence(error)
         log_error(error)
     request = LocalContext.request.get(None)
     return gr.Error(plainly(request, sentence), duration=SECONDS_SHOWN, print_exception=False)

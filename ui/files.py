@@ -15,6 +15,7 @@ from gradio.data_classes import _StaticFiles
 
 from agedit import AgeEditError
 from ui import workspace
+from ui.compat import DISK_FULL
 
 KEPT = 8
 """Versions of a picture that a slow browser may still fetch."""
@@ -23,7 +24,6 @@ STRAY = 3600.0
 """Seconds after which a temporary file that nobody is known to need is deleted."""
 
 FORGOTTEN = "The page was closed and the photo was forgotten; choose it again."
-FULL = "The disk is full; free some space and try again."
 
 
 class Forgotten(AgeEditError):  # noqa: N818  an end, not a fault
@@ -89,7 +89,7 @@ class Files:
 
 def _why_not_written(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return FULL
+        return DISK_FULL
     return f"A temporary file could not be written ({error.strerror}); restart the program and try again."
 
 

@@ -36,7 +36,10 @@ HEADER_SECONDS = 15.0
 """In which a request's first line and headers have to be here."""
 
 GRACE_SECONDS = 3
-"""That open pages get when the server ends."""
+"""That open pages get when the server ends; then it hangs up on them."""
+
+LAST_SECONDS = 5
+"""That what still runs gets after that, before it is torn down."""
 
 HEADER_BYTES = 16 << 10
 """Of a request's first line and headers."""
@@ -62,6 +65,11 @@ class PatientProtocol(H11Protocol):
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         self._watch()
+
+    def shutdown(self) -> None:
+        """The server ends: a stream that a page listens to would go on, so it is hung up on in a while."""
+        super().shutdown()
+        self.loop.call_later(GRACE_SECONDS, self._hang_up)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
@@ -165,7 +173,7 @@ def serve(page: Page, bound: socket.socket, names: frozenset[str] = frozenset())
         server_header=False,
         limit_concurrency=CONNECTIONS,
         timeout_keep_alive=IDLE_SECONDS,
-        timeout_graceful_shutdown=GRACE_SECONDS,
+        timeout_graceful_shutdown=GRACE_SECONDS + LAST_SECONDS,
         h11_max_incomplete_event_size=HEADER_BYTES,
     )
     server = uvicorn.Server(config)

@@ -1,6 +1,9 @@
 """One face through all ages: a strip to print and a film to send."""
 
+import contextlib
+import errno
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -11,9 +14,10 @@ from PIL import Image
 from agedit.align import align
 from agedit.credentials import add_credentials
 from agedit.errors import AgeEditError
-from agedit.mark import TEXT, mark_gif, mark_mp4, stamp
+from agedit.mark import TEXT, is_whole_mp4, mark_gif, mark_mp4, stamp
 
 FRAMES_A_SECOND = 12
+PROBE = bytes(4096)
 LABEL = 34  # pixels under a picture of the strip
 
 
@@ -61,8 +65,31 @@ def _labelled(crop: npt.NDArray[np.uint8], years: float) -> npt.NDArray[np.uint8
     return cell
 
 
-def write_gif(path, pictures):
-    """There and back again, for ever, marked as synthetic. pictures: RGB uint8, all of one size."""
+@contextlib.contextmanager
+def _whole_or_not(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Nothing is left of a film that could not be written to its end, and a sentence says so."""
+    try:
+        yield
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        raise AgeEditError("The film could not be written; free some space and try again.") from None
+
+
+def write_gif(path: str | os.PathLike[str], pictures: Sequence[npt.NDArray[np.uint8]]) -> None:
+    """There and back again, for ever, marked as synthetic.
+
+    Args:
+        pictures: RGB uint8, all of one size.
+
+    Raises:
+        AgeEditError: it could not be written; nothing of it is left.
+    """
+    with _whole_or_not(path):
+        _write_gif(path, pictures)
+
+
+def _write_gif(path: str | os.PathLike[str], pictures: Sequence[npt.NDArray[np.uint8]]) -> None:
     there = [
         Image.fromarray(stamp(p)).convert("P", palette=Image.Palette.ADAPTIVE, colors=128) for p in pictures
     ]
@@ -78,11 +105,23 @@ def write_gif(path, pictures):
     _sign(path, "GIF")
 
 
-def write_mp4(path, pictures):
-    """There and back again, marked as synthetic. pictures: RGB uint8, all of one size.
+def write_mp4(path: str | os.PathLike[str], pictures: Sequence[npt.NDArray[np.uint8]]) -> None:
+    """There and back again, marked as synthetic.
 
     VP9 in MP4: the one free codec that browsers play and OpenCV brings along.
+
+    Args:
+        pictures: RGB uint8, all of one size.
+
+    Raises:
+        AgeEditError: it could not be written, or OpenCV has no such codec; nothing of it is left.
     """
+    with _whole_or_not(path):
+        Path(path).write_bytes(PROBE)  # fails where nothing can be written, which OpenCV would not say
+        _write_mp4(path, pictures)
+
+
+def _write_mp4(path: str | os.PathLike[str], pictures: Sequence[npt.NDArray[np.uint8]]) -> None:
     height, width = pictures[0].shape[:2]
     if hasattr(cv2, "setLogLevel"):
         cv2.setLogLevel(0)
@@ -91,9 +130,11 @@ def write_mp4(path, pictures):
     )
     if not writer.isOpened():
         raise AgeEditError("This OpenCV cannot write VP9 films; save the GIF instead.")
-    for p in pictures + pictures[-2:0:-1]:
+    for p in [*pictures, *pictures[-2:0:-1]]:
         writer.write(np.ascontiguousarray(stamp(p)[:, :, ::-1]))
     writer.release()
+    if not is_whole_mp4(path):  # nor does it say that the disk is full
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     mark_mp4(path)
     _sign(path, "MP4")
 

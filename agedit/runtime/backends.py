@@ -138,6 +138,15 @@ def _open_in_openvino(model: bytes, threads: int, precision: str) -> Submodel:
     return run
 
 
+def opens_in_openvino(model: bytes, threads: int) -> bool:
+    """Whether OpenVINO computes a graph in fp32; on processors without AVX2 it does not know them all."""
+    try:
+        _open_in_openvino(model, threads, "f32")
+    except RuntimeError:
+        return False
+    return True
+
+
 def _to_channels_last(value: Array) -> Array:
     """(1, C, H, W) to (1, H, W, C), and everything else as it is; contiguous."""
     return np.ascontiguousarray(value.transpose(0, 2, 3, 1) if value.ndim == 4 else value)
@@ -159,19 +168,22 @@ def _channels_last(model: bytes) -> Any:
     return ports.build()
 
 
-def runtime_name(precision: str | None = None) -> str:
+def runtime_name(precision: str | None = None, openvino: bool = True) -> str:
     """What a timing depends on, for the profile.
 
     "onnxruntime 1.x CPUExecutionProvider", "openvino 2026.x bf16" or "openvino 2026.x i8+bf16".
 
     Args:
-        precision: of the sub-models that are timed; default: `precision.quickest_precision`.
+        precision: of the sub-models that are timed; default: what the released weights' are computed in.
+        openvino: whether OpenVINO can compute them, where it is installed (see `precision.Precision`).
     """
-    if not uses_openvino():
-        return f"onnxruntime {ort.__version__} CPUExecutionProvider"
-    if precision is None:
-        from agedit.runtime.precision import quickest_precision  # which opens sub-models itself
+    if precision is None and uses_openvino():
+        from agedit.runtime.precision import quickest  # which opens sub-models itself
 
-        precision = quickest_precision()
+        chosen = quickest()
+        precision = chosen.name
+        openvino = chosen.openvino
+    if not (openvino and uses_openvino()):
+        return f"onnxruntime {ort.__version__} CPUExecutionProvider"
     between = f"+{half_precision()}" if precision == "i8" else ""
     return f"openvino {importlib.metadata.version('openvino')} {precision}{between}"

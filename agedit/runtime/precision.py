@@ -55,11 +55,13 @@ Picture = npt.NDArray[np.float32]
 class Precision:
     """What sub-models are computed in, and why.
 
-    name: "f32", "bf16", "f16" or "i8". reason: a sentence.
+    name: "f32", "bf16", "f16" or "i8". reason: one sentence or more. openvino: False where OpenVINO is not
+    used, or cannot compute them on this processor; then ONNX Runtime does.
     """
 
     name: str
     reason: str
+    openvino: bool = True
 
 
 class Quickest(NamedTuple):
@@ -131,14 +133,19 @@ def floating() -> str:
 
 
 @functools.lru_cache(maxsize=1)
-def quickest_precision() -> str:
+def quickest() -> Precision:
     """What the released weights' sub-models are computed in; "f32" where there are none."""
     from agedit.engine import Engine  # which chooses its precision here
 
     try:
-        return Engine().precision
-    except AgeEditError:
-        return "f32"
+        return Engine().chosen_precision
+    except AgeEditError as error:
+        return Precision("f32", str(error))
+
+
+def quickest_precision() -> str:
+    """The name of `quickest`."""
+    return quickest().name
 
 
 @dataclass(frozen=True)
@@ -166,7 +173,10 @@ class Judge:
                 return Precision(name, " ".join([*refused, verdict.reason]))
             refused.append(verdict.reason)
         if not refused:
-            return Precision("f32", "No other precision is quicker than fp32 on this processor.")
+            refused.append("No other precision is quicker than fp32 on this processor.")
+        if not backends.opens_in_openvino(self._graph("f32"), self.threads):
+            refused.append("OpenVINO cannot compute these networks on it; ONNX Runtime does.")
+            return Precision("f32", " ".join(refused), openvino=False)
         return Precision("f32", " ".join(refused))
 
     def judge(self, name: str) -> Verdict:

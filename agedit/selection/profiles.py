@@ -255,13 +255,13 @@ def _no_number(text: str) -> NoReturn:
     raise ValueError(f"{text} is not a number of JSON")
 
 
-def load(path: str | os.PathLike[str]) -> Loaded:
+def load(path: str | os.PathLike[str], called: str = "") -> Loaded:
     """Anybody's profile as data, to compare and plot.
 
     Never a ground for a choice on this device; that is `read`. Raises AgeEditError when damaged or of another
-    schema; its sentence shows nothing of the file but its name, made plain.
+    schema; its sentence shows nothing of the file but its name, or what it was `called`, made plain.
     """
-    name = shown_name(path)
+    name = shown_name(called or path)
     try:
         data = json.loads(_text_of(Path(path)), object_pairs_hook=_once, parse_constant=_no_number)
     except OSError as error:
@@ -349,12 +349,13 @@ def load_folder(folder: str | os.PathLike[str]) -> list[Loaded]:
     return survey(folder)[0]
 
 
-def import_profile(path: str | os.PathLike[str], folder: str | os.PathLike[str]) -> Path:
+def import_profile(path: str | os.PathLike[str], folder: str | os.PathLike[str], called: str = "") -> Path:
     """Keep what another device's profile says in `folder`; returns where it lies now.
 
-    A profile of the same name is replaced only by one of the same device. Raises AgeEditError.
+    A profile of the same name is replaced only by one of the same device. Raises AgeEditError, which names
+    the file, or what it was `called`.
     """
-    data = load(path)
+    data = load(path, called)
     name = path_for(data["device"], folder)
     if name == path_for(identity(0, ""), folder):
         raise AgeEditError("That is a profile of this very device; its own times are in use already.")

@@ -1,10 +1,12 @@
 """The page as a visitor meets it, in headless Chromium; the network is cut off all the while."""
 
 import base64
+import json
 import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from conftest import CHROMIUM, FLAGS
@@ -185,35 +187,69 @@ def test_a_photo_can_be_pasted_wherever_one_is_on_the_page(page):
     wait_for_result(page)
 
 
-def test_the_camera_does_not_mirror(url):
+def write_film(path, picture):
+    """A film that a browser takes for what its camera sees, as YUV: one still. picture: RGB uint8."""
+    height, width = picture.shape[:2]
+    frame = b"FRAME\n" + cv2.cvtColor(picture, cv2.COLOR_RGB2YUV_I420).tobytes()
+    path.write_bytes(f"YUV4MPEG2 W{width} H{height} F10:1 Ip A1:1 C420\n".encode() + 3 * frame)
+
+
+def test_the_camera_takes_a_photo_that_is_not_mirrored_and_is_edited(url, tmp_path):
+    """Under the page's own policy, in which nothing that it needs is forbidden."""
     if CHROMIUM is None:
         pytest.skip("no Chromium on this machine")
+    with Image.open(PORTRAIT) as portrait:
+        portrait.thumbnail((480, 480))
+        scene = Image.new("RGB", (640, 480), "grey")
+        scene.paste(portrait, (0, 0))  # on the left
+    write_film(tmp_path / "scene.y4m", np.asarray(scene))
     script = """
 from playwright.sync_api import sync_playwright
-import sys
+import json, sys, urllib.request
 with sync_playwright() as p:
+    url, chromium, film, *flags = sys.argv[1:]
     fake = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-    browser = p.chromium.launch(executable_path=sys.argv[2], args=sys.argv[3:] + fake)
+    flags += [*fake, f"--use-file-for-fake-video-capture={film}"]
+    browser = p.chromium.launch(executable_path=chromium, args=flags)
     page = browser.new_context(permissions=["camera"]).new_page()
-    page.goto(sys.argv[1])
+    page.add_init_script("window.violations = []; document.addEventListener("
+        "'securitypolicyviolation', e => window.violations.push(e.violatedDirective))")
+    page.goto(url)
     page.wait_for_selector("#photo input[type=file]", state="attached", timeout=240_000)
     page.wait_for_selector("#camera", timeout=240_000)
+    identity = "() => document.querySelector('#line').innerText.includes('Identity kept')"
+    page.wait_for_function(identity, timeout=240_000)  # the example
+    shown = "sessionStorage.getItem('agedit')"
+    example = page.evaluate(shown)
     page.locator("#camera").click()
-    page.wait_for_selector("#result video", timeout=20_000)
+    page.wait_for_selector("#result video", timeout=60_000)
     video = page.locator("#result video")
-    print(video.get_attribute("class"), video.evaluate("v => getComputedStyle(v).transform"))
+    style = [video.get_attribute("class") or "", video.evaluate("v => getComputedStyle(v).transform")]
+    page.wait_for_function("() => document.querySelector('#result video')?.videoWidth > 0", timeout=60_000)
+    page.locator("#result .shoot").click(timeout=60_000)
+    page.wait_for_function(f"v => {shown} && {shown} !== v", arg=example, timeout=240_000)
+    page.wait_for_function(identity, timeout=240_000)
+    source = page.locator("#result .before").evaluate("image => image.src")
+    photo = list(urllib.request.urlopen(source).read())
+    print(json.dumps({"style": style, "photo": photo, "violations": page.evaluate("window.violations")}))
     browser.close()
 """
     # a browser of its own: a camera is a flag at its start
     made = subprocess.run(
-        [sys.executable, "-c", script, url, CHROMIUM, *FLAGS],
+        [sys.executable, "-c", script, url, CHROMIUM, str(tmp_path / "scene.y4m"), *FLAGS],
         check=False,
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=420,
     )
     assert made.returncode == 0, made.stderr[-2000:]
-    assert "flip" not in made.stdout and "none" in made.stdout, made.stdout
+    told = json.loads(made.stdout)
+    assert "flip" not in str(told["style"][0]) and told["style"][1] == "none"
+    assert told["violations"] == []
+    photo = load_photo(bytes(told["photo"])).astype(float)
+    height, width = photo.shape[:2]
+    seen = np.asarray(scene.resize((width, height)), float)
+    assert np.abs(photo - seen).mean() < 0.3 * np.abs(photo[:, ::-1] - seen).mean()
 
 
 def test_a_visitor_who_waits_is_told_how_many_are_ahead(browser, url, tmp_path):

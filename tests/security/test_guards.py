@@ -1,14 +1,19 @@
 """Each guard on its own, in this process: what it stops gets through when it alone is taken away."""
 
+import base64
 import errno
+import hashlib
 import importlib
 import importlib.util
 import inspect
+import itertools
+import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +22,7 @@ import pytest
 from conftest import PORTRAITS, ROOT
 from starlette.testclient import TestClient
 
-from ui import compat, hosts, requests, server, settings, uploads
+from ui import compat, errors, hosts, requests, server, settings, uploads
 from ui.page import build
 from ui.security import answer as answers
 from ui.security import bodies, guard, refusal, routes
@@ -235,28 +240,44 @@ def test_a_body_is_counted_as_it_arrives(visitor, monkeypatch):
     assert post("reset", 2 << 20) == 400, "read to its end, and then no JSON"
 
 
-def ask_without_a_body(application: Any, path: str, kind: bytes) -> int:
-    """Status of the answer to a POST whose body never comes."""
+Message = dict[str, Any]
+
+
+def ask(
+    application: Any,
+    scope: Message,
+    receive: Callable[[], Awaitable[Message]] | None = None,
+    headers: Iterable[tuple[bytes, bytes]] = (),
+) -> list[Message]:
+    """What an application sends in answer to a request that no HTTP library would make.
+
+    receive: what the client sends; by default, nothing ever comes.
+    """
     import anyio
 
-    sent: list[dict[str, Any]] = []
+    sent: list[Message] = []
 
-    async def receive() -> dict[str, Any]:
+    async def nothing_comes() -> Message:
         await anyio.sleep_forever()
         raise AssertionError
 
-    async def send(message: dict[str, Any]) -> None:
+    async def send(message: Message) -> None:
         sent.append(message)
 
-    async def ask() -> None:
-        scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode()}
-        headers = [(b"host", b"localhost"), (b"content-type", kind)]
+    async def run() -> None:
+        asked = {"type": "http", "method": "GET", "path": "/", "query_string": b""} | scope
+        asked |= {"raw_path": asked["path"].encode(), "headers": [(b"host", b"localhost"), *headers]}
         with anyio.fail_after(30):
-            await application(scope | {"headers": headers, "query_string": b""}, receive, send)
+            await application(asked, receive or nothing_comes, send)
 
     with ThreadPoolExecutor(1) as thread:  # of its own: this one may run a browser's event loop
-        thread.submit(anyio.run, ask).result()
-    return sent[0]["status"]
+        thread.submit(anyio.run, run).result()
+    return sent
+
+
+def header(answer: list[Message], name: bytes) -> list[bytes]:
+    """Every value of a header of what `ask` gives."""
+    return [value for key, value in answer[0]["headers"] if key.lower() == name]
 
 
 @pytest.mark.parametrize(
@@ -268,7 +289,200 @@ def ask_without_a_body(application: Any, path: str, kind: bytes) -> int:
 )
 def test_a_body_that_does_not_come_is_not_waited_for(visitor, monkeypatch, path, kind, limit):
     monkeypatch.setattr(bodies, limit, 0.05)
-    assert ask_without_a_body(visitor.app, path, kind) == 408
+    answer = ask(visitor.app, {"method": "POST", "path": path}, headers=[(b"content-type", kind)])
+    assert answer[0]["status"] == 408 and header(answer, b"connection") == [b"close"]
+
+
+def test_an_upload_that_drips_is_not_waited_for(visitor, monkeypatch):
+    import anyio
+
+    monkeypatch.setattr(guard, "UPLOAD_SECONDS", 0.2)
+
+    head = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.jpg"\r\n\r\n'
+    parts = itertools.chain([head], itertools.repeat(b"x"))
+
+    async def drip() -> Message:
+        await anyio.sleep(0.02)
+        return {"type": "http.request", "body": next(parts), "more_body": True}
+
+    kind = [(b"content-type", b"multipart/form-data; boundary=x")]
+    answer = ask(visitor.app, {"method": "POST", "path": "/gradio_api/upload"}, drip, kind)
+    assert answer[0]["status"] == 408 and visitor.app.uploading == 0
+
+
+@pytest.mark.parametrize(
+    ("lengths", "status"),
+    [
+        ([b"1" + b"0" * 12], 413),
+        ([b"9" * 5000], 413),
+        ([b"-1"], 400),
+        ([b"1_0"], 400),
+        (["²".encode("latin-1")], 400),
+        ([b"5", b"6"], 400),
+    ],
+)
+def test_a_length_that_is_too_large_or_none_is_refused_before_anything_comes(
+    visitor, monkeypatch, lengths, status
+):
+    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(bodies, "STALL_SECONDS", 0.2)
+    for path, kind in (("reset", b"application/json"), ("upload", b"multipart/form-data; boundary=x")):
+        headers = [(b"content-type", kind), *((b"content-length", length) for length in lengths)]
+        answer = ask(visitor.app, {"method": "POST", "path": f"/gradio_api/{path}"}, headers=headers)
+        assert answer[0]["status"] == status
+
+
+def test_what_takes_no_body_gets_none(visitor):
+    assert visitor.request("GET", "/gradio_api/info", content=b"x").status_code == 413
+    plain = {"Content-Type": "text/plain"}  # which a page elsewhere may send unasked
+    assert visitor.post("/gradio_api/reset", content=b'{"event_id": "abc"}', headers=plain).status_code == 415
+
+
+def test_nothing_speaks_websocket():
+    def never(*args: Any) -> None:
+        raise AssertionError("it was let in")
+
+    async def opens() -> Message:
+        return {"type": "websocket.connect"}
+
+    answer = ask(guard.Guard(never), {"type": "websocket"}, opens)
+    assert [message["type"] for message in answer] == ["websocket.close"]
+
+
+def test_paths_that_no_browser_sends_are_not_looked_at():
+    for path in ("//evil.example/", "*", "", "/gradio_api/file=/" + "a" * routes.PATH_BYTES):
+        scope = {"type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "headers": []}
+        with pytest.raises(refusal.RefusalError) as refused:
+            routes.find_route(scope)
+        assert refused.value.status == 400
+
+
+def test_two_origins_are_none(visitor):
+    twice = [("origin", HOME), ("origin", "https://evil.example")]
+    assert visitor.get("/gradio_api/info", headers=twice).status_code == 403
+    twice = [("sec-fetch-site", "same-origin"), ("sec-fetch-site", "cross-site")]
+    assert visitor.get("/gradio_api/info", headers=twice).status_code == 403
+
+
+class Careless:
+    """An application that answers with everything that an answer of ours must not say."""
+
+    HEADERS = (
+        ("Server", "careless/1.0"),
+        ("Set-Cookie", "visitor=1"),
+        ("Cache-Control", "public, max-age=9999"),
+        ("Content-Security-Policy", "default-src *"),
+        ("X-Frame-Options", "ALLOWALL"),
+        ("Access-Control-Allow-Origin", "*"),
+        ("Access-Control-Allow-Credentials", "true"),
+    )
+
+    def __init__(self, status: int = 200, body: bytes = b"", **more: str) -> None:
+        self.status = status
+        self.body = body
+        self.headers = [*self.HEADERS, *more.items()]
+
+    async def __call__(
+        self, scope: Message, receive: Any, send: Callable[[Message], Awaitable[None]]
+    ) -> None:
+        headers = [(key.encode(), value.encode()) for key, value in self.headers]
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        await send({"type": "http.response.body", "body": self.body})
+
+
+@pytest.mark.parametrize("path", ["/", "/gradio_api/info", "/gradio_api/file=/a.jpg"])
+def test_what_the_application_says_of_itself_goes_no_further(path):
+    answer = ask(guard.Guard(Careless()), {"path": path})
+    assert answer[0]["status"] == 200
+    gone = (b"server", b"set-cookie", b"access-control-allow-origin", b"access-control-allow-credentials")
+    assert not [name for name in gone if header(answer, name)]
+    assert header(answer, b"cache-control") == [b"no-store"]
+    assert header(answer, b"x-frame-options") == [b"DENY"]
+    (policy,) = header(answer, b"content-security-policy")
+    assert b"*" not in policy and b"frame-ancestors 'none'" in policy
+    assert (b"sandbox" in policy) is (path != "/")  # all but the page may do nothing
+
+
+@pytest.mark.parametrize(("status", "told"), [(302, 404), (307, 404), (404, 404), (418, 400), (502, 500)])
+def test_redirections_and_errors_become_a_sentence(status, told):
+    careless = Careless(status, b"Traceback of /root/secret", Location="https://evil.example")
+    answer = ask(guard.Guard(careless), {"path": "/gradio_api/info"})
+    assert answer[0]["status"] == told and not header(answer, b"location")
+    assert json.loads(answer[1]["body"])["error"] == refusal.SENTENCES[told] and len(answer) == 2
+
+
+def test_of_the_page_only_its_own_scripts_run():
+    html = b'<html><base href="https://evil.example/"><script>own()</script><p>text</p></html>'
+    answer = ask(guard.Guard(Careless(200, html)), {})
+    assert answer[1]["body"] == html.replace(b'<base href="https://evil.example/">', b"")
+    (policy,) = header(answer, b"content-security-policy")
+    digest = base64.b64encode(hashlib.sha256(b"own()").digest())
+    assert b"script-src 'self' 'sha256-" + digest + b"';" in policy
+
+
+def test_an_upload_is_this_users_alone_and_on_the_disk_only_when_all_of_it_is_here(
+    visitor, folder, monkeypatch
+):
+    spilled: list[bool] = []
+    monkeypatch.setattr(tempfile.SpooledTemporaryFile, "rollover", lambda self: spilled.append(True))
+    files = {"files": ("Secret name.JPG", b"x" * (3 << 20))}
+    (path,) = visitor.post("/gradio_api/upload", files=files).json()
+    assert not spilled
+    assert "ecret" not in path and path.endswith(".jpg") and os.path.getsize(path) == 3 << 20
+    assert os.stat(os.path.dirname(path)).st_mode & 0o077 == 0
+
+
+def test_few_files_and_no_fields_in_one_form(visitor):
+    many = [("files", (f"{k}.jpg", b"x")) for k in range(uploads.FILES_AT_ONCE + 1)]
+    assert visitor.post("/gradio_api/upload", files=many).status_code == 400
+    field = visitor.post("/gradio_api/upload", files=many[:1], data={"url": ELSEWHERE})
+    assert field.status_code == 400
+
+
+def test_a_clients_state_is_not_believed(application):
+    from gradio import components
+
+    state = next(block for block in server_blocks(application) if isinstance(block, components.State))
+    assert application.check.value(state, "state", {"path": "/etc/passwd"}) is None
+
+
+def server_blocks(application: Any) -> Iterable[Any]:
+    return application.check.page.blocks.values()
+
+
+@pytest.mark.parametrize(
+    "event", [{"index": [1]}, {"index": [1, "2"]}, {"index": -1}, {"index": {}}, {"index": [1, 2, 3]}]
+)
+def test_events_that_no_page_tells_are_refused(application, event):
+    with pytest.raises(refusal.RefusalError):
+        application.check.event(event)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"path": "/etc/passwd"},
+        [{"path": "/etc/passwd"}],
+        {"a": {"b": [{"url": "https://example.com/a"}]}},
+        {"index": None, "value": {"path": "/etc/passwd"}},
+    ],
+)
+def test_files_are_found_wherever_they_are_named(application, value):
+    for check in (application.check.anything, application.check.event):
+        with pytest.raises(refusal.RefusalError):
+            check(value)
+
+
+@pytest.mark.parametrize("value", [1e10, -1e300, 10**30, float("nan"), float("inf"), True, "20", None, [1]])
+def test_numbers_that_are_none_or_too_large_are_refused(value):
+    with pytest.raises(refusal.RefusalError):
+        requests.number("years", value)
+
+
+def test_texts_are_bounded():
+    assert requests.text("face", "a" * requests.TEXT)
+    with pytest.raises(refusal.RefusalError):
+        requests.text("face", "a" * (requests.TEXT + 1))
 
 
 def test_an_upload_waits_for_its_turn_and_hears_when_there_is_none(visitor, monkeypatch):
@@ -313,8 +527,12 @@ def test_an_unexpected_error_is_a_sentence_and_a_line(visitor, monkeypatch, capl
 def test_an_error_inside_gradio_is_never_null():
     from gradio import Error, queueing
 
+    compat.plain_errors()
     assert queueing.error_payload(ValueError("/root/secret"), False)["error"] == compat.WENT_WRONG
     assert queueing.error_payload(Error("Plain."), False)["error"] == "Plain."
+    full = OSError(errno.ENOSPC, "No space left on device", "/root/secret")
+    assert queueing.error_payload(full, False)["error"] == compat.DISK_FULL
+    assert errors.message(full).message == compat.DISK_FULL
 
 
 @pytest.mark.parametrize(
@@ -473,3 +691,25 @@ def test_a_full_or_missing_temporary_folder_is_a_sentence(monkeypatch, tmp_path)
     monkeypatch.setattr(settings.tempfile, "TemporaryFile", lambda dir: Full())
     with pytest.raises(settings.AgeEditError, match="make room"):
         settings.check_temporary_folder({"GRADIO_TEMP_DIR": str(tmp_path)})
+
+
+def test_no_answer_says_where_this_machine_keeps_things(monkeypatch):
+    """What is chosen for a budget, and what the tuner has to say, in the answer and on the page."""
+    from ui import device_tab
+    from ui.api import Endpoints
+
+    told = {"submodel": {"r": 64, "c": 0.25}, "profile": "/home/anna/agedit/profiles/a.json"}
+    told["notes"] = [
+        "The face detector is missing at /home/anna/weights/x.onnx; fetch the weights folder again."
+    ]
+    service = SimpleNamespace(tune=lambda budget, fresh: told)
+    answer = Endpoints(lambda: service).tune(150, False)
+    assert answer["submodel"] == told["submodel"] and "x.onnx" in answer["notes"][0]
+    assert "anna" not in json.dumps(answer)
+    tuner = SimpleNamespace(
+        device={"processor": "P", "cores": 1, "runtime": "r"},
+        engine=SimpleNamespace(threads=1),
+        notes=told["notes"],
+    )
+    line = device_tab.device_line(tuner, SimpleNamespace(headers={}))
+    assert "detector" in line and "anna" not in line

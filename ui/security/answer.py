@@ -54,7 +54,8 @@ BASE = re.compile(rb"<base\s[^>]*>", re.IGNORECASE)
 """Says where the page is, which is plain anyway."""
 
 INLINE_SCRIPT = re.compile(rb"<script(?![^>]*\ssrc\s*=)[^>]*>(.*?)</script>", re.DOTALL | re.IGNORECASE)
-DROPPED = frozenset({"server", "content-security-policy", "cache-control", "set-cookie", "location"})
+DROPPED = frozenset({"server", "set-cookie", "location"})
+"""Headers of Gradio's that nobody gets, beside those that are ours."""
 
 CLOSING = (400, 408, 411, 413, 421)
 """Statuses after which the connection is closed: the rest of the body, if any, is not read."""
@@ -118,13 +119,15 @@ class Exit:
         await self.send({"type": "http.response.body", "body": html})
 
     def _headers(self, given: Iterable[tuple[bytes, bytes]], policy: str) -> list[tuple[bytes, bytes]]:
+        ours = {key.lower(): value for key, value in HEADERS.items()}
+        ours |= {"content-security-policy": policy, "cache-control": self._lifetime()}
+        dropped = DROPPED | set(ours)
         kept = [
             (key, value)
             for key, value in given
-            if not key.lower().startswith(b"access-control-") and key.decode("latin-1").lower() not in DROPPED
+            if not key.lower().startswith(b"access-control-") and key.decode("latin-1").lower() not in dropped
         ]
-        ours = HEADERS | {"Content-Security-Policy": policy, "Cache-Control": self._lifetime()}
-        return kept + [(key.lower().encode(), value.encode()) for key, value in ours.items()]
+        return kept + [(key.encode(), value.encode()) for key, value in ours.items()]
 
     def _lifetime(self) -> str:
         kind = self.route.kind if self.route is not None else ""
@@ -148,7 +151,7 @@ class Exit:
         text = plainly(visitor, sentence or SENTENCES[status])
         body = orjson.dumps({"error": text, "detail": text})
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-        if status in (400, 408, 411, 413, 421):  # the rest of the body, if any, is not read
+        if status in CLOSING:  # the rest of the body, if any, is not read
             headers.append((b"connection", b"close"))
         await self.send(
             {"type": "http.response.start", "status": status, "headers": self._headers(headers, INERT)}
