@@ -405,7 +405,7 @@
         image.decode().then(() => {
           this.cells();
           this.ask();
-        }, () => this.images.delete(path));
+        }, () => this.images.delete(path)); // its visit has ended
       }
       const image = this.images.get(path);
       return image.complete && image.naturalWidth ? image : null;
@@ -609,6 +609,8 @@
       set.call(this.range, String(last.years));
       this.range.dispatchEvent(new Event("input", {bubbles: true}));
       if (!last.source) return;
+      clearTimeout(this.resting); // nothing more is asked of the photo that goes
+      this.resting = 0;
       if (last.source.file) this.take([last.source.file]);
       else document.querySelectorAll("#examples button")[last.source.example].click();
     }
