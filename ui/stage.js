@@ -17,6 +17,7 @@
   const FIRST = 2; // the example that an opened page shows
   const AGAIN = 1500; // ms after which a page that Gradio was not listening to yet asks again
   const TRIES = 20;
+  const OPENING = 15000; // ms after which a page without its example asks for a photo
   const TOKEN = "agedit"; // in this tab's own storage: which visit it shows
 
   const find = selector => document.querySelector(selector);
@@ -68,7 +69,8 @@
 
     build() {
       const {words} = this;
-      this.root = make("div", "ae-stage");
+      this.root = make("div", "ae-stage opening");
+      setTimeout(() => this.root.classList.remove("opening"), OPENING);
       this.root.id = "result";
       this.root.tabIndex = 0;
       this.root.setAttribute("role", "group");
@@ -343,6 +345,7 @@
         return;
       }
       sessionStorage.setItem(TOKEN, board.visit);
+      this.root.classList.remove("opening");
       const isMoving = this.resting || performance.now() - this.moved < REST;
       if (isOther || board.who !== before.who || !isMoving) this.target = board.years;
       if (isOther) this.forget();
@@ -374,7 +377,7 @@
       this.everyone.hidden = true;
       this.strip.drawn = "";
       this.strip.draw([], {x: 0, y: 0, w: 1, h: 1});
-      this.strip.point(0, this.words.today);
+      this.strip.point(this.target, "");
     }
 
     forget() {

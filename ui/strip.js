@@ -72,7 +72,9 @@
       const pen = this.canvas.getContext("2d");
       pen.imageSmoothingQuality = "high";
       cells.forEach((cell, k) => {
-        if (cell.image) this.cell(pen, cell.image, place, k * width / cells.length, width / cells.length, height);
+        const left = Math.round(k * width / cells.length);
+        const right = Math.round((k + 1) * width / cells.length);
+        if (cell.image) this.cell(pen, cell.image, place, left, right - left, height);
       });
     }
 
