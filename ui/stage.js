@@ -46,6 +46,7 @@
       this.keys = {};
       /** @type {Record<string, string>} */
       this.letters = {};
+      this.token = sessionStorage.getItem(TOKEN) ?? "";
       /** @type {Map<string, HTMLImageElement>} */
       this.images = new Map();
       this.scaled = new Map();
@@ -287,7 +288,7 @@
       this.letters.first ??= find("#board [data-told]")?.dataset.told;
       const field = find("#token textarea, #token input");
       const set = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(field), "value").set;
-      set.call(field, sessionStorage.getItem(TOKEN) || "");
+      set.call(field, this.token);
       field.dispatchEvent(new Event("input", {bubbles: true}));
       setTimeout(() => this.chosen || find("#start").click(), 30); // when Gradio has taken the token
       const isAnswered = () => this.chosen || this.letters.board !== this.letters.first;
