@@ -65,7 +65,7 @@ def page(request: pytest.FixtureRequest, browser: Browser, url: str) -> Iterator
     context = browser.new_context(viewport={"width": width, "height": height}, accept_downloads=True)
     page = context.new_page()
     page.add_init_script(WATCH)
-    page.goto(url)
+    page.goto(url, timeout=240_000)
     yield page
     context.close()
 
@@ -102,7 +102,7 @@ def test_from_opening_to_saving_without_scrolling(page: Page) -> None:
 def test_the_faces_pictures_stand_on_the_slider(browser: Browser, url: str) -> None:
     """Each cell shows another age, and a picture half-way between two keys is faded from both."""
     page = browser.new_page(viewport={"width": 1366, "height": 768})
-    page.goto(url)
+    page.goto(url, timeout=240_000)
     page.wait_for_function(READY, timeout=240_000)
     cells = """() => {
       const film = document.querySelector(".film");
@@ -126,7 +126,7 @@ def test_the_faces_pictures_stand_on_the_slider(browser: Browser, url: str) -> N
 
 def test_a_page_that_is_loaded_again_keeps_photo_and_age(browser: Browser, url: str) -> None:
     page = browser.new_page(viewport={"width": 1366, "height": 768})
-    page.goto(url)
+    page.goto(url, timeout=240_000)
     wait_for_result(page)
     page.locator("#examples button").nth(4).click()
     token = "sessionStorage.getItem('agedit')"

@@ -35,7 +35,7 @@ def visit(browser, url, width, height):
         "request", lambda r: outside.append(r.url) if not r.url.startswith((url, "data:", "blob:")) else None
     )
     page = context.new_page()
-    page.goto(url)
+    page.goto(url, timeout=240_000)
     page.wait_for_selector("#photo input[type=file]", state="attached", timeout=240_000)
     wait_for_result(page)  # the example
     yield page
@@ -214,7 +214,7 @@ with sync_playwright() as p:
     page = browser.new_context(permissions=["camera"]).new_page()
     page.add_init_script("window.violations = []; document.addEventListener("
         "'securitypolicyviolation', e => window.violations.push(e.violatedDirective))")
-    page.goto(url)
+    page.goto(url, timeout=240_000)
     page.wait_for_selector("#photo input[type=file]", state="attached", timeout=240_000)
     page.wait_for_selector("#camera", timeout=240_000)
     identity = "() => document.querySelector('#line').innerText.includes('Identity kept')"
@@ -407,7 +407,7 @@ def test_another_photo_ends_the_journey_and_its_strip(page):
 def test_chinese_browsers_get_chinese(browser, url, tmp_path):
     context = browser.new_context(locale="zh-CN")
     page = context.new_page()
-    page.goto(url)
+    page.goto(url, timeout=240_000)
     page.wait_for_selector("#photo input[type=file]", state="attached", timeout=240_000)
     page.wait_for_selector("text=照片不会离开这台设备", timeout=240_000)
     page.set_input_files("#photo input[type=file]", str(PORTRAIT))
