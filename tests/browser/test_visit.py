@@ -80,9 +80,7 @@ def test_by_keyboard_alone(opened):
         page.evaluate("getComputedStyle(document.querySelector('#result .before')).visibility") == "visible"
     )
     page.keyboard.up(" ")
-    assert (
-        page.evaluate("getComputedStyle(document.querySelector('#result .before')).visibility") == "hidden"
-    )
+    assert page.evaluate("getComputedStyle(document.querySelector('#result .before')).visibility") == "hidden"
 
 
 def test_a_screen_reader_hears_what_everything_is(opened):
