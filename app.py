@@ -47,6 +47,7 @@ with no_stubs():
     from ui.security.egress import refuse_connections
     from ui.server import serve
     from ui.service import Service
+    from ui.sessions import sessions
 
 gc.freeze()
 gc.enable()
@@ -77,6 +78,7 @@ def service_if_possible() -> Service | None:
     except AgeEditError as error:
         print(f"agedit: {error}", file=sys.stderr)
         return None
+    service.quiet.anybody = sessions.anybody
     threading.Thread(target=service.start, args=(DEFAULT_BUDGET,), daemon=True).start()
     return service
 

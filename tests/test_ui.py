@@ -1,15 +1,17 @@
 """The page's parts without a browser: words, the service, a visit, marks, the journey, the comparison."""
 
 import io
+import re
 import threading
 import time
 import weakref
 from types import SimpleNamespace
 
 import numpy as np
+import orjson
 import pytest
 from conftest import PORTRAITS
-from known_device import small_engine, write_profile
+from known_device import ROOT, small_engine, write_profile
 from PIL import Image
 
 from agedit import load_photo
@@ -111,7 +113,7 @@ def test_each_face_keeps_its_own_age(service):
     assert visit.years == {0: 20, 1: -10} and visit.faces(None) == [0, 1]
 
 
-def test_a_visit_shows_the_photo_the_face_and_both(service):
+def test_a_visit_shows_the_photo_and_the_face(service):
     from ui.visit import Visit
 
     visit = Visit(service, PORTRAITS[0])
@@ -121,12 +123,9 @@ def test_a_visit_shows_the_photo_the_face_and_both(service):
     face = visit.edit(5000, "face", who=0)
     assert load_photo(face["before"]).shape == load_photo(face["after"]).shape
     assert load_photo(visit.edit(5000, "face", True, 0)["after"]).shape == load_photo(face["after"]).shape
-    assert (
-        load_photo(visit.edit(5000, "beside")["after"]).shape[1] > 1.9 * load_photo(shown["after"]).shape[1]
-    )
-    (png, jpeg), unmarked = visit.download(5000), visit.download(5000, mark=False)
+    png, jpeg, unmarked = (visit.download(5000, *how) for how in ((), (True, "JPEG"), (False,)))
     saved = load_photo(png.path)
-    assert saved.shape == load_photo(PORTRAITS[0]).shape and (saved != load_photo(unmarked[0].path)).any()
+    assert saved.shape == load_photo(PORTRAITS[0]).shape and (saved != load_photo(unmarked.path)).any()
     with Image.open(jpeg.path) as file, Image.open(PORTRAITS[0]) as photo:
         assert file.quantization == photo.quantization and "DigitalSourceType" in str(file.info)
 
@@ -174,16 +173,110 @@ def test_drift_is_the_photos_own_cost_or_a_reason_to_time_again(service, monkeyp
     assert watch.drift == (1.0 if holds else 1.6)  # a visit clears its watch when it meets a new generation
 
 
-def test_nobody_waits_for_a_device_that_takes_long_to_be_timed(service, monkeypatch):
+def test_nobody_waits_for_a_device_that_was_never_timed(service, monkeypatch):
+    """The first choice is the smallest, the next goes by what the first edit took; no run is timed."""
     monkeypatch.setattr(service.tuner, "times", {})
-    monkeypatch.setattr("ui.service.WAIT", 0.05)
+    monkeypatch.setattr(service.tuner, "_live", {})
+    monkeypatch.setattr(service.tuner, "time_once", lambda candidate: pytest.fail("it was timed"))
     weights = service.engine.weights
+    smallest, best = weights.candidates[0], weights.order[0]
+
+    def chosen(budget):
+        return tuple(service.choose(budget)["submodel"].values())
+
+    assert chosen(100) == smallest and service.choose(100)["fits"] and chosen(5000) == best
+    service.tuner.observe(smallest, 30.0, 10.0)
+    assert chosen(5000) == best and chosen(30) == smallest
+    service.tuner.observe(smallest, 3000.0, 2900.0)
+    assert chosen(5000) != best
+
+
+def test_a_program_gets_a_device_that_was_timed(service, monkeypatch):
+    monkeypatch.setattr(service.tuner, "times", {})
+    monkeypatch.setattr(service.tuner, "choose", lambda budget: f"timed for {budget}")
+    service.quiet.touch()
+    assert service.choose_for_program(100) == "timed for 100"
+    monkeypatch.setattr("ui.service.WAIT", 0.05)
     with service._tuning:
-        assert (
-            tuple(service.choose(100)["submodel"].values()) == weights.candidates[0]
-            and service.choose(100)["fits"]
-        )
-        assert tuple(service.choose(5000)["submodel"].values()) == weights.order[0]
+        assert service.choose_for_program(100)["submodel"]
+
+
+def test_the_device_is_timed_while_a_page_is_open_and_nobody_drags():
+    from ui.quiet import AT_REST, Quiet
+
+    clock = SimpleNamespace(now=100.0)
+    quiet = Quiet(lambda: clock.now)
+    assert quiet.is_now
+    quiet.touch()
+    assert not quiet.is_now
+    clock.now += AT_REST
+    assert quiet.is_now
+    quiet.anybody = lambda: False
+    assert not quiet.is_now
+    waiting = threading.Thread(target=quiet.wait, daemon=True)
+    waiting.start()
+    waiting.join(0.1)
+    assert waiting.is_alive()
+    with quiet.ignored():  # somebody asked for the times
+        assert quiet.is_now
+        waiting.join(20)
+    assert not waiting.is_alive() and not quiet.is_now
+
+
+def test_timing_waits_until_it_is_quiet_and_never_with_the_lock(service, monkeypatch):
+    asked = []
+    monkeypatch.setattr(service.tuner, "pause", lambda: asked.append(service.lock.is_mine))
+    candidate = service.engine.weights.candidates[0]
+    service.tuner.time_once(candidate)
+    service.tuner._time_with_threads(candidate, service.engine.threads)
+    assert asked == [False, False]
+
+
+def test_the_slider_is_made_of_this_face_from_the_middle_out(service):
+    from urllib.parse import unquote
+
+    from ui.key_pictures import KeyPictures, stops
+    from ui.visit import Asked, Visit
+
+    assert stops(-30, 40) == [-30, -20, -10, 0, 10, 20, 30, 40]
+    visit = Visit(service, PORTRAITS[0])
+    visit.ask(20, None)
+    visit.done = Asked(20, 5000, None, "photo", False)
+    asked = (20, 5000, None, "photo", False)
+    letters = list(KeyPictures(lambda: service).draw(visit, *asked, None))
+    told = [orjson.loads(unquote(text.split('"')[1])) for text in letters]
+    assert [len(each["keys"]) for each in told] == [1, 2, 3, 4, 5, 6, 7, 8]
+    keys = told[-1]["keys"]
+    assert [key["years"] for key in keys[:4]] == [0, 20, 10, 30] and "ready" in told[-1]["ready"]
+    by_age = {key["years"]: key for key in keys}
+    assert by_age[-30]["age"] < by_age[0]["age"] < by_age[40]["age"]
+    exact = load_photo(visit.edit(5000)["after"])
+    assert np.array_equal(load_photo(by_age[20]["path"]), exact)
+    again = list(KeyPictures(lambda: service).draw(visit, *asked, None))
+    assert again == [{"__type__": "update"}]  # they are there
+
+
+def test_key_pictures_end_when_others_are_wanted(service):
+    from ui.key_pictures import KeyPictures
+    from ui.visit import Visit
+
+    visit = Visit(service, PORTRAITS[0])
+    visit.ask(20, None)
+    letters = KeyPictures(lambda: service).draw(visit, 20, 5000, None, "photo", False, None)
+    next(letters)
+    visit.drawing = "others"
+    assert list(letters) == []
+
+
+def test_words_for_scripts_are_words():
+    from urllib.parse import unquote
+
+    from ui.board import words_for_scripts
+
+    told = orjson.loads(unquote(words_for_scripts(WORDS).split('"')[1]))
+    script = (ROOT / "ui/stage.js").read_text() + (ROOT / "ui/strip.js").read_text()
+    used = set(re.findall(r"words\.(\w+)", script)) - {"s"} | {"result", "split", "pair"}
+    assert used == told["en"].keys() == told["zh"].keys()
 
 
 def test_several_faces_share_the_budget(service, monkeypatch):

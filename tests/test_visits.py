@@ -25,6 +25,7 @@ from agedit import AgeEditError
 from agedit.photo import Photo
 from ui import files, workspace
 from ui import sessions as process_sessions
+from ui.board import nothing
 from ui.edit_files import Journeys
 from ui.edit_picture import PictureHandlers
 from ui.files import Files, Forgotten
@@ -92,6 +93,7 @@ class Shown:
 
     def __init__(self, path):
         self.path = str(path)
+        self.token = f"token of {path}"
         self.files = Files()
         self.files.write(b"an edit", "after.jpeg")
 
@@ -208,6 +210,29 @@ def test_only_ones_own_uploads_can_be_named(folder, sessions, clock, name):
     clock.now += 100
     sessions.check()  # the cleaning goes on
     assert not left(folder) and (folder / workspace.UPLOADS).is_dir()
+
+
+def test_a_page_that_is_loaded_again_takes_its_visit_over(folder, sessions, clock):
+    sessions.connected("before")
+    mine = upload(folder, sessions)
+    sessions.claim("before", mine)
+    visit = Shown(mine)
+    sessions.shows("before", visit, sessions.chooses("before"))
+    sessions.connected("after")
+    assert not sessions.has_chosen("after")
+    for wrong in ("", "token of something else", "ü"):
+        assert sessions.take_over("after", wrong) is None
+    assert sessions.take_over("after", visit.token) is visit
+    assert sessions.has_chosen("after") and sessions.anybody()
+    sessions.disconnected("before")
+    clock.now += GRACE + 1
+    sessions.check()  # the page before has ended, and took nothing along
+    assert mine.exists() and not sessions.is_open("before")
+    sessions.disconnected("after")
+    assert not sessions.anybody()
+    clock.now += GRACE + 1
+    sessions.check()
+    assert not left(folder)
 
 
 def test_nobody_can_name_anothers_upload(folder, sessions):
@@ -513,7 +538,8 @@ class CopyingPicture(PictureHandlers):
     """Its edits are the photo itself."""
 
     def show(self, visit, *args):
-        return visit.before(), visit.write(b"an edit" * 1000, "after.jpeg"), "text", None
+        visit.write(b"an edit" * 1000, "after.jpeg")
+        return visit.before(), "text", {}
 
 
 class Tab:
@@ -562,8 +588,8 @@ def test_a_photo_that_cannot_be_used_leaves_no_old_person_behind(folder, session
     with pytest.raises(gr.Error):
         for answer in opening(tab, upload(folder, sessions, b"no picture")):
             answers.append(answer)
-    assert first[0].closed and answers[-1][0] is None and answers[-1][1] is None
-    assert answers[-1][2]["value"] is None and answers[-1][4] == ""
+    assert first[0].closed and answers[-1][0] is None and answers[-1][1] == nothing()
+    assert answers[-1][2] == ""
     assert not left(folder)
 
 

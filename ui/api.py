@@ -123,7 +123,7 @@ class Endpoints:
         call = checked(photo=photo, years=years, budget=budget, face=face, mark=mark)
         with self.visit(call, request) as (visit, faces):
             visit.years = dict.fromkeys(faces, call.years)
-            choice = visit.choose(call.budget)
+            choice = visit.service.choose_for_program(call.budget / len(faces))
             submodel = candidate_of(choice)
             with visit.service.edits.turn(), visit.service.lock:
                 result = visit.editor.edit(visit.years, submodel=submodel)
@@ -166,7 +166,7 @@ class Endpoints:
         claim(photo, request)
         call = checked(photo=photo, budget=budget, face=face)
         with self.visit(call, request) as (visit, faces):
-            submodel = candidate_of(visit.service.choose(call.budget))
+            submodel = candidate_of(visit.service.choose_for_program(call.budget))
             steps = every_age(visit.editor, faces[0], submodel)
             frames = [(years, crop) for _, _, years, crop in self.service().one_by_one(visit, steps)]
         pictures = [crop for _, crop in frames]

@@ -11,12 +11,13 @@ from agedit import AgeEditError
 from agedit.photo import encode_photo
 from agedit.reports.journey import journey, strip, write_gif, write_mp4
 from agedit.selection.tuner import candidate_of
+from ui.board import told
 from ui.edit_picture import usable
 from ui.errors import message, said
 from ui.files import Forgotten
 from ui.photos import Saved, ages_name
 from ui.service import Service
-from ui.visit import Visit
+from ui.visit import Format, Visit
 from ui.waiting import until_served
 from ui.words import plainly, say
 
@@ -28,26 +29,28 @@ Frame = tuple[float, npt.NDArray[np.uint8]]
 
 
 class Downloads:
-    """The two buttons under the picture."""
-
-    def wait(self) -> Any:
-        """What can be saved is out of date."""
-        return [gr.update(interactive=False), gr.update(interactive=False)]
+    """The buttons that save the picture: its file is made on click."""
 
     @said
-    def renew(self, visit: Visit | None, budget: float, mark: bool) -> Any:
-        """The files to save, unless the slider moves or has moved on: then its own end brings them."""
-        unchanged = [gr.skip(), gr.skip()]
-        if not usable(visit) or visit.done is None:
-            return unchanged
-        asked = visit.done
+    def png(self, visit: Visit | None, budget: float, mark: bool, request: gr.Request) -> Any:
+        """What the page saves then (see `outbox`)."""
+        return self._made(visit, budget, mark, "PNG", request)
+
+    @said
+    def jpeg(self, visit: Visit | None, budget: float, mark: bool, request: gr.Request) -> Any:
+        """What the page saves then (see `outbox`)."""
+        return self._made(visit, budget, mark, "JPEG", request)
+
+    def _made(
+        self, visit: Visit | None, budget: float, mark: bool, format: Format, request: gr.Request
+    ) -> Any:
+        if not usable(visit):
+            raise AgeEditError(say(request, "choose_first"))
         try:
-            files = visit.download(budget, mark)
+            saved = visit.download(budget, mark, format)
         except Forgotten:
-            return unchanged
-        if visit.done != asked:
-            return unchanged
-        return [gr.update(value=file, interactive=True) for file in files]
+            return gr.skip()
+        return told({"path": saved.path, "name": saved.name})
 
 
 class Journeys:

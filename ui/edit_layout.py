@@ -1,29 +1,33 @@
-"""What is on the Edit tab, and where."""
+"""What is on the Edit tab. Where it stands says `stage.css`; the stage and the strip are drawn by scripts."""
 
 from dataclasses import dataclass
 
 import gradio as gr
 from gradio.components import Component
 
-from ui.components import FileInput, PhotoInput, SaveButton, Slider, budget_slider
+from ui.board import nothing, words_for_scripts
+from ui.components import FileInput, SaveButton, Slider, budget_slider
 from ui.portraits import PORTRAITS, credits
+from ui.texts import WORDS
 from ui.words import t
 
 FIRST_YEARS = 20
 """Years of a new photo's first edit: it shows one at once."""
 
-LOWEST_YEARS = -40
+LOWEST_YEARS = -30
 """Ends of the slider until the calibration's own are known."""
 
-HIGHEST_YEARS = 50
+HIGHEST_YEARS = 40
 
 
 @dataclass
 class Picture:
     """The result and what is asked for."""
 
-    result: gr.ImageSlider
-    beside: gr.Image
+    board: gr.Markdown
+    """`board.Board` for the stage."""
+    keys: gr.Markdown
+    """`board.Keys` for the strip."""
     years: Slider
     line: gr.Markdown
     who: gr.Radio
@@ -43,47 +47,87 @@ class Film:
 
 
 @dataclass
+class Saves:
+    """The picture as a file."""
+
+    png: gr.Button
+    jpeg: gr.Button
+    outbox: gr.Markdown
+    """The file that the page saves when this changes."""
+
+
+@dataclass
 class Widgets:
     """What is on the tab."""
 
+    token: gr.Textbox
+    """Of the visit that the page showed before it was loaded again."""
+    start: gr.Button
+    """A script clicks it when the page is ready."""
     gallery: gr.Gallery
-    photo: PhotoInput
-    paste: FileInput
+    photo: FileInput
     picture: Picture
     budget: Slider
-    saves: list[SaveButton]
-    """PNG and JPEG."""
+    saves: Saves
     film: Film
     strict: gr.Checkbox
     mark: gr.Checkbox
 
     def shown(self) -> list[Component]:
         """What an edit changes."""
-        picture = self.picture
-        return [picture.result, picture.beside, picture.line, picture.years]
+        return [self.picture.board, self.picture.line, self.picture.years]
 
     def asked(self) -> list[Component]:
         """What an edit depends on, in the order of `visit.Asked`."""
         return [self.picture.years, self.budget, self.picture.who, self.picture.view, self.strict]
 
 
+def _letter(name: str, value: str = "") -> gr.Markdown:
+    """What scripts read and nobody sees."""
+    return gr.Markdown(value, sanitize_html=False, elem_id=name, elem_classes="letter")
+
+
 def lay_out() -> Widgets:
     """The whole tab; call inside gr.Tab."""
-    gallery = _gallery()
-    with gr.Row(equal_height=False):
-        with gr.Column(scale=2, min_width=260):
-            photo = _photo()
-            paste = _paste()
-            gr.Markdown(t("examples"), elem_id="hint")
-        with gr.Column(scale=3, min_width=300):
-            picture = _picture()
+    with gr.Column(elem_id="try"):
+        with gr.Column(elem_id="letters", min_width=0):
+            _letter("words", words_for_scripts(WORDS))
+            board = _letter("board", nothing())
+            keys = _letter("keys", nothing())
+            outbox = _letter("outbox", nothing())
+            token = gr.Textbox("", label="token", elem_id="token", container=False)
+            start = gr.Button("start", elem_id="start")
+            view = gr.Radio(["photo", "face"], value="photo", label="view", elem_id="view")
+        with gr.Column(elem_id="rail", min_width=0):
+            with gr.Column(elem_id="photo", min_width=0):
+                photo = FileInput(t("photo"), type="filepath", size="sm")
+            gallery = _gallery()
+        gr.Markdown("", elem_id="stage")
+        with gr.Column(elem_id="side", min_width=0):
+            gr.Markdown("", elem_id="ages")
+            png = gr.Button(t("download"), variant="primary", elem_id="download")
+            jpeg = gr.Button(t("download_jpeg"), elem_id="download-jpeg")
+        with gr.Column(elem_id="age", min_width=0):
+            gr.Markdown("", elem_id="strip")
+            years = Slider(
+                LOWEST_YEARS,
+                HIGHEST_YEARS,
+                FIRST_YEARS,
+                step=1,
+                label=t("years"),
+                elem_id="years",
+                buttons=[],
+            )
+        with gr.Column(elem_id="settings", min_width=0):
+            line = gr.Markdown("", elem_id="line")
             budget = budget_slider("budget")
-            saves = _saves()
+            who = gr.Radio([], label=t("who"), visible=False, elem_id="who")
+            strict = gr.Checkbox(False, label=t("strict"), elem_id="strict")
+            mark = gr.Checkbox(True, label=t("mark"), elem_id="mark")
             film = _film()
-            with gr.Accordion(t("advanced"), open=False):
-                strict = gr.Checkbox(False, label=t("strict"), elem_id="strict")
-                mark = gr.Checkbox(True, label=t("mark"), elem_id="mark")
-    return Widgets(gallery, photo, paste, picture, budget, saves, film, strict, mark)
+    picture = Picture(board, keys, years, line, who, view)
+    saves = Saves(png, jpeg, outbox)
+    return Widgets(token, start, gallery, photo, picture, budget, saves, film, strict, mark)
 
 
 def _gallery() -> gr.Gallery:
@@ -99,66 +143,6 @@ def _gallery() -> gr.Gallery:
         interactive=False,
         buttons=[],
     )
-
-
-def _photo() -> PhotoInput:
-    return PhotoInput(
-        label=t("photo"),
-        type="filepath",
-        image_mode=None,
-        sources=["upload", "webcam", "clipboard"],
-        webcam_options=gr.WebcamOptions(mirror=False),
-        height=300,
-        elem_id="photo",
-        buttons=[],
-    )
-
-
-def _paste() -> FileInput:
-    with gr.Column(elem_id="paste", min_width=0):
-        return FileInput(t("photo"), type="filepath")
-
-
-def _picture() -> Picture:
-    result = gr.ImageSlider(
-        label=t("result"),
-        format="png",
-        interactive=False,
-        elem_id="result",
-        max_height=560,
-        buttons=["fullscreen"],
-    )
-    beside = gr.Image(
-        show_label=False, visible=False, interactive=False, elem_id="beside", buttons=["fullscreen"]
-    )
-    years = Slider(
-        LOWEST_YEARS, HIGHEST_YEARS, FIRST_YEARS, step=1, label=t("years"), elem_id="years", buttons=[]
-    )
-    line = gr.Markdown("", elem_id="line")
-    who = gr.Radio([], label=t("who"), visible=False, elem_id="who")
-    with gr.Row(elem_id="views"):
-        view = gr.Radio(
-            [(t("view_photo"), "photo"), (t("view_face"), "face"), (t("view_beside"), "beside")],
-            value="photo",
-            show_label=False,
-            container=False,
-            elem_id="view",
-            scale=3,
-            min_width=300,
-        )
-        gr.Button(t("hold"), elem_id="hold", size="sm", scale=1, min_width=140)
-    return Picture(result, beside, years, line, who, view)
-
-
-def _saves() -> list[SaveButton]:
-    with gr.Row(elem_id="downloads"):
-        png = SaveButton(
-            t("download"), interactive=False, elem_id="download", variant="primary", scale=3, min_width=200
-        )
-        jpeg = SaveButton(
-            t("download_jpeg"), interactive=False, elem_id="download-jpeg", scale=2, min_width=120
-        )
-    return [png, jpeg]
 
 
 def _film() -> Film:

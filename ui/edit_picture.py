@@ -1,23 +1,27 @@
 """The slider and the picture: what happens while it is dragged, when it is let go, and at rest."""
 
+import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, TypeGuard
 
 import gradio as gr
 
+from ui.board import Board, told
 from ui.errors import said
 from ui.line import Line
 from ui.service import PATIENCE, Service
-from ui.visit import Asked, Shown, Visit
+from ui.visit import EVERYONE, Asked, Shown, Visit
 from ui.waiting import in_turn
 from ui.words import say
+
+TOUCH_EVERY = 0.5
+"""Seconds between two signs that somebody moves the slider."""
 
 CHILD = 12
 """Apparent age below which a face would grow in other ways than the networks draw."""
 
-ShownRow = tuple[Any, Any, Any, Any]
-"""(result, beside, line, years): what an edit puts on the page."""
+ShownRow = tuple[Any, Any, Any]
+"""(board, line, years): what an edit puts on the page."""
 
 
 def usable(visit: Visit | None) -> TypeGuard[Visit]:
@@ -73,35 +77,12 @@ class PictureHandlers:
         low, high = self.service().engine.weights.years_range
         return gr.update(minimum=low, maximum=high)
 
-    @said
-    def tap(self, visit: Visit | None, event: gr.SelectData) -> Any:
-        """A tap on the photo picks the face there."""
-        if not usable(visit) or len(visit.editor.faces) < 2:
-            return gr.skip()
-        x, y = event.index
-        return visit.face_at(x, y)
+    async def drag(self) -> None:
+        """While somebody moves the slider the device is not timed; asks no more often than that matters."""
+        self.service().quiet.touch()
+        await asyncio.sleep(TOUCH_EVERY)
 
-    @in_turn(_edits, outputs=4, sentence=2)
-    def preview(
-        self,
-        visit: Visit | None,
-        years: float,
-        budget: float,
-        who: float | None,
-        view: str,
-        strict: bool,
-        request: gr.Request,
-    ) -> Any:
-        """While the slider is dragged."""
-        asked = Asked(years, budget, who, view, strict)
-        # a preview that waited while the slider was let go must not replace the full result
-        if not usable(visit) or visit.done == asked:
-            return [gr.skip()] * 4
-        visit.ask(years, who)
-        visit.done = None
-        return self.show(visit, asked, False, request)
-
-    @in_turn(_edits, outputs=6, sentence=2)
+    @in_turn(_edits, outputs=3, sentence=1)
     def finish(
         self,
         visit: Visit | None,
@@ -112,16 +93,17 @@ class PictureHandlers:
         strict: bool,
         request: gr.Request,
     ) -> Any:
-        """When the slider was let go; the downloads wait for their own pictures."""
+        """When the slider rests: the best picture."""
         if not usable(visit):
-            return gr.skip(), gr.skip(), say(request, "choose_first"), gr.skip(), gr.skip(), gr.skip()
+            return gr.skip(), say(request, "choose_first"), gr.skip()
         asked = Asked(years, budget, who, view, strict)
+        if visit.done == visit.shown == asked:  # the slider was let go where it had rested
+            return [gr.skip()] * 3
         visit.ask(years, who)
         visit.done = asked
-        shown = self.show(visit, asked, True, request)
-        return *shown, gr.update(interactive=False), gr.update(interactive=False)
+        return self.show(visit, asked, PATIENCE, request)
 
-    @in_turn(_edits, outputs=4, sentence=2)
+    @in_turn(_edits, outputs=3, sentence=1)
     def refine(
         self,
         visit: Visit | None,
@@ -132,16 +114,15 @@ class PictureHandlers:
         strict: bool,
         request: gr.Request,
     ) -> Any:
-        """The budget is for dragging; at rest the best picture follows, unless the slider has moved on."""
-        asked = Asked(years, budget, who, view, strict)
-        if not usable(visit) or visit.done != asked:
-            return [gr.skip()] * 4
-        best = visit.choose(PATIENCE, strict)["submodel"]
+        """A photo's first edit keeps the budget; the best picture follows, unless the slider has moved on."""
+        if not usable(visit) or visit.done is None or visit.done == visit.shown:
+            return [gr.skip()] * 3
+        best = visit.choose(PATIENCE, visit.done.strict)["submodel"]
         if (best["r"], best["c"]) == visit.submodel:
-            return [gr.skip()] * 4
-        return self.show(visit, replace(asked, budget=PATIENCE), True, request)
+            return [gr.skip()] * 3
+        return self.show(visit, visit.done, PATIENCE, request)
 
-    @in_turn(_edits, outputs=6, sentence=2)
+    @in_turn(_edits, outputs=3, sentence=1)
     def switch(
         self,
         visit: Visit | None,
@@ -154,58 +135,63 @@ class PictureHandlers:
     ) -> Any:
         """Another face was picked: the slider goes to its own age, and nothing else changes."""
         if not usable(visit):
-            return [gr.skip()] * 6
+            return [gr.skip()] * 3
         own_years = visit.years.get(visit.faces(who)[0], years)
         asked = Asked(own_years, budget, who, view, strict)
         visit.done = asked
-        *shown, ages = self.show(visit, asked, True, request)
-        slider = ages | {"value": own_years}
-        return *shown, slider, gr.update(interactive=False), gr.update(interactive=False)
+        board, line, ages = self.show(visit, asked, PATIENCE, request)
+        return board, line, ages | {"value": own_years}
 
-    def show(self, visit: Visit, asked: Asked, full: bool, request: gr.Request) -> ShownRow:
-        """Edit, and say what ran and which age it shows.
-
-        Args:
-            full: measure the identity too; while dragging, the age alone.
-        """
+    def show(self, visit: Visit, asked: Asked, budget: float, request: gr.Request) -> ShownRow:
+        """Edit within `budget` ms, and say what ran and which age it shows."""
+        visit.service.quiet.touch()
         view = "face" if asked.strict else asked.view
         with visit.using_it():
             face = visit.faces(asked.who)[0]
-            shown = visit.edit(asked.budget, view, asked.strict, asked.who)
-            ran = self._what_ran(visit, shown, asked.budget, request)
-            before, after, text = self._measured(visit, shown, face, full, ran, request)
-        text += visit.notes if asked.budget >= PATIENCE else notes(visit, shown, asked.budget, request)
-        reach = visit.service.engine.weights.reach(before)
-        limit = beyond_model(before, visit.years.get(face, 0), reach)
-        if limit is not None:
-            text += " " + say(request, limit)
-        visit.line = text
-        slider = gr.update(info=say(request, "looks", before=before, after=after))
-        if view == "beside":
-            return gr.update(visible=False), gr.update(value=shown["after"], visible=True), text, slider
-        pair = (shown["before"], shown["after"])
-        return gr.update(value=pair, visible=True), gr.update(visible=False), text, slider
-
-    def _measured(
-        self, visit: Visit, shown: Shown, face: int, full: bool, ran: str, request: gr.Request
-    ) -> tuple[float, float, str]:
-        """(apparent age of the photo, of the edit, the sentence that says what ran)."""
-        with visit.service.lock:
-            if not full:
-                return visit.editor.prepare(face).age, visit.editor.age(shown["result"], face), ran
-            reading = visit.editor.read(shown["result"], face)
-        text = say(request, "identity", identity=reading["identity"], ran=ran)
-        return reading["age_before"], reading["age_after"], text
-
-    def _what_ran(self, visit: Visit, shown: Shown, budget: float, request: gr.Request) -> str:
-        r, c = shown["submodel"]
-        text = say(request, "ran", r=r, c=c, ms=shown["ms"])
-        told = notes(visit, shown, budget, request)
+            shown = visit.edit(budget, view, asked.strict, asked.who)
+            visit.submodel = shown["submodel"]
+            with visit.service.lock:
+                reading = visit.editor.read(shown["result"], face)
+                rings = visit.rings(shown["result"]) if view == "photo" else []
+            place = visit.place(view, face)
         if budget >= PATIENCE:
-            if told not in visit.notes:
-                visit.notes += told
-            return say(request, "ran_best", ran=visit.ran, best=text)
-        visit.ran = text
-        visit.notes = told
-        visit.submodel = (r, c)
-        return text
+            visit.shown = asked
+        years = visit.years.get(face, 0)
+        low, high = visit.service.engine.weights.years_range
+        board = Board(
+            visit=visit.token,
+            set=visit.key_set(asked),
+            view=view,
+            who=EVERYONE if asked.who is None else int(asked.who),
+            before=shown["before"],
+            after=shown["after"],
+            years=years,
+            own={str(key): value for key, value in visit.years.items()},
+            now=reading["age_before"],
+            then=reading["age_after"],
+            **self._quality(visit, shown, request),
+            note=self._limit(visit, reading["age_before"], years, request),
+            place=place,
+            faces=rings,
+            low=low,
+            high=high,
+        )
+        r, c = shown["submodel"]
+        ran = say(request, "ran", r=r, c=c, ms=shown["ms"])
+        visit.line = say(request, "identity", identity=reading["identity"], ran=ran)
+        visit.line += notes(visit, shown, budget, request)
+        ages = say(request, "looks", before=reading["age_before"], after=reading["age_after"])
+        return told(board), visit.line, gr.update(info=ages)
+
+    def _quality(self, visit: Visit, shown: Shown, request: gr.Request) -> dict[str, Any]:
+        """The dot and its few words."""
+        is_best = shown["submodel"] == visit.service.engine.weights.order[0]
+        if not visit.service.tuner.times:
+            return {"best": is_best, "dot": "learning", "quality": say(request, "q_learning")}
+        word = "q_best" if is_best else "q_quick"
+        text = say(request, word, ms=shown["ms"])
+        return {"best": is_best, "dot": "good" if is_best else "fair", "quality": text}
+
+    def _limit(self, visit: Visit, age: float, years: float, request: gr.Request) -> str:
+        limit = beyond_model(age, years, visit.service.engine.weights.reach(age))
+        return "" if limit is None else say(request, limit)

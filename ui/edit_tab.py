@@ -9,7 +9,8 @@ from gradio.events import Dependency
 from ui.edit_files import Downloads, Journeys
 from ui.edit_layout import Widgets, lay_out
 from ui.edit_picture import PictureHandlers
-from ui.events import CLAIM, EDIT, JOURNEY, OPEN, SAVE, Listener, listen
+from ui.events import CLAIM, DRAG, EDIT, JOURNEY, KEYS, OPEN, SAVE, Listener, listen
+from ui.key_pictures import KeyPictures
 from ui.photo_opening import PhotoOpening
 from ui.service import Service
 
@@ -26,6 +27,7 @@ class EditTab:
         self.visit = visit
         self.picture = PictureHandlers(service)
         self.photo = PhotoOpening(service, self.picture)
+        self.keys = KeyPictures(service)
         self.downloads = Downloads()
         self.journeys = Journeys(service)
         self.opened: list[Dependency] = []
@@ -42,16 +44,17 @@ class EditTab:
         self._wire_journey()
         self._wire_photo()
         self._wire_picture()
+        self._wire_saves()
 
     def _then_better(self, event: Dependency) -> None:
-        """The best picture at rest, then the files to save."""
+        """The best picture, then those that the slider is made of."""
         on = self.on
         better = listen(event.then, self.picture.refine, [self.visit, *on.asked()], on.shown(), EDIT)
-        self._then_files(better)
+        self._then_keys(better)
 
-    def _then_files(self, event: Dependency) -> None:
+    def _then_keys(self, event: Dependency) -> None:
         on = self.on
-        listen(event.then, self.downloads.renew, [self.visit, on.budget, on.mark], on.saves, SAVE)
+        listen(event.then, self.keys.draw, [self.visit, *on.asked()], on.picture.keys, KEYS)
 
     def _wire_journey(self) -> None:
         on = self.on
@@ -66,38 +69,25 @@ class EditTab:
         asked = [on.picture.years, on.budget, on.picture.view, on.strict]
         photo = self.photo
         self.opened = [
-            self._opens(on.photo.input, photo.open_photo, [on.photo, *asked]),
-            self._opens(on.paste.upload, photo.open_photo, [on.paste, *asked]),
+            self._opens(on.photo.upload, photo.open_photo, [on.photo, *asked]),
             self._opens(on.gallery.select, photo.pick, asked),
+            self._opens(on.start.click, photo.start, [on.token, *asked]),
         ]
         for event in self.opened:
             self._then_better(event)
-        listen(on.photo.input, photo.claim, on.photo, None, CLAIM)
-        listen(on.paste.upload, photo.claim, on.paste, None, CLAIM)
+        listen(on.photo.upload, photo.claim, on.photo, None, CLAIM)
 
     def _opens(self, event: Listener, handler: Callable[..., object], inputs: list[Component]) -> Dependency:
         on = self.on
-        outputs = [self.visit, on.photo, *on.shown(), on.picture.who, *on.saves, on.film.strip]
-        return listen(
-            event,
-            handler,
-            inputs,
-            [*outputs, *on.film.saves],
-            OPEN,
-            progress="minimal",
-            show_progress_on=[on.picture.result],
-            trigger_mode="multiple",
-        )
+        outputs = [self.visit, *on.shown(), on.picture.who, on.picture.view, on.film.strip, *on.film.saves]
+        return listen(event, handler, inputs, outputs, OPEN, trigger_mode="multiple")
 
     def _wire_picture(self) -> None:
         on = self.on
         picture = self.picture
         inputs = [self.visit, *on.asked()]
-        outputs = [*on.shown(), *on.saves]
-        listen(on.picture.years.input, picture.preview, inputs, on.shown(), EDIT, trigger_mode="always_last")
-        self._then_better(listen(on.picture.who.input, picture.switch, inputs, outputs, EDIT))
-        tapped = listen(on.photo.select, picture.tap, self.visit, on.picture.who, EDIT)
-        self._then_better(listen(tapped.then, picture.switch, inputs, outputs, EDIT))
+        listen(on.picture.years.input, picture.drag, None, None, DRAG, trigger_mode="once")
+        self._then_keys(listen(on.picture.who.input, picture.switch, inputs, on.shown(), EDIT))
         events: list[Listener] = [
             on.picture.years.release,
             on.budget.release,
@@ -105,7 +95,11 @@ class EditTab:
             on.strict.input,
         ]
         for event in events:
-            finished = listen(event, picture.finish, inputs, outputs, EDIT, trigger_mode="always_last")
-            self._then_better(finished)
-        unmarked = listen(on.mark.input, self.downloads.wait, None, on.saves)
-        self._then_files(unmarked)
+            finished = listen(event, picture.finish, inputs, on.shown(), EDIT, trigger_mode="always_last")
+            self._then_keys(finished)
+
+    def _wire_saves(self) -> None:
+        on = self.on
+        asked = [self.visit, on.budget, on.mark]
+        listen(on.saves.png.click, self.downloads.png, asked, on.saves.outbox, SAVE)
+        listen(on.saves.jpeg.click, self.downloads.jpeg, asked, on.saves.outbox, SAVE)

@@ -25,6 +25,8 @@ class Queue:
 
 
 EDIT = Queue("edit", 16)
+KEYS = Queue("keys", 16)
+DRAG = Queue("drag", None)
 CLAIM = Queue("claim", None)
 OPEN = Queue("open", 16)
 SAVE = Queue("save", 2)

@@ -22,9 +22,10 @@ from ui.service import Service
 from ui.sessions import CALL, sessions
 from ui.words import t
 
-CSS = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
-SCRIPT = Path(__file__).with_name("page.js")
-"""A file of its own: the page runs no script that is not one."""
+STYLES = ("page.css", "stage.css")
+CSS = "\n".join(Path(__file__).with_name(name).read_text(encoding="utf-8") for name in STYLES)
+SCRIPTS = tuple(Path(__file__).with_name(name) for name in ("page.js", "strip.js", "stage.js"))
+"""Files of their own: the page runs no script that is not one."""
 
 
 class Page(gr.Blocks):

@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 
 from agedit import AgeEditError
+from ui.board import is_small, nothing
 from ui.edit_picture import PictureHandlers
 from ui.errors import message
 from ui.files import Forgotten
@@ -19,20 +20,20 @@ from ui.visit import EVERYONE, Asked, Visit
 from ui.waiting import until_served
 from ui.words import say
 
+FIRST = 2
+"""Number of the portrait that an opened page shows."""
+
 
 @dataclass
 class Opened:
     """What a photo changes on the page, in the order of the event's outputs; what is not given stays."""
 
     visit: Any = field(default_factory=gr.skip)
-    photo: Any = field(default_factory=gr.skip)
-    result: Any = field(default_factory=gr.skip)
-    beside: Any = field(default_factory=gr.skip)
+    board: Any = field(default_factory=gr.skip)
     line: Any = field(default_factory=gr.skip)
     years: Any = field(default_factory=gr.skip)
     who: Any = field(default_factory=gr.skip)
-    png: Any = field(default_factory=gr.skip)
-    jpeg: Any = field(default_factory=gr.skip)
+    view: Any = field(default_factory=gr.skip)
     film: Any = field(default_factory=gr.skip)
     strip: Any = field(default_factory=gr.skip)
     gif: Any = field(default_factory=gr.skip)
@@ -44,8 +45,6 @@ class Opened:
 
     def without_files(self) -> "Opened":
         """The same, and what could be saved of the photo before is gone."""
-        self.png = gr.update(interactive=False)
-        self.jpeg = gr.update(interactive=False)
         self.film = gr.update(value=None, visible=False)
         self.strip = gr.update(value=None, interactive=False)
         self.gif = gr.update(value=None, interactive=False)
@@ -56,23 +55,29 @@ class Opened:
 def _no_photo() -> Opened:
     opened = Opened(
         visit=None,
-        photo=None,
-        result=gr.update(value=None, visible=True),
-        beside=gr.update(value=None, visible=False),
+        board=nothing(),
         line="",
         years=gr.update(info=""),
         who=gr.update(choices=[], value=None, visible=False),
+        view="photo",
     )
     return opened.without_files()
 
 
-def _people(visit: Visit, request: gr.Request) -> Any:
+def _people(visit: Visit, asked: Asked, request: gr.Request) -> Any:
     """The choice of faces, where there are several."""
     count = len(visit.editor.faces)
     if count == 1:
         return gr.update(choices=[], value=None, visible=False)
     people = [(say(request, "face", number=k + 1), k) for k in range(count)]
-    return gr.update(choices=[(say(request, "everyone"), EVERYONE), *people], value=EVERYONE, visible=True)
+    chosen = EVERYONE if asked.who is None else asked.who
+    return gr.update(choices=[(say(request, "everyone"), EVERYONE), *people], value=chosen, visible=True)
+
+
+def portrait(number: int) -> Upload:
+    """One of the gallery."""
+    name = credits()[number]["file"]
+    return Upload(str(PORTRAITS / name), name)
 
 
 class PhotoOpening:
@@ -98,9 +103,27 @@ class PhotoOpening:
         event: gr.SelectData,
     ) -> Iterator[Any]:
         """A face of the gallery; yields what `open_photo` does."""
-        name = credits()[event.index]["file"]
-        portrait = Upload(str(PORTRAITS / name), name)
-        yield from self.open_photo(portrait, years, budget, view, strict, request)
+        yield from self.open_photo(portrait(event.index), years, budget, view, strict, request)
+
+    def start(
+        self, token: str | None, years: float, budget: float, view: str, strict: bool, request: gr.Request
+    ) -> Iterator[Any]:
+        """A page was opened: the visit that it showed before it was loaded again, else an example.
+
+        Args:
+            token: of that visit. Yields what `open_photo` does.
+        """
+        session = request.session_hash or ""
+        if sessions.has_chosen(session):  # the visitor was quicker
+            yield Opened().row()
+            return
+        visit = sessions.take_over(session, token or "")
+        if isinstance(visit, Visit) and visit.done is not None:
+            own = visit.done
+            rows = self._first_edit(visit, own, request)
+            yield from rows
+            return
+        yield from self.open_photo(portrait(FIRST), years, budget, view, strict, request)
 
     def open_photo(
         self,
@@ -126,6 +149,7 @@ class PhotoOpening:
             visit = yield from self._read(path, upload.name, request)
             if not sessions.shows(session, visit, number):
                 return
+            view = "face" if is_small(visit.editor.faces[0], visit.photo.rgb.shape) else "photo"
             yield from self._first_edit(visit, Asked(years, budget, None, view, strict), request)
         except Forgotten:  # nobody is there, or another photo was chosen
             yield Opened().row()
@@ -153,16 +177,17 @@ class PhotoOpening:
         with visit.service.edits.place() as place:
             for text in until_served(place, request):
                 yield Opened(line=text).row()
-            visit.ask(asked.years, asked.who)
-            result, beside, line, years = self.picture.show(visit, asked, True, request)
+            if visit.done != asked:
+                visit.ask(asked.years, asked.who)
+            visit.drawing = ""  # a page that was loaded again has no key pictures
+            board, line, years = self.picture.show(visit, asked, asked.budget, request)
             visit.done = asked
         opened = Opened(
             visit=visit,
-            photo=visit.before(),
-            result=result,
-            beside=beside,
+            board=board,
             line=line,
-            years=years,
-            who=_people(visit, request),
+            years=years | {"value": visit.years.get(visit.faces(asked.who)[0], asked.years)},
+            who=_people(visit, asked, request),
+            view=asked.view,
         )
         yield opened.without_files().row()

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ui import uploads
-from ui.page import CSS, SCRIPT, Page
+from ui.page import CSS, SCRIPTS, Page
 from ui.portraits import PORTRAITS
 from ui.requests import Checker
 from ui.security.guard import Guard
@@ -26,6 +26,9 @@ from ui.security.limits import UPLOAD_BYTES
 from ui.sessions import sessions
 from ui.words import i18n
 
+HEAD = '<meta name="viewport" content="width=device-width, initial-scale=1">' + "".join(
+    f'<script defer src="{path.name}"></script>' for path in SCRIPTS
+)
 FONT = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans CJK SC", "sans-serif"]
 CONNECTIONS = 800
 """Most connections that are open at once, idle ones counted too."""
@@ -106,7 +109,7 @@ def mounted(page: Page) -> FastAPI:
         page,
         path="",
         css=CSS,
-        head='<script src="page.js"></script>',
+        head=HEAD,
         footer_links=[],
         run_history=False,
         i18n=i18n,
@@ -143,8 +146,7 @@ def guarded(page: Page, names: frozenset[str] = frozenset()) -> ASGIApp:
         "/gradio_api/upload": _take,
         "/gradio_api/file": functools.partial(uploads.give, roots=roots),
         "/gradio_api/upload_progress": uploads.progress,
-        "/page.js": _script,
-    }
+    } | {f"/{path.name}": functools.partial(_script, path) for path in SCRIPTS}
     return Guard(app, names, own, Checker(page, roots), knows, cacheable)
 
 
@@ -155,8 +157,8 @@ async def _take(scope: Scope, receive: Receive, send: Send) -> None:
     await uploads.take(scope, receive, send, folder=Path(get_upload_folder()), kept=received)
 
 
-async def _script(scope: Scope, receive: Receive, send: Send) -> None:
-    await FileResponse(SCRIPT, media_type="text/javascript")(scope, receive, send)
+async def _script(path: Path, scope: Scope, receive: Receive, send: Send) -> None:
+    await FileResponse(path, media_type="text/javascript")(scope, receive, send)
 
 
 def serve(page: Page, bound: socket.socket, names: frozenset[str] = frozenset()) -> None:

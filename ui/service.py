@@ -11,12 +11,13 @@ from agedit.selection.selector import Entry
 from agedit.selection.tuner import Choice, Tuner
 from ui.held import Held, Holder
 from ui.line import Line
+from ui.quiet import Quiet
 
 PATIENCE = 2000
 """ms: a slider that was let go, and the download, get the best sub-model that takes no longer."""
 
 WAIT = 5
-"""Seconds that a first visitor waits for the device to be timed."""
+"""Seconds that a program waits for the device to be timed."""
 
 PIXELS_HELD = 400_000_000
 """Pixels of all visits' decoded photos together: 1.2 GB."""
@@ -39,6 +40,8 @@ class Service:
         self.lock = FairLock()
         self.engine = engine or Engine()
         self.tuner = Tuner(self.engine, lock=self.lock)
+        self.quiet = Quiet()
+        self.tuner.pause = self.quiet.wait
         self.generation = 0  # how often this device was timed
         self.edits = Line()
         self.decoding = Line()  # reading a photo takes much memory: one at a time
@@ -59,26 +62,35 @@ class Service:
                 yield step
 
     def choose(self, budget: float, slowdown: float = 1.0) -> Choice:
-        """The sub-model for a budget in ms, from what is known of this device, else after timing it.
+        """The sub-model for a budget in ms, from what is known of this device, else a cautious guess.
 
-        Where that is going on already and takes long, on a busy device, the visitor gets a guess meanwhile.
+        At once: nobody who looks at the page waits for a device to be timed.
 
         Args:
             slowdown: how many times slower than timed this visitor's edits are (`DriftWatch.pace`).
         """
         found = self.tuner.answer(budget, slowdown)
+        return found or self.tuner.guess(budget, best=budget >= PATIENCE)
+
+    def choose_for_program(self, budget: float) -> Choice:
+        """The sub-model for a budget in ms, after timing this device where it is not known.
+
+        Where that is going on already and takes long, on a busy device, it is a guess.
+        """
+        found = self.tuner.answer(budget)
         if found is not None:
             return found
-        if not self._tuning.acquire(timeout=WAIT):
-            return self.tuner.guess(budget, best=budget >= PATIENCE)
-        try:
-            return self.tuner.answer(budget, slowdown) or self.tuner.choose(budget)
-        finally:
-            self._tuning.release()
+        with self.quiet.ignored():
+            if not self._tuning.acquire(timeout=WAIT):
+                return self.choose(budget)
+            try:
+                return self.tuner.answer(budget) or self.tuner.choose(budget)
+            finally:
+                self._tuning.release()
 
     def tune(self, budget: float, fresh: bool = True, tell: Tell | None = None) -> Choice:
         """Time this device again: the choice first, then the rest, so that no answer is a guess."""
-        with self._tuning:
+        with self.quiet.ignored(), self._tuning:
             return self._retune(budget, fresh, tell)
 
     def _retune(self, budget: float, fresh: bool = True, tell: Tell | None = None) -> Choice:

@@ -6,6 +6,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from hmac import compare_digest
 from pathlib import Path
 from typing import Protocol
 
@@ -44,6 +45,11 @@ class VisitOfPath(Deletable, Protocol):
     @property
     def path(self) -> str | Path:
         """Of its upload."""
+        ...
+
+    @property
+    def token(self) -> str:
+        """Names it to the page that shows it, and to nobody else."""
         ...
 
 
@@ -221,6 +227,39 @@ class Sessions:
             if not mine.was_connected:
                 mine.patience = CALL
             mine.kept.append(what)
+
+    def has_chosen(self, session: str) -> bool:
+        """Whether a photo was chosen on this page."""
+        with self._gate:
+            mine = self._open.get(session)
+            return mine is not None and mine.opening > 0
+
+    def take_over(self, session: str, token: str) -> VisitOfPath | None:
+        """A page was loaded again: the visit of that name is its own from now on, with its upload.
+
+        None where there is none any more. Raises Forgotten if the page was closed.
+        """
+        with self._gate:
+            mine = self._of(session)
+            for other in self._open.values():
+                visit = other.visit
+                if visit is None or other is mine or not compare_digest(visit.token.encode(), token.encode()):
+                    continue
+                other.visit = None
+                mine.visit = visit
+                mine.opening += 1
+                path = Path(visit.path)
+                if path in other.uploads:
+                    other.uploads.discard(path)
+                    mine.uploads.add(path)
+                    self._uploads[path].owner = session
+                return visit
+        return None
+
+    def anybody(self) -> bool:
+        """Whether a page is open."""
+        with self._gate:
+            return any(mine.connections > 0 for mine in self._open.values())
 
     # the end
 

@@ -1,10 +1,12 @@
 """One visitor's edits: each face's years, and the pictures that the page shows and saves."""
 
+import hashlib
+import secrets
 import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 import cv2
 import numpy as np
@@ -15,19 +17,17 @@ from agedit.photo import edited_name, encode_like, encode_photo
 from agedit.selection.drift import DriftWatch
 from agedit.selection.times import Candidate
 from agedit.selection.tuner import SHOWN, Choice, candidate_of
+from ui.board import CROP_PLACE, Key, Ring, place_of
 from ui.photos import Saved, stem
 from ui.service import PATIENCE, Service
 from ui.visitor_photo import VisitorPhoto
 
-GAP = 8
-"""Pixels between two pictures side by side."""
+KEYS_KEPT = 24
+"""Key pictures of a visit that stay: three sliders full."""
 
-WIDE = 1.3
-"""Width over height from which on two pictures stand one below the other."""
+Format = Literal["PNG", "JPEG"]
 
-
-WHITE = 255
-"""Level of the gap between them."""
+ENDINGS: dict[Format, str] = {"PNG": ".png", "JPEG": ".jpg"}
 
 EVERYONE = -1
 """The page's choice of all faces."""
@@ -43,7 +43,7 @@ class Asked:
     who: float | None
     """A face's number; None or -1 for everyone."""
     view: str
-    """"photo", "face" or "beside"."""
+    """"photo" or "face"."""
     strict: bool
     """Only what the generator draws."""
 
@@ -73,16 +73,17 @@ class Visit(VisitorPhoto):
     def __init__(self, service: Service, path: str | Path, name: str = "", opened: bool = True) -> None:
         super().__init__(service, path, name)
         self.write = self.files.write
+        self.token = secrets.token_hex(32)  # names it on the page; a page loaded again takes it over by it
+        self.drawing = ""  # which key pictures are there, or on their way
         self.years: dict[int, float] = {}  # by face: each keeps its own
         self.rows: list[dict[str, Any]] = []  # the Compare tab's pictures
         self.compared: tuple[float | None, int] | None = None  # which years and face they are of
         self.watch = DriftWatch()
         self.generation = service.generation
         self.done: Asked | None = None  # what was asked for when the slider was let go
-        self.ran = ""  # the last edit within the budget, in words
-        self.notes = ""
-        self.line = ""  # the sentence under the picture
-        self.submodel: Candidate | None = None
+        self.shown: Asked | None = None  # of which the page shows the best picture
+        self.line = ""  # what is said of the last edit
+        self.submodel: Candidate | None = None  # of the last edit
         self.count = 0  # edits so far
         self.budget: float = PATIENCE  # ms
         if opened:
@@ -123,9 +124,55 @@ class Visit(VisitorPhoto):
         distances = [np.linalg.norm(face.points.mean(0) - place) for face in self.editor.faces]
         return int(np.argmin(distances))
 
-    def choose(self, budget: float, strict: bool = False) -> Choice:
-        """The sub-model that keeps the budget for all faces that change: they run one after the other."""
-        changed = 1 if strict else max(1, sum(years != 0 for years in self.years.values()))
+    def place(self, view: str, face: int) -> tuple[float, float, float, float]:
+        """Where a face is in what is shown: x, y, width, height, as shares of the picture."""
+        if view == "face":
+            return CROP_PLACE
+        return place_of(self.editor.faces[face], self.photo.rgb.shape)
+
+    def rings(self, result: Edit) -> list[Ring]:
+        """Every face on the picture; the ages of those that have one already."""
+        editor = self.editor
+        rings = []
+        for face, found in enumerate(editor.faces):
+            x, y, width, height = place_of(found, self.photo.rgb.shape)
+            known = face in editor._prepared
+            age = round(editor.age(result, face)) if known else None
+            rings.append(Ring(x=x, y=y, w=width, h=height, age=age))
+        return rings
+
+    def key_set(self, asked: Asked) -> str:
+        """Names the key pictures that fit an edit: those of one photo, face, form, size and company."""
+        changing = self.faces(asked.who)
+        others = sorted((face, years) for face, years in self.years.items() if face not in changing)
+        text = f"{self.token} {asked.budget} {asked.who} {asked.view} {asked.strict} {others}"
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def key(self, years: float, asked: Asked, submodel: Candidate) -> Key:
+        """The picture with the faces in hand changed by `years`, all others as they are."""
+        changing = self.faces(asked.who)
+        face = changing[0]
+        is_crop = asked.view == "face" or asked.strict
+        wanted = {face: years} if asked.strict else self.years | dict.fromkeys(changing, years)
+        with self.service.lock:
+            self.check()
+            result = self.editor.edit(wanted, submodel=submodel, strict=asked.strict, limit=SHOWN)
+            picture = self.editor.crop(result, face) if is_crop else result.picture
+            age = self.editor.age(result, face)
+        if asked.strict:
+            data = self._composed(picture, face)
+        else:
+            data = encode_photo(picture, "JPEG", synthetic=bool(result.changes))
+        path = self.write(data, "key.jpeg", kept=KEYS_KEPT)
+        return Key(years=years, path=path, age=age)
+
+    def choose(self, budget: float, strict: bool = False, faces: int = 0) -> Choice:
+        """The sub-model that keeps the budget for all faces that change: they run one after the other.
+
+        Args:
+            faces: how many change; 0 for those that do now.
+        """
+        changed = 1 if strict else faces or max(1, sum(years != 0 for years in self.years.values()))
         return self.service.choose(budget / changed, self.watch.pace)
 
     def ask(self, years: float, who: float | None) -> None:
@@ -145,14 +192,15 @@ class Visit(VisitorPhoto):
             submodel = candidate_of(choice)
             face = self.faces(who)[0]
             result, after, data, ms = self._render(face, submodel, view, strict)
-            if strict or view == "beside":
-                data = self._composed(after, face, strict)
+            if strict:
+                data = self._composed(after, face)
             before = self.original(face) if view == "face" or strict else self.before()
         if budget < PATIENCE:
             self.budget = budget
         one_face_changed = len(result.years) == 1 and any(result.years.values())
         drift = 1.0
-        if one_face_changed and not strict and self.count > 1:
+        was_timed = choice.get("measured", True)
+        if was_timed and one_face_changed and not strict and self.count > 1:
             drift = self._drift(choice["p50_ms"] / pace, ms)
         after_path = self.write(data, "after.jpeg")
         return Shown(
@@ -180,23 +228,16 @@ class Visit(VisitorPhoto):
             self.count += 1
             data = encode_photo(after, "JPEG", synthetic=True)
             ms = (time.perf_counter() - start) * 1e3
+        if result.changes:
+            count = len(result.changes)
+            self.service.tuner.observe(submodel, ms / count, result.ms["generate"] / count)
         return result, after, data, ms
 
-    def _composed(self, after: npt.NDArray[np.uint8], face: int, strict: bool) -> bytes:
-        """A JPEG of the strict form as large as the photo's own crop, or of photo and edit side by side."""
-        if strict:  # the same pixels on both sides of the divider
-            width, height = self.editor.prepare(face).crop.shape[1::-1]
-            larger = cv2.resize(after, (width, height), interpolation=cv2.INTER_CUBIC)
-            return encode_photo(np.asarray(larger, np.uint8), "JPEG", synthetic=True)
-        photo = self.editor.view(SHOWN)
-        height, width = photo.shape[:2]
-        if after.shape[1] > WIDE * after.shape[0]:
-            gap = np.full((GAP, width, 3), WHITE, np.uint8)
-            both = np.vstack([photo, gap, after])
-        else:
-            gap = np.full((height, GAP, 3), WHITE, np.uint8)
-            both = np.hstack([photo, gap, after])
-        return encode_photo(both, "JPEG", synthetic=True)
+    def _composed(self, after: npt.NDArray[np.uint8], face: int) -> bytes:
+        """A JPEG of the strict form as large as the photo's own crop."""
+        width, height = self.editor.prepare(face).crop.shape[1::-1]
+        larger = cv2.resize(after, (width, height), interpolation=cv2.INTER_CUBIC)
+        return encode_photo(np.asarray(larger, np.uint8), "JPEG", synthetic=True)
 
     def _drift(self, expected_ms: float, took_ms: float) -> float:
         """How many times slower than timed edits are by now; unless that is once, the device is checked."""
@@ -205,8 +246,12 @@ class Visit(VisitorPhoto):
             threading.Thread(target=self.service.check, args=(self.watch, self.budget), daemon=True).start()
         return self.watch.drift
 
-    def download(self, budget: float, mark: bool = True) -> tuple[Saved, Saved]:
-        """The edit at the photo's own resolution as PNG and as JPEG, without EXIF, marked as synthetic."""
+    def download(self, budget: float, mark: bool = True, format: Format = "PNG") -> Saved:
+        """The edit at the photo's own resolution, without EXIF, marked as synthetic.
+
+        Args:
+            mark: also in words, in a corner.
+        """
         with self.using_it():
             choice = self.choose(max(budget, PATIENCE))
             submodel = candidate_of(choice)
@@ -217,10 +262,8 @@ class Visit(VisitorPhoto):
                 self.check()
                 result = editor.edit(dict(self.years), submodel=submodel)
             synthetic = bool(result.changes)
-            files = []
-            for ending, format in ((".png", "PNG"), (".jpg", "JPEG")):
-                self.check()
-                data = encode_like(photo, result.picture, format, synthetic, words=mark and synthetic)
-                path = self.write(data, f"edit{ending}", kept=2)
-                files.append(Saved(path, edited_name(stem(self.name), years, ending)))
-        return files[0], files[1]
+            self.check()
+            data = encode_like(photo, result.picture, format, synthetic, words=mark and synthetic)
+            ending = ENDINGS[format]
+            path = self.write(data, f"edit{ending}", kept=2)
+        return Saved(path, edited_name(stem(self.name), years, ending))

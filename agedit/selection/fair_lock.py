@@ -49,6 +49,11 @@ class FairLock:
         waiter.turn.release()
 
     @property
+    def is_mine(self) -> bool:
+        """Whether this thread holds it."""
+        return self._owner == threading.get_ident()
+
+    @property
     def waiting(self) -> int:
         """How many threads wait for their turn."""
         return len(self._line)

@@ -116,6 +116,9 @@ class Tuner:
         self.notes: list[str] = []
         self.device: dict[str, Any] = profiles.identity(engine.threads, engine.weights.hash, engine.runtime)
         self.path = profiles.path_for(self.device, Path(folder or profiles_folder()))
+        self.pause: Callable[[], object] = lambda: None
+        """Called before each timed run, without the lock: returns when the run disturbs nobody."""
+        self._live: dict[Candidate, tuple[float, float]] = {}
         self._editor: AgeEditor | None = None
         self._last_edit: Edit | None = None
         self._turn = 0
@@ -194,13 +197,37 @@ class Tuner:
         choice["measured"] = found.measured
         return choice
 
+    def observe(self, candidate: Candidate, ms: float, generate_ms: float) -> None:
+        """A visitor's edit is a time too: `guess` goes by it until the device was timed.
+
+        Args:
+            ms: of the edit of one face; generate_ms: of its generator alone.
+        """
+        self._live[candidate] = (ms, generate_ms)
+
     def guess(self, budget: float, best: bool = False) -> Choice:
-        """A choice while nothing is known: the smallest, which nothing promises, or the best; its times are
-        0.
+        """A choice while nothing was timed: the best that fits by what live edits took, each generator as
+        slow as its work makes it. Without any edit the smallest, which nothing promises, or the best.
+
+        Its times are 0 where nothing is known.
         """
         weights = self.engine.weights
-        candidate = weights.best if best else weights.smallest
-        choice = self._choice(candidate, True, 0.0, 0.0, budget, [])
+        if not self._live:
+            candidate = weights.best if best else weights.smallest
+            return self._guessed(candidate, 0.0, budget)
+        guesses = {candidate: self._guess_ms(candidate) for candidate in weights.order}
+        fitting = [k for k, ms in guesses.items() if ms <= budget / TIMING_MARGIN]
+        candidate = fitting[0] if fitting else min(weights.candidates, key=work)
+        return self._guessed(candidate, guesses[candidate], budget)
+
+    def _guess_ms(self, candidate: Candidate) -> float:
+        """From the live edit whose work is nearest: a small one's fixed costs mislead."""
+        nearest = min(self._live, key=lambda known: abs(math.log(work(known) / work(candidate))))
+        ms, generate_ms = self._live[nearest]
+        return ms + generate_ms * (work(candidate) / work(nearest) - 1)
+
+    def _guessed(self, candidate: Candidate, ms: float, budget: float) -> Choice:
+        choice = self._choice(candidate, True, ms, ms, budget, [])
         choice["measured"] = False
         return choice
 
@@ -314,6 +341,7 @@ class Tuner:
 
     def _time_with_threads(self, submodel: Candidate, threads: int) -> float:
         """`time_once` with another number of threads; edits before and after run as they did."""
+        self.pause()
         with self.lock:
             live = self.engine.threads
             self.engine.use_threads(threads)
@@ -350,6 +378,8 @@ class LockedRun:
         self.tuner = tuner
 
     def __enter__(self) -> None:
+        if not self.tuner.lock.is_mine:
+            self.tuner.pause()
         self.tuner.lock.__enter__()
         try:
             self.tuner.read_last()

@@ -49,7 +49,6 @@ def visit(browser, url, out, name, theme, locale, width):
     page = context.new_page()
     page.goto(url)
     page.wait_for_selector("#photo input[type=file]", state="attached", timeout=60_000)
-    page.set_input_files("#photo input[type=file]", str(PORTRAIT))
     page.wait_for_function("() => document.querySelector('#line').innerText.length > 20", timeout=60_000)
     for number, (tab, selector) in enumerate(READY.items()):
         page.get_by_role("tab").nth(number).click()

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, Page
-from test_page import PORTRAIT, open_tab, wait_for_result
+from test_page import PORTRAIT, open_tab, upload, wait_for_result
 
 RECORD = """
 window.violations = [];
@@ -35,8 +35,8 @@ def recorded(browser: Browser, url: str) -> Iterator[tuple[Page, list[str]]]:
 
 def test_the_whole_page_keeps_to_its_policy(recorded):
     page, wrong = recorded
-    page.set_input_files("#photo input[type=file]", str(PORTRAIT))
-    wait_for_result(page)
+    wait_for_result(page)  # the example
+    upload(page, PORTRAIT)
     page.wait_for_selector("#download:not([disabled])", timeout=240_000)
     with page.expect_download(timeout=240_000) as got:
         page.click("#download")

@@ -35,8 +35,9 @@ def visit(browser, url, width, height):
         "request", lambda r: outside.append(r.url) if not r.url.startswith((url, "data:", "blob:")) else None
     )
     page = context.new_page()
-    page.goto(url)
+    page.goto(url, timeout=240_000)
     page.wait_for_selector("#photo input[type=file]", state="attached", timeout=240_000)
+    wait_for_result(page)  # the example
     yield page
     context.close()
     assert not outside, outside
@@ -53,6 +54,23 @@ def wait_for_result(page):
     )
 
 
+def upload(page, path):
+    """Choose a photo, and wait until it is what the page shows."""
+    before = page.evaluate("sessionStorage.getItem('agedit')")
+    page.set_input_files("#photo input[type=file]", str(path))
+    page.wait_for_function(
+        "v => sessionStorage.getItem('agedit') && sessionStorage.getItem('agedit') !== v",
+        arg=before,
+        timeout=240_000,
+    )
+    wait_for_result(page)
+
+
+def open_settings(page):
+    if not page.locator("#settings").is_visible():
+        page.locator("#quality").click()
+
+
 def ages(page):
     """The sentence on the slider: which age the person looks, and looks in the edit."""
     return page.locator("#years .info-text").inner_text()
@@ -61,16 +79,14 @@ def ages(page):
 def set_years(page, value):
     """Drag the slider's thumb there, as a visitor does."""
     slider = page.locator("#years input[type=range]")
-    page.wait_for_timeout(1200)  # on a phone the page first scrolls to the result
-    slider.scroll_into_view_if_needed()
-    page.wait_for_timeout(300)
     box = slider.bounding_box()
     low, high = float(slider.get_attribute("min")), float(slider.get_attribute("max"))
     now = float(slider.input_value())
+    cell = box["width"] / 8  # as wide as the thumb: one of the face's pictures
 
     def at(v):
         return (
-            box["x"] + 8 + (box["width"] - 16) * (v - low) / (high - low),
+            box["x"] + cell / 2 + (box["width"] - cell) * (v - low) / (high - low),
             box["y"] + box["height"] / 2,
         )
 
@@ -85,8 +101,7 @@ def set_years(page, value):
 
 @both
 def test_from_upload_to_download(page, tmp_path):
-    page.set_input_files("#photo input[type=file]", str(PORTRAIT))
-    wait_for_result(page)
+    upload(page, PORTRAIT)
     first = ages(page)
     assert first.startswith("Looks about")
 
@@ -130,14 +145,15 @@ def test_a_bad_file_gets_a_plain_message_and_the_page_goes_on(page, tmp_path):
 
 
 def test_a_photo_that_cannot_be_used_leaves_no_old_person_behind(page, tmp_path):
-    page.set_input_files("#photo input[type=file]", str(PORTRAIT))
-    wait_for_result(page)
+    upload(page, PORTRAIT)
     (tmp_path / "broken.jpg").write_bytes(PORTRAIT.read_bytes()[:9000])
-    page.set_input_files("#paste input[type=file]", str(tmp_path / "broken.jpg"))
+    page.set_input_files("#photo input[type=file]", str(tmp_path / "broken.jpg"))
     page.wait_for_selector("text=broken.jpg is damaged", timeout=240_000)
-    for gone in ("#result img", "#photo img"):
-        page.wait_for_selector(gone, state="detached", timeout=240_000)
-    assert "Identity" not in line(page) and page.locator("#download").is_disabled()
+    page.wait_for_selector("#result img", state="detached", timeout=240_000)
+    assert "Identity" not in line(page) and page.locator("#result .empty").is_visible()
+    assert page.evaluate("sessionStorage.getItem('agedit')") is None
+    page.locator("#undo").click()  # and the photo before is one click away
+    wait_for_result(page)
 
 
 @pytest.mark.parametrize("ending", ["tiff", "heic"])
@@ -147,9 +163,8 @@ def test_a_photo_that_browsers_cannot_draw_gets_a_preview(page, tmp_path, ending
         photo = tmp_path / "me.tiff"
         with Image.open(PORTRAIT) as portrait:
             portrait.save(photo)
-    page.set_input_files("#photo input[type=file]", str(photo))
-    wait_for_result(page)
-    page.wait_for_function("() => document.querySelector('#photo img').naturalWidth > 0", timeout=240_000)
+    upload(page, photo)
+    page.wait_for_function("() => document.querySelector('#result .before').naturalWidth", timeout=240_000)
 
 
 PASTE = """data => {
@@ -162,10 +177,10 @@ PASTE = """data => {
 
 def test_a_photo_can_be_pasted_wherever_one_is_on_the_page(page):
     for portrait in (PORTRAIT, PORTRAIT.with_name("london_031.jpg")):  # also where a photo is shown already
-        before = page.eval_on_selector_all("#photo img", "v => v.map(i => i.src)")
+        before = page.eval_on_selector_all("#result .before", "v => v.map(i => i.src)")
         page.evaluate(PASTE, base64.b64encode(portrait.read_bytes()).decode())
         page.wait_for_function(
-            "v => [...document.querySelectorAll('#photo img')].some(i => i.src.includes('before') && !v.includes(i.src))",  # noqa: E501
+            "v => [...document.querySelectorAll('#result .before')].some(i => i.src.includes('before') && !v.includes(i.src))",  # noqa: E501
             arg=before,
             timeout=240_000,
         )
@@ -199,19 +214,22 @@ with sync_playwright() as p:
     page = browser.new_context(permissions=["camera"]).new_page()
     page.add_init_script("window.violations = []; document.addEventListener("
         "'securitypolicyviolation', e => window.violations.push(e.violatedDirective))")
-    page.goto(url)
+    page.goto(url, timeout=240_000)
     page.wait_for_selector("#photo input[type=file]", state="attached", timeout=240_000)
-    page.get_by_label("Capture from camera").click()
-    page.locator("#photo button:has-text('Webcam')").first.click(timeout=60_000)
-    page.wait_for_selector("#photo video", timeout=60_000)
-    video = page.locator("#photo video")
-    style = [video.get_attribute("class"), video.evaluate("v => getComputedStyle(v).transform")]
-    page.wait_for_function("() => document.querySelector('#photo video')?.videoWidth > 0", timeout=60_000)
-    page.locator("#photo button[aria-label='capture photo']").click(timeout=60_000)
-    page.wait_for_function(
-        "() => document.querySelector('#line').innerText.includes('Identity kept')", timeout=240_000
-    )
-    source = page.locator("#photo img").first.get_attribute("src")
+    page.wait_for_selector("#camera", timeout=240_000)
+    identity = "() => document.querySelector('#line').innerText.includes('Identity kept')"
+    page.wait_for_function(identity, timeout=240_000)  # the example
+    shown = "sessionStorage.getItem('agedit')"
+    example = page.evaluate(shown)
+    page.locator("#camera").click()
+    page.wait_for_selector("#result video", timeout=60_000)
+    video = page.locator("#result video")
+    style = [video.get_attribute("class") or "", video.evaluate("v => getComputedStyle(v).transform")]
+    page.wait_for_function("() => document.querySelector('#result video')?.videoWidth > 0", timeout=60_000)
+    page.locator("#result .shoot").click(timeout=60_000)
+    page.wait_for_function(f"v => {shown} && {shown} !== v", arg=example, timeout=240_000)
+    page.wait_for_function(identity, timeout=240_000)
+    source = page.locator("#result .before").evaluate("image => image.src")
     photo = list(urllib.request.urlopen(source).read())
     print(json.dumps({"style": style, "photo": photo, "violations": page.evaluate("window.violations")}))
     browser.close()
@@ -277,8 +295,7 @@ def fits(page):
 
 @both
 def test_every_tab_and_nothing_wider_than_the_page(page):
-    page.set_input_files("#photo input[type=file]", str(PORTRAIT))
-    wait_for_result(page)
+    upload(page, PORTRAIT)
     assert fits(page)
     open_tab(page, 1, "#grid img")
     page.wait_for_function(
@@ -300,28 +317,28 @@ def test_every_tab_and_nothing_wider_than_the_page(page):
 
 
 def test_holding_the_button_shows_the_photo(page):
-    page.set_input_files("#photo input[type=file]", str(PORTRAIT))
-    wait_for_result(page)
-    after = "getComputedStyle(document.querySelector('#result img.fixed')).visibility"
-    page.wait_for_timeout(1200)
-    page.locator("#hold").scroll_into_view_if_needed()
+    upload(page, PORTRAIT)
+    photo = "getComputedStyle(document.querySelector('#result .before')).visibility"
     page.locator("#hold").hover()
-    assert page.evaluate(after) == "visible"
+    assert page.evaluate(photo) == "hidden"
     page.mouse.down()
-    assert page.evaluate(after) == "hidden"
+    assert page.evaluate(photo) == "visible"
     page.mouse.up()
-    assert page.evaluate(after) == "visible"
+    assert page.evaluate(photo) == "hidden"
+    page.locator("#result .frame").hover()  # the picture itself, for longer than a tap
+    page.mouse.down()
+    page.wait_for_function(f"() => {photo} === 'visible'", timeout=20_000)
+    page.mouse.up()
+    assert page.evaluate(photo) == "hidden"
 
 
 def test_side_by_side_and_the_face_alone(page):
-    page.set_input_files("#photo input[type=file]", str(PORTRAIT))
-    wait_for_result(page)
-    page.wait_for_timeout(1200)
-    page.locator("#view input").nth(2).check()
-    page.wait_for_selector("#beside img", timeout=240_000)
-    assert not page.locator("#result").is_visible()
-    page.locator("#view input").nth(1).check()
-    page.wait_for_selector("#result img", timeout=240_000)
+    upload(page, PORTRAIT)
+    page.locator("#mode-pair").click()
+    places = page.eval_on_selector_all("#result img", "v => v.map(i => i.getBoundingClientRect().x)")
+    assert abs(places[0] - places[1]) > 100 and page.locator("#result .before").is_visible()
+    page.locator("#mode-result").click()
+    page.locator("#zoom").click()
     page.wait_for_function(
         "() => document.querySelector('#result img').src.includes('face-0')", timeout=240_000
     )
@@ -331,20 +348,16 @@ def test_side_by_side_and_the_face_alone(page):
 def test_tapping_a_face_picks_it_and_each_keeps_its_own_age(page, tmp_path):
     two = [load_photo(ROOT / f"assets/portraits/london_{k}.jpg")[:1100, :1000] for k in ("021", "031")]
     save_photo(tmp_path / "two.jpg", np.hstack(two))
-    page.set_input_files("#photo input[type=file]", str(tmp_path / "two.jpg"))
-    page.wait_for_selector("#who input", timeout=240_000)
-    page.wait_for_timeout(2500)
-    photo = page.locator("#photo img").first
+    upload(page, tmp_path / "two.jpg")
+    page.wait_for_selector("#result .ring", timeout=240_000)
 
     def picked():
         return page.eval_on_selector_all("#who input", "v => v.findIndex(i => i.checked)")
 
     assert page.locator("#who input").count() == 3 and picked() == 0  # everyone
     seen = []
-    for share in (0.25, 0.75):
-        photo.scroll_into_view_if_needed()
-        box = photo.bounding_box()
-        page.mouse.click(box["x"] + share * box["width"], box["y"] + 0.5 * box["height"])
+    for face in (0, 1):
+        page.locator("#result .ring").nth(face).click()
         page.wait_for_function(
             "s => { const k = [...document.querySelectorAll('#who input')].findIndex(i => i.checked);"
             " return k > 0 && !s.includes(k); }",
@@ -356,17 +369,16 @@ def test_tapping_a_face_picks_it_and_each_keeps_its_own_age(page, tmp_path):
     page.wait_for_function(
         "() => document.querySelector('#years input[type=range]').value < 0", timeout=240_000
     )
-    page.wait_for_timeout(2500)
-    page.locator("#who input").nth(seen[0]).check()
+    page.wait_for_function("() => document.querySelectorAll('#undo:not([disabled])').length", timeout=240_000)
+    page.locator("#result .ring").nth(0).click()
     page.wait_for_function(
         "() => document.querySelector('#years input[type=range]').value == 20", timeout=240_000
     )
 
 
 def test_the_journey_gives_three_files(page, tmp_path):
-    page.set_input_files("#photo input[type=file]", str(PORTRAIT))
-    wait_for_result(page)
-    page.wait_for_timeout(1200)
+    upload(page, PORTRAIT)
+    open_settings(page)
     page.locator("#journey button").first.click()
     page.locator("#make").click()
     page.wait_for_selector("#film img", timeout=240_000)
@@ -381,8 +393,8 @@ def test_the_journey_gives_three_files(page, tmp_path):
 
 
 def test_another_photo_ends_the_journey_and_its_strip(page):
-    page.set_input_files("#photo input[type=file]", str(PORTRAIT))
-    wait_for_result(page)
+    upload(page, PORTRAIT)
+    open_settings(page)
     page.locator("#journey button").first.click()
     page.locator("#make").click()
     page.wait_for_selector("#told:has-text('Drawing')", timeout=240_000)
@@ -395,7 +407,7 @@ def test_another_photo_ends_the_journey_and_its_strip(page):
 def test_chinese_browsers_get_chinese(browser, url, tmp_path):
     context = browser.new_context(locale="zh-CN")
     page = context.new_page()
-    page.goto(url)
+    page.goto(url, timeout=240_000)
     page.wait_for_selector("#photo input[type=file]", state="attached", timeout=240_000)
     page.wait_for_selector("text=照片不会离开这台设备", timeout=240_000)
     page.set_input_files("#photo input[type=file]", str(PORTRAIT))
@@ -403,8 +415,6 @@ def test_chinese_browsers_get_chinese(browser, url, tmp_path):
         "() => document.querySelector('#years').innerText.includes('现在看起来')", timeout=240_000
     )
     Image.new("RGB", (300, 300), "grey").save(tmp_path / "grey.png")
-    page.locator("#photo button[aria-label]").first.click()  # clears the photo
-    page.wait_for_selector("#photo input[type=file]", state="attached", timeout=240_000)
     page.set_input_files("#photo input[type=file]", str(tmp_path / "grey.png"))
     page.wait_for_selector("text=没有找到人脸", timeout=240_000)
     open_tab(page, 2, "#runs img")

@@ -286,18 +286,17 @@ def walk(page: Page, folder: Path) -> None:
     page.wait_for_selector("#photo input[type=file]", state="attached", timeout=SLOW)
     page.locator("#examples button").first.click()
     page.wait_for_selector("#result img", timeout=SLOW)
-    page.locator("#photo button[aria-label]").first.click()  # clears the photo
-    page.wait_for_selector("#photo input[type=file]", state="attached", timeout=SLOW)
     page.set_input_files("#photo input[type=file]", two_people(folder))
-    page.wait_for_selector("#who input", timeout=SLOW)
+    page.wait_for_selector("#result .ring", timeout=SLOW)
     slider = page.locator("#years input[type=range]")
     slider.focus()
     for key in ("ArrowRight", "ArrowRight", "ArrowLeft"):
         slider.press(key)
-    page.locator("#who input").nth(1).check()
-    page.locator("#view input").nth(1).check()
+    page.locator("#result .ring").nth(0).click()
+    page.locator("#zoom").click()
     page.wait_for_selector("#result img", timeout=SLOW)
     download(page, "#download", folder / "edit.png")
+    page.click("#quality")
     page.locator("#journey button").first.click()
     page.locator("#make").click()
     for kind in ("strip", "gif", "mp4"):

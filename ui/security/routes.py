@@ -40,7 +40,9 @@ def _route(pattern: str, methods: frozenset[str], kind: Kind, *query: str) -> Ro
 ROUTES = (
     _route(r"/", READS, "page"),
     _route(
-        r"/config/?|/theme\.css|/gradio_api/theme\.css|/manifest\.json|/robots\.txt|/page\.js", READS, "data"
+        r"/config/?|/theme\.css|/gradio_api/theme\.css|/manifest\.json|/robots\.txt|/(page|stage|strip)\.js",
+        READS,
+        "data",
     ),
     _route(r"/assets/[\w@.+-]+(/[\w@.+-]+)*", READS, "asset"),
     _route(r"/static/[\w@.+-]+(/[\w@.+-]+)*|/favicon\.ico", READS, "static"),
