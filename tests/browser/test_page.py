@@ -48,7 +48,7 @@ def line(page):
 
 
 def wait_for_result(page):
-    page.wait_for_selector("#result img", timeout=240_000)
+    page.wait_for_selector("#result img", state="attached", timeout=240_000)
     page.wait_for_function(
         "() => document.querySelector('#line').innerText.includes('Identity kept')", timeout=240_000
     )
@@ -273,7 +273,7 @@ def test_a_visitor_who_waits_is_told_how_many_are_ahead(browser, url, tmp_path):
                 "() => window.lines.some(l => /ahead of you: [12]|前面还有 [12] 人/.test(l))", timeout=240_000
             )
         for page in pages:
-            page.wait_for_selector("#result img", timeout=240_000)
+            page.wait_for_selector("#result img", state="attached", timeout=240_000)
             page.wait_for_function(
                 "() => !/ahead of you|前面还有/.test(document.querySelector('#line').innerText)",
                 timeout=240_000,
