@@ -1,6 +1,7 @@
 """The decoding process as its parent sees it: started when needed, reused, ended when it hangs."""
 
 import atexit
+import errno
 import functools
 import os
 import signal
@@ -64,6 +65,10 @@ class _Collector:
         if self.alpha is not None and self.alpha.min() == 255:
             self.alpha = None
         return Decoded(self.header, self.colours, self.alpha)
+
+
+EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)
+"""Errors of a machine that has nothing left: no reason to decode without limits, in this process."""
 
 
 class _Process:
@@ -199,7 +204,12 @@ class Decoder:
                 process.end()
         try:
             return _Process()
-        except (OSError, TypeError):  # a Python inside another program, or one that may not start any
+        except (
+            OSError,
+            TypeError,
+        ) as error:  # a Python inside another program, or one that may not start any
+            if getattr(error, "errno", None) in EXHAUSTED:
+                raise RefusedError("memory") from None
             return None
 
     def close(self) -> None:

@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from PIL import (
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 MAX_PIXELS = 50_000_000
+JPEG_SCAN = b"\xff\xda"  # cannot occur within a scan's data
+MOST_SCANS = 100  # encoders write some ten for a progressive JPEG
 MAX_RATIO = 40  # longer to shorter side; the longest panoramas that cameras and stitchers make have some 30
 CPU_SECONDS = (
     30  # of a processor, however busy it is; a picture of 50 megapixels takes 1 to 10 s on a slow core
@@ -189,6 +192,15 @@ def _refuse_several_pictures(image: Image.Image, source: str | bytes) -> None:
         _refuse_pages(source)
     elif image.format in ("GIF", "WEBP", "PNG", "AVIF") and getattr(image, "is_animated", False):
         raise RefusedError("animated")
+    elif image.format in ("JPEG", "MPO"):
+        _refuse_scans(source)
+
+
+def _refuse_scans(source: str | bytes) -> None:
+    """Raise RefusedError for a JPEG of many scans: each takes a few bytes and costs a pass over all pixels."""
+    content = source if isinstance(source, bytes) else Path(source).read_bytes()
+    if content.count(JPEG_SCAN) > MOST_SCANS:
+        raise RefusedError("slow")
 
 
 def _refuse_pages(source: str | bytes) -> None:

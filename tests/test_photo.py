@@ -238,6 +238,30 @@ def test_a_decoder_gets_no_more_memory_than_a_photo_needs(monkeypatch):
     hungry.close()
 
 
+def test_a_jpeg_of_many_scans_is_refused_at_once(tmp_path):
+    file = io.BytesIO()
+    Image.new("L", (400, 400)).save(file, "JPEG", progressive=True)
+    content = file.getvalue()
+    last = content.rindex(b"\xff\xda")
+    path = tmp_path / "scans.jpg"
+    path.write_bytes(content[:-2] + content[last:-2] * decoding.MOST_SCANS + b"\xff\xd9")
+    with pytest.raises(AgeEditError, match="takes too long"):
+        open_photo(path)
+    path.write_bytes(content)
+    assert open_photo(path).rgb.shape == (400, 400, 3)
+
+
+@pytest.mark.parametrize("reason", [errno.EMFILE, errno.EAGAIN, errno.ENOMEM])
+def test_a_machine_that_has_nothing_left_decodes_nothing_without_limits(monkeypatch, reason):
+    def exhausted(*args, **kwargs):
+        raise OSError(reason, "no")
+
+    monkeypatch.setattr(decoder.subprocess, "Popen", exhausted)
+    with pytest.raises(decoding.RefusedError) as refused:
+        decoder.Decoder().decode(PORTRAITS[0].read_bytes())
+    assert refused.value.reason == "memory"
+
+
 def test_a_decoder_that_dies_takes_nothing_down(monkeypatch):
     monkeypatch.setattr(decoder, "PROGRAM", "import os; os.abort()")
     dying = decoder.Decoder()

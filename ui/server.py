@@ -61,6 +61,8 @@ class PatientProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        if len(self.connections) > CONNECTIONS:  # uvicorn would refuse a request, and here none may ever come
+            transport.abort()
         self._watch()
 
     def data_received(self, data: bytes) -> None:

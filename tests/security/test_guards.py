@@ -485,6 +485,29 @@ def test_texts_are_bounded():
         requests.text("face", "a" * (requests.TEXT + 1))
 
 
+def test_an_upload_that_trickles_is_not_waited_for(monkeypatch):
+    import anyio
+
+    async def trickle() -> dict[str, Any]:
+        await anyio.sleep(0.02)
+        return {"type": "http.request", "body": b"x", "more_body": True}
+
+    async def upload() -> int:
+        receive = bodies.without_stalls(trickle)
+        try:
+            for _ in range(200):
+                await receive()
+        except refusal.RefusalError as refused:
+            return refused.status
+        return 200
+
+    monkeypatch.setattr(bodies, "STALL_SECONDS", 0.2)
+    with ThreadPoolExecutor(1) as thread:
+        assert thread.submit(anyio.run, upload).result() == 408
+        monkeypatch.setattr(bodies, "LEAST_RATE", 1)
+        assert thread.submit(anyio.run, upload).result() == 200
+
+
 def test_an_upload_waits_for_its_turn_and_hears_when_there_is_none(visitor, monkeypatch):
     monkeypatch.setattr(guard, "UPLOADS_AT_ONCE", 0)
     monkeypatch.setattr(guard, "UPLOAD_TURN_SECONDS", 0.1)

@@ -4,6 +4,7 @@ guard on its own.
 
 import http.client
 import json
+import select
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ import pytest
 from conftest import PORTRAITS, ROOT
 
 from ui.security.guard import UPLOADS_AT_ONCE
+from ui.server import CONNECTIONS
 
 FORBIDDEN = (
     hostile.SECRET,
@@ -166,6 +168,24 @@ def test_one_who_says_nothing_or_too_little_is_hung_up_on(url):
     silent = socket.create_connection(("127.0.0.1", port), timeout=120)
     silent.sendall(b"GET / HT")
     assert silent.recv(100) == b""
+
+
+def test_connections_beyond_the_limit_are_hung_up_on(url):
+    """However many say nothing, the server keeps files to open."""
+    port = port_of(url)
+    opened = [socket.create_connection(("127.0.0.1", port), timeout=30) for _ in range(CONNECTIONS + 20)]
+    try:
+        ready = []
+        deadline = time.monotonic() + 30
+        while len(ready) < 20 and time.monotonic() < deadline:
+            ready, _, _ = select.select(opened, [], [], 1)
+        assert len(ready) >= 20, "the last ones were hung up on"
+    finally:
+        for connection in opened:
+            connection.close()
+    deadline = time.monotonic() + 60
+    while send(port, hostile.Request("the page", "/"))[0] != 200:
+        assert time.monotonic() < deadline
 
 
 @pytest.mark.parametrize(

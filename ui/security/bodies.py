@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -19,7 +20,10 @@ UPLOAD_SECONDS = 120.0
 """Longest time that an upload may take to arrive, seconds."""
 
 STALL_SECONDS = 10.0
-"""Longest pause between two parts of an upload, seconds: who sends nothing must not take up a turn."""
+"""Longest time that an upload may be behind LEAST_RATE, seconds: who sends next to nothing holds no turn."""
+
+LEAST_RATE = 64 << 10
+"""Slowest upload, bytes a second."""
 
 LENGTH_DIGITS = 19
 """Most digits of a Content-Length that is read as a number; a longer one counts as too large."""
@@ -73,11 +77,17 @@ def _declared(scope: Scope) -> int:
 
 
 def without_stalls(receive: Receive) -> Receive:
-    """receive, that raises RefusalError when nothing comes for STALL_SECONDS."""
+    """receive, that raises RefusalError when what came is STALL_SECONDS behind LEAST_RATE."""
+    start = time.monotonic()
+    seen = 0
 
     async def receive_soon() -> Message:
-        async with deadline(STALL_SECONDS):
-            return await receive()
+        nonlocal seen
+        due = start + STALL_SECONDS + seen / LEAST_RATE
+        async with deadline(max(0.0, due - time.monotonic())):
+            message = await receive()
+        seen += len(message.get("body", b""))
+        return message
 
     return receive_soon
 
