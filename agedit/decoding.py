@@ -197,7 +197,7 @@ def _refuse_several_pictures(image: Image.Image, source: str | bytes) -> None:
 
 
 def _refuse_scans(source: str | bytes) -> None:
-    """Raise RefusedError for a JPEG of many scans: each takes a few bytes and costs a pass over all pixels."""
+    """Raise RefusedError for a JPEG of many scans: a few bytes each, and a pass over all pixels."""
     content = source if isinstance(source, bytes) else Path(source).read_bytes()
     if content.count(JPEG_SCAN) > MOST_SCANS:
         raise RefusedError("slow")
