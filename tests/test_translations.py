@@ -48,7 +48,7 @@ UNREACHABLE = {
     "The temporary folder cannot be written": "of the start, before there is a page",
 }
 # how sentences are passed on that are written elsewhere, where they are collected too
-PASSED_ON = ("reason_to_refuse(", "_sentence(", "WRONG[", "str(error)", "_why_not_written(")
+PASSED_ON = ("say(", "reason_to_refuse(", "_sentence(", "WRONG[", "str(error)", "_why_not_written(")
 
 
 def texts(node: ast.expr | None, names: dict[str, ast.expr]) -> Iterator[str]:
