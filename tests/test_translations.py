@@ -34,6 +34,7 @@ UNREACHABLE = {
     "7 has no known picture ending": "of an output's name on the command line",
     "The folder 7 does not exist": "of an output's name on the command line",
     "7 could not be written": "of an output's name on the command line",
+    "The folder 7 may not be written": "of an output's name on the command line",
     "The output's name is too long": "of an output's name on the command line",
     "There is no sub-model": "of a name on the command line: the page asks for known ones alone",
     "A photo must be an RGB array": "of a program that uses AgeEditor",
