@@ -13,8 +13,10 @@ SIZES = {"laptop": (1366, 768), "desk": (1920, 1080), "phone": (390, 844), "phon
 LEAST_PICTURES = 20
 """A second, while somebody drags."""
 
-MOST_SHIFT = 0.1
-"""Cumulative layout shift, from the page's first moment on."""
+MOST_SHIFT = 0.15
+"""Cumulative layout shift, from the page's first moment on: 0.05 to 0.07 where the machine is quiet, and more
+where it is so busy that parts of the page come one by one.
+"""
 
 WATCH = """
 window.shift = 0;

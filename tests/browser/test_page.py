@@ -412,7 +412,8 @@ def test_chinese_browsers_get_chinese(browser, url, tmp_path):
     page.wait_for_selector("text=照片不会离开这台设备", timeout=240_000)
     page.set_input_files("#photo input[type=file]", str(PORTRAIT))
     page.wait_for_function(
-        "() => document.querySelector('#years').innerText.includes('现在看起来')", timeout=240_000
+        "() => document.querySelector('#years .info-text')?.textContent.includes('现在看起来')",
+        timeout=240_000,
     )
     Image.new("RGB", (300, 300), "grey").save(tmp_path / "grey.png")
     page.set_input_files("#photo input[type=file]", str(tmp_path / "grey.png"))

@@ -85,7 +85,7 @@ def test_by_keyboard_alone(opened):
 
 def test_a_screen_reader_hears_what_everything_is(opened):
     page = opened
-    nameless = page.evaluate("""[...document.querySelectorAll('button, input, select, textarea, img')].filter(e => e.offsetParent !== null)
+    nameless = page.evaluate("""[...document.querySelectorAll('button, input, select, textarea, img')].filter(e => e.offsetParent !== null && e.checkVisibility({visibilityProperty: true}))
         .filter(e => !(e.getAttribute('aria-label') || e.title || e.innerText || e.alt || [...(e.labels || [])].map(l => l.innerText).join('')
                        || e.closest('[aria-label]')?.getAttribute('aria-label'))).map(e => e.outerHTML.slice(0, 150))""")  # noqa: E501
     assert not nameless, nameless
