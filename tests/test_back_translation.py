@@ -228,5 +228,5 @@ def test_a_mix_of_two_runs(tmp_path):
     for other, share, expected in ((None, 1.0, 1.0), (b, 0.0, 3.0), (b, 0.5, 2.0), (b, 2.0, -1.0)):
         state = mixed(a, other, share, ["w"])
         assert state["w"].tolist() == [expected] * 2 and len(state) == 1
-    with pytest.raises(AgeEditError, match="need a generator"):
+    with pytest.raises(AgeEditError, match="has no generator"):
         mixed(str(tmp_path), None, 1.0, ["w"])

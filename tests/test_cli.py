@@ -126,13 +126,9 @@ def bad_photos(tmp_path_factory):
     ],
 )
 def test_bad_input_is_one_sentence_and_status_2(bad_photos, tmp_path, photo, options, words):
-    result = CliRunner().invoke(
-        main,
-        [
-            str(v)
-            for v in ("edit", bad_photos / photo, "-o", tmp_path / "o.png", "--years", 10, *options, "--json")
-        ],
-    )
+    years = [] if "--years" in options else ["--years", 10]
+    asked = ["edit", bad_photos / photo, "-o", tmp_path / "o.png", *years, *options, "--json"]
+    result = CliRunner().invoke(main, [str(v) for v in asked])
     assert result.exit_code == 2 and result.stdout == ""
     assert (
         words in result.stderr
