@@ -21,11 +21,12 @@ from conftest import CHROMIUM, FLAGS, free_port  # noqa: E402
 PORTRAIT = ROOT / "assets/portraits/london_031.jpg"
 READY = {"edit": "#result img", "compare": "#large img", "device": "#runs img", "about": "#method svg"}
 LOOKS = [
-    ("light-en", "light", "en-US", 1280),
-    ("dark-zh", "dark", "zh-CN", 1280),
+    ("light-en", "light", "en-US", 1366),
+    ("dark-zh", "dark", "zh-CN", 1366),
     ("phone-en", "light", "en-US", 390),
     ("phone-zh", "dark", "zh-CN", 390),
 ]
+HEIGHTS = {1366: 768, 390: 844}
 
 
 def shoot(page, path):
@@ -45,17 +46,17 @@ def shoot(page, path):
 
 
 def visit(browser, url, out, name, theme, locale, width):
-    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme, locale=locale)
+    context = browser.new_context(viewport={"width": width, "height": HEIGHTS[width]}, color_scheme=theme, locale=locale)
     page = context.new_page()
-    page.goto(url)
-    page.wait_for_selector("#photo input[type=file]", state="attached", timeout=60_000)
-    page.wait_for_function("() => document.querySelector('#line').innerText.length > 20", timeout=60_000)
+    page.goto(url, timeout=180_000)
+    page.wait_for_selector("#photo input[type=file]", state="attached", timeout=180_000)
+    page.wait_for_function("() => document.querySelector('#line').innerText.length > 20", timeout=180_000)
     for number, (tab, selector) in enumerate(READY.items()):
         page.get_by_role("tab").nth(number).click()
         if tab == "compare":
-            page.wait_for_selector("#grid img", timeout=60_000)
+            page.wait_for_selector("#grid img", timeout=180_000)
             page.locator("#grid button").nth(1).click()
-        page.wait_for_selector(selector, timeout=60_000)
+        page.wait_for_selector(selector, state="attached", timeout=180_000)
         shoot(page, out / f"{tab}-{name}.jpg")
     context.close()
 
