@@ -46,7 +46,9 @@ def shoot(page, path):
 
 
 def visit(browser, url, out, name, theme, locale, width):
-    context = browser.new_context(viewport={"width": width, "height": HEIGHTS[width]}, color_scheme=theme, locale=locale)
+    context = browser.new_context(
+        viewport={"width": width, "height": HEIGHTS[width]}, color_scheme=theme, locale=locale
+    )
     page = context.new_page()
     page.goto(url, timeout=180_000)
     page.wait_for_selector("#photo input[type=file]", state="attached", timeout=180_000)
