@@ -64,9 +64,8 @@ def hang_up(number: int, frame: FrameType | None) -> None:
 
 
 def listen_to_signals() -> None:
-    signal.signal(
-        signal.SIGTERM, end
-    )  # while uvicorn runs, its own; it raises the signal again when all is closed
+    # while uvicorn runs, its own handler serves; it raises the signal again when all is closed
+    signal.signal(signal.SIGTERM, end)
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup stays nohup
         signal.signal(signal.SIGHUP, hang_up)
 

@@ -101,6 +101,10 @@ class Face:
         shift = np.array([[0, 0, start], [0, 0, start]])
         return Face(self.points, self.yaw, self.matrix / times + shift)
 
+    def in_square(self, size: int) -> Points:
+        """The landmarks in pixels of the reference square, `size` pixels across: (478, 2)."""
+        return cv2.transform(self.points[None], self.matrix)[0] * size
+
     def reason_to_refuse(self) -> str | None:
         """A plain sentence, or None for a face that can be edited."""
         if self.frame < MIN_FRAME:

@@ -1,9 +1,12 @@
 """S63 in years: which alpha makes a face look so many years older, and how far a face can go."""
 
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 import numpy as np
+
+from agedit.errors import AgeEditError
 
 
 class Calibration:
@@ -35,6 +38,15 @@ class Calibration:
     def years_range(self) -> tuple[float, float]:
         """(lowest, highest) change in years that the table covers."""
         return min(self.years), max(self.years)
+
+    def check(self, years: float) -> None:
+        """Raise AgeEditError unless `years` is a number within `years_range`."""
+        low, high = self.years_range
+        # NumPy's integers and floats are Real too; nan is in no range
+        if not (isinstance(years, Real) and low <= years <= high):
+            raise AgeEditError(
+                f"{years} years is out of range; choose a change between {low} and {high} years."
+            )
 
     def reach(self, age: float) -> tuple[float, float]:
         """(lowest, highest) change in years that anything comes of for a face of an apparent `age`.

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from cv2.typing import MatLike
 
 from agedit.align import EYES, LIPS, OVAL
+from agedit.outlines import disc, fill
 
 Picture = npt.NDArray[np.uint8]
 Array = MatLike
@@ -64,9 +65,9 @@ def uncovered(crop: Picture, points: npt.NDArray[np.floating]) -> npt.NDArray[np
     cloth = np.clip((apart - COVERING.skin) / (COVERING.cloth - COVERING.skin), 0, 1).astype(np.float32)
     below_eyes = int(np.clip(max(points[list(lids), 1].max() for lids in EYES), 0, size))
     cloth[:below_eyes] = 0
-    cloth[cv2.dilate(_filled([OVAL], points, size), _disc(COVERING.reach, size)) == 0] = 0
-    cloth = cv2.morphologyEx(cloth, cv2.MORPH_OPEN, _disc(COVERING.rim, size))
-    cloth = cv2.dilate(cloth, _disc(COVERING.rim, size))
+    cloth[cv2.dilate(_filled([OVAL], points, size), disc(COVERING.reach, size)) == 0] = 0
+    cloth = cv2.morphologyEx(cloth, cv2.MORPH_OPEN, disc(COVERING.rim, size))
+    cloth = cv2.dilate(cloth, disc(COVERING.rim, size))
     return (1 - cv2.GaussianBlur(cloth, (0, 0), COVERING.sigma * size)).astype(np.float32, copy=False)
 
 
@@ -78,7 +79,7 @@ def _colour(picture: MatLike) -> Array:
 
 def _upper_face(points: npt.NDArray[np.floating], size: int) -> npt.NDArray[np.uint8]:
     """Where skin shows above the tip of the nose, (S, S)."""
-    face = np.asarray(cv2.erode(_filled([OVAL], points, size), _disc(COVERING.inset, size)), np.uint8)
+    face = np.asarray(cv2.erode(_filled([OVAL], points, size), disc(COVERING.inset, size)), np.uint8)
     face[int(np.clip(points[NOSE_TIP, 1], 0, size)) :] = 0
     return face & ~_filled(EYES, points, size)
 
@@ -89,13 +90,8 @@ def _filled(
     """(S, S), 255 within polygons through landmarks."""
     filled = np.zeros((size, size), np.uint8)
     for outline in outlines:
-        cv2.fillPoly(filled, [np.round(points[list(outline)]).astype(np.int32)], (255,))
+        fill(filled, points, outline)
     return filled
-
-
-def _disc(share: float, size: int) -> npt.NDArray:
-    edge = int(size * share) | 1
-    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (edge, edge))
 
 
 def _median(colour: Array, where: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32] | None:

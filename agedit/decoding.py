@@ -40,9 +40,7 @@ MAX_PIXELS = 50_000_000
 JPEG_SCAN = b"\xff\xda"  # cannot occur within a scan's data
 MOST_SCANS = 100  # encoders write some ten for a progressive JPEG
 MAX_RATIO = 40  # longer to shorter side; the longest panoramas that cameras and stitchers make have some 30
-CPU_SECONDS = (
-    30  # of a processor, however busy it is; a picture of 50 megapixels takes 1 to 10 s on a slow core
-)
+CPU_SECONDS = 30  # of a processor, however busy; a picture of 50 megapixels takes 1 to 10 s on a slow core
 SECONDS = 120.0  # by the clock, where the system cannot count the former, and for files that do not come
 MEMORY = 850_000_000  # bytes that the decoding process may allocate; 50 megapixels take 0.6e9 at most
 IDLE = 10.0  # seconds after which a decoding process without work ends

@@ -20,6 +20,7 @@ from agedit.batch.choices import (
     read_pipe,
     refuse_terminal,
 )
+from agedit.clock import milliseconds_since
 from agedit.commands import engine, report
 from agedit.errors import AgeEditError
 
@@ -119,7 +120,7 @@ def _means_folder(photos: Sequence[str], output: str, choices: Choices) -> bool:
 
 def _edit_one(photo: str, output: str, choices: Choices) -> None:
     from agedit.batch.inputs import same_file
-    from agedit.batch.one import Asked, edit_and_save, milliseconds_since, rounded, summary
+    from agedit.batch.one import Asked, edit_and_save, rounded, summary
     from agedit.photo import check_output, open_photo
 
     if output == PIPE:

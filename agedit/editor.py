@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any, Literal, TypedDict
 
 import cv2
@@ -161,7 +161,7 @@ class AgeEditor:
 
     def __init__(self, engine: Engine | None = None, submodel: Submodel | None = None) -> None:
         self.engine = engine or Engine()
-        self.submodel = submodel or self.engine.weights.order[0]
+        self.submodel = submodel or self.engine.weights.best
         self.rgb: Picture | None = None
         self.faces: list[Face] = []
         """Those that can be edited, largest first."""
@@ -327,14 +327,9 @@ class AgeEditor:
     def _wanted(self, years: Years, face: int | Literal["all"]) -> dict[int, float]:
         """{face: years}. Raises AgeEditError for years that are no number, or beyond the slider."""
         asked = years if isinstance(years, Mapping) else dict.fromkeys(self.indices(face), years)
-        low, high = self.engine.weights.calibration.years_range
         wanted = {}
         for index, value in asked.items():
-            # NumPy's integers and floats are Real too; nan is in no range
-            if not (isinstance(value, Real) and low <= value <= high):
-                raise AgeEditError(
-                    f"{value} years is out of range; choose a change between {low} and {high} years."
-                )
+            self.engine.weights.calibration.check(value)
             wanted[index] = int(value) if isinstance(value, Integral) else float(value)
         return wanted
 

@@ -17,7 +17,8 @@ from agedit.estimators import Estimators
 from agedit.faces import DETECTOR_MODEL, FaceFinder
 from agedit.hair import OuterHair
 from agedit.light import ORDINARY, Light
-from agedit.masks import HAIR_MODEL, MASK_SIZE, VIEWS, Masker, own_share
+from agedit.manifest import HAIR_MODEL
+from agedit.masks import MASK_SIZE, VIEWS, Masker, own_share
 from agedit.runtime import backends
 from agedit.runtime.backends import Submodel, open_session, run_session, runtime_name
 from agedit.runtime.generator_graph import generator_graph
@@ -144,8 +145,7 @@ class Engine:
         heads: list[Face | Neighbour] = [*others, *face.neighbours]
         views = {edge: light.standard(align(rgb, face.widened(edge), MASK_SIZE)) for edge in VIEWS}
         small = cv2.resize(crop, (MASK_SIZE, MASK_SIZE), interpolation=cv2.INTER_AREA)
-        points = cv2.transform(face.points[None], face.matrix)[0] * MASK_SIZE
-        shows = uncovered(small.astype(np.uint8, copy=False), points)
+        shows = uncovered(small.astype(np.uint8, copy=False), face.in_square(MASK_SIZE))
         with self._maskers.taken() as masker:
             hair, wide = masker.own_hair(crop, views, face)
             hair = hair * own_share(face, face, heads, MASK_SIZE) * shows
@@ -241,7 +241,7 @@ class Engine:
         return self._judge().judge(precision)
 
     def _judge(self) -> Judge:
-        r, c = self.weights.candidates[0]
+        r, c = self.weights.smallest
         return Judge(self.weights, (r, c), self.threads, self._reference_feeds(r, c))
 
     def _reference_feeds(self, r: int, c: float) -> list[Mapping[str, Array]]:

@@ -15,9 +15,9 @@ import numpy.typing as npt
 from cv2.typing import MatLike
 
 from agedit.align import Face, Neighbour, align, region
-from agedit.light import ORDINARY, Light
+from agedit.light import ORDINARY, TO_LUMA, Light
 from agedit.masks import MASK_SIZE, WIDE, centred, own_share, ramp, warp_inside
-from agedit.tone import HAIR, LOCKS, TO_LUMA, highlight_rolloff, relit_strands, strand_gain
+from agedit.tone import HAIR, LOCKS, highlight_rolloff, relit_strands, strand_gain
 
 Picture = npt.NDArray[np.uint8]
 Array = MatLike

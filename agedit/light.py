@@ -11,13 +11,17 @@ import numpy as np
 import numpy.typing as npt
 from cv2.typing import MatLike
 
+from agedit import outlines
 from agedit.align import EYES, IRISES, LIPS, OVAL, Face
 
 Picture = npt.NDArray[np.uint8]
 Array = MatLike
 """float32; OpenCV's stubs know no narrower type."""
 
-TO_LUMA = np.array([[0.299, 0.587, 0.114]], np.float32)
+LUMA = (0.299, 0.587, 0.114)
+"""How much of the brightness of sRGB is red, green and blue (ITU-R BT.601)."""
+
+TO_LUMA = np.array([LUMA], np.float32)
 
 
 @dataclass(frozen=True)
@@ -117,14 +121,14 @@ def light_of(crop: Picture, wide: Picture, face: Face) -> Light:
 def _skin_and_sclera(crop: Picture, face: Face) -> tuple[Array, Array]:
     """Pixels of the skin and of the whites of the eyes, float32 (N, 3) each."""
     size = len(crop)
-    points = cv2.transform(face.points[None], face.matrix)[0] * size
+    points = face.in_square(size)
     skin = np.zeros((size, size), np.uint8)
-    cv2.fillConvexPoly(skin, _pixels(points, OVAL), (1,))
+    cv2.fillConvexPoly(skin, outlines.pixels(points, OVAL), (1,))
     skin = cv2.erode(skin, np.ones((size // 12, size // 12)))
     eyes = np.zeros((size, size), np.uint8)
     for lids in EYES:
-        cv2.fillPoly(eyes, [_pixels(points, lids)], (1,))
-    cv2.fillPoly(skin, [_pixels(points, LIPS)], (0,))
+        cv2.fillPoly(eyes, [outlines.pixels(points, lids)], (1,))
+    cv2.fillPoly(skin, [outlines.pixels(points, LIPS)], (0,))
     skin[eyes > 0] = 0
     sclera = cv2.erode(eyes, np.ones((size // 100, size // 100)))
     for centre, *rim in IRISES:
@@ -132,10 +136,6 @@ def _skin_and_sclera(crop: Picture, face: Face) -> tuple[Array, Array]:
         x, y = np.round(points[centre]).astype(int).tolist()
         cv2.circle(sclera, (x, y), round(1.15 * radius), (0,), -1)
     return crop[skin > 0].astype(np.float32), crop[sclera > 0].astype(np.float32)
-
-
-def _pixels(points: npt.NDArray[np.floating], outline: tuple[int, ...]) -> npt.NDArray[np.int32]:
-    return np.round(points[list(outline)]).astype(np.int32)
 
 
 def _missing_light(skin: Array) -> float:

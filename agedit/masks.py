@@ -16,14 +16,13 @@ from cv2.typing import MatLike
 from agedit.align import EYES, IRISES, LIPS, NOSE, OVAL, Face, Neighbour
 from agedit.compat import mediapipe_file
 from agedit.errors import AgeEditError
+from agedit.manifest import HAIR_MODEL
+from agedit.outlines import disc, fill
 from agedit.paths import weights_folder
 
 Picture = npt.NDArray[np.uint8]
 Array = MatLike
 """float32; OpenCV's stubs know no narrower type."""
-
-HAIR_MODEL = "hair_segmentation_mobile.tflite"
-"""File of the hair network in the weights folder."""
 
 PERSON_MODEL = "modules/selfie_segmentation/selfie_segmentation.tflite"
 """File of the network that tells a person from the background, within mediapipe."""
@@ -188,11 +187,11 @@ class Masker:
             hair: see `hair`.
             shape: the photo's (H, W).
         """
-        landmarks = cv2.transform(face.points[None], face.matrix)[0] * MASK_SIZE
+        landmarks = face.in_square(MASK_SIZE)
         outline = landmarks[list(OVAL)]
         oval = np.zeros((MASK_SIZE, MASK_SIZE), np.float32)
         cv2.fillConvexPoly(oval, np.round(outline).astype(np.int32), (1.0,))
-        mask = np.maximum(cv2.dilate(oval, _ellipse(MASK.oval_margin)), hair)
+        mask = np.maximum(cv2.dilate(oval, disc(MASK.oval_margin, MASK_SIZE)), hair)
         _close_forehead(mask, outline)
         mask = _soften(mask, hair)
         mask += _jaw_limit(mask, oval, hair)
@@ -231,15 +230,9 @@ def connected_to_face(hair: Array, wide: Array, face: Face) -> npt.NDArray[np.fl
     outline = cv2.transform(face.points[None, list(OVAL)], face.widened(WIDE).matrix)[0] * MASK_SIZE
     oval = np.zeros((MASK_SIZE, MASK_SIZE), np.uint8)
     cv2.fillConvexPoly(oval, np.round(outline).astype(np.int32), (1,))
-    near = cv2.dilate(oval, _ellipse(HAIR.margin / WIDE)) > 0
+    near = cv2.dilate(oval, disc(HAIR.margin / WIDE, MASK_SIZE)) > 0
     own = np.isin(labels, np.unique(labels[near])) & (labels > 0)
     return cv2.dilate(own.astype(np.float32), np.ones((3, 3))).astype(np.float32, copy=False)
-
-
-def _ellipse(share: float) -> npt.NDArray:
-    """A disc as a morphological kernel, `share` of the crop across."""
-    edge = int(MASK_SIZE * share) | 1
-    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (edge, edge))
 
 
 def _close_forehead(mask: Array, outline: npt.NDArray[np.floating]) -> None:
@@ -248,7 +241,7 @@ def _close_forehead(mask: Array, outline: npt.NDArray[np.floating]) -> None:
     Args:
         outline: (36, 2), the oval's points in pixels.
     """
-    gap = _ellipse(MASK.forehead_gap)
+    gap = disc(MASK.forehead_gap, MASK_SIZE)
     pad = len(gap)
     padded = cv2.copyMakeBorder(mask, pad, pad, pad, pad, cv2.BORDER_CONSTANT)
     closed = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, gap)[pad:-pad, pad:-pad]
@@ -270,7 +263,7 @@ def _jaw_limit(mask: Array, oval: Array, hair: Array) -> Array:
 
     A jaw that is drawn elsewhere would leave a pale rim on what is behind it.
     """
-    inner = np.maximum(cv2.erode(oval, _ellipse(MASK.jaw_inset)), hair)
+    inner = np.maximum(cv2.erode(oval, disc(MASK.jaw_inset, MASK_SIZE)), hair)
     inner = cv2.GaussianBlur(inner, (0, 0), MASK_SIZE * MASK.jaw_sigma)
     heights = np.arange(MASK_SIZE, dtype=np.float32) / MASK_SIZE
     lower = np.clip((heights - MASK.jaw_from) * 10, 0, 1)[:, None]
@@ -337,10 +330,10 @@ def own_features(points: npt.NDArray[np.floating], size: int) -> Array:
     fine = points * FEATURES.oversampling
     edge = size * FEATURES.oversampling
     lips = np.zeros((edge, edge), np.uint8)
-    _fill(lips, fine, LIPS)
+    fill(lips, fine, LIPS)
     eyes = np.zeros((edge, edge), np.uint8)
     for lids in EYES:
-        _fill(eyes, fine, lids)
+        fill(eyes, fine, lids)
     irises = np.zeros((edge, edge), np.uint8)
     for centre, *rim in IRISES:
         radius = float(np.linalg.norm(fine[rim] - fine[centre], axis=1).mean())
@@ -356,11 +349,6 @@ def own_features(points: npt.NDArray[np.floating], size: int) -> Array:
             FEATURES.nose * _soft(nose, size, FEATURES.nose_sigma),
         ]
     )
-
-
-def _fill(picture: Picture, points: npt.NDArray[np.floating], outline: Sequence[int]) -> None:
-    """Fill the polygon through the landmarks `outline` in place."""
-    cv2.fillPoly(picture, [np.round(points[list(outline)]).astype(np.int32)], (255,))
 
 
 def _soft(picture: Picture, size: int, sigma: float) -> Array:

@@ -18,14 +18,13 @@ import numpy as np
 import numpy.typing as npt
 from cv2.typing import MatLike
 
+from agedit.light import TO_LUMA
 from agedit.masks import MASK_SIZE
 
 Picture = npt.NDArray[np.uint8]
 Array = MatLike
 """float32; OpenCV's stubs know no narrower type."""
 
-LUMA = (0.299, 0.587, 0.114)
-TO_LUMA = np.array([LUMA], np.float32)
 SUM_CHANNELS = np.ones((1, 3), np.float32)
 
 PLACES = 32

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from conftest import PORTRAITS, ROOT
 from known_device import small_engine
+from recorder import RECORDER, WAIT
 
 from agedit.bench import choice as bench_choice
 from agedit.bench.choice import Attempt, choosing, judge
@@ -212,13 +213,6 @@ def test_the_bench_imports_no_client_before_it_needs_one():
 
 
 EDIT = """
-import sys, threading, time
-def record(event, arguments):
-    asked = arguments[0] if event == "socket.getaddrinfo" else None
-    if asked not in (None, "127.0.0.1", "::1", "localhost"):
-        print("asked for", asked, flush=True)
-        raise OSError("the network is cut off")
-sys.addaudithook(record)
 from agedit.bench.page import edit_by_page
 from agedit.errors import AgeEditError
 url, photo, text = sys.argv[1:]
@@ -227,10 +221,6 @@ try:
     edit_by_page(url, text, (10,))
 except AgeEditError as error:
     print(error)
-end = time.monotonic() + 8  # reports are sent by threads
-for thread in threading.enumerate():
-    if thread is not threading.current_thread():
-        thread.join(max(0.0, end - time.monotonic()))
 """
 
 
@@ -239,7 +229,14 @@ def test_the_page_edits_for_the_bench_and_nobody_else_hears_of_it(url, tmp_path)
     environment = {k: v for k, v in os.environ.items() if k not in silent}
     environment |= {"HTTP_PROXY": "http://proxy.example:8080", "HTTPS_PROXY": "http://proxy.example:8080"}
     (tmp_path / "text.jpg").write_text("not a picture")
-    program = [sys.executable, "-c", EDIT, url, str(PORTRAITS[0]), str(tmp_path / "text.jpg")]
+    program = [
+        sys.executable,
+        "-c",
+        RECORDER + EDIT + WAIT,
+        url,
+        str(PORTRAITS[0]),
+        str(tmp_path / "text.jpg"),
+    ]
     done = subprocess.run(program, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "The page refused" in done.stdout and "asked for" not in done.stdout

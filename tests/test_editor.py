@@ -14,9 +14,10 @@ from conftest import PORTRAITS
 from agedit import AgeEditError, AgeEditor, load_photo
 from agedit.align import align
 from agedit.engine import Engine
+from agedit.light import LUMA
 from agedit.masks import own_features
 from agedit.paths import weights_folder
-from agedit.tone import HAIR, LUMA, Tone, change_blur, photo_blur
+from agedit.tone import HAIR, Tone, change_blur, photo_blur
 from agedit.weights import Weights
 
 

@@ -14,9 +14,10 @@ import torch
 from conftest import PORTRAITS
 
 from agedit import AgeEditor, load_photo
+from agedit.light import LUMA
 from agedit.network.generator import Generator
 from agedit.paths import weights_folder
-from agedit.tone import FOCUS, LUMA, Tone
+from agedit.tone import FOCUS, Tone
 from agedit.training import common
 from agedit.training.calibrate import FURTHER, STRONGEST, YEARS, fit_surface, invert
 from agedit.training.common import Ema, quicker_in_bf16

@@ -214,8 +214,12 @@ def _payload(error: BaseException | None, show_error: bool) -> dict[str, Any]:
 
 def plain_sentence(error: BaseException | None) -> str:
     """What is said of an error that nobody expected."""
-    is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return DISK_FULL if is_full else WENT_WRONG
+    return DISK_FULL if is_disk_full(error) else WENT_WRONG
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether that is what an error says."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 class OneLine(ModuleType):

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeGuard
 
 import gradio as gr
@@ -62,6 +63,27 @@ def _edits(handlers: "PictureHandlers") -> Line:
     return handlers.service().edits
 
 
+def asking(handler: Callable[[Any, Visit | None, Asked, gr.Request], Any]) -> Callable[..., Any]:
+    """A handler (self, visit, asked, request), to which Gradio hands the values of `Asked` one by one."""
+
+    def with_values(
+        self: Any,
+        visit: Visit | None,
+        years: float,
+        budget: float,
+        who: float | None,
+        view: str,
+        strict: bool,
+        request: gr.Request,
+    ) -> Any:
+        return handler(self, visit, Asked(years, budget, who, view, strict), request)
+
+    # not functools.wraps: Gradio reads from the signature where the request goes
+    with_values.__name__ = handler.__name__
+    with_values.__doc__ = handler.__doc__
+    return with_values
+
+
 class PictureHandlers:
     """What follows when a visitor asks for another edit.
 
@@ -83,37 +105,20 @@ class PictureHandlers:
         await asyncio.sleep(TOUCH_EVERY)
 
     @in_turn(_edits, outputs=3, sentence=1)
-    def finish(
-        self,
-        visit: Visit | None,
-        years: float,
-        budget: float,
-        who: float | None,
-        view: str,
-        strict: bool,
-        request: gr.Request,
-    ) -> Any:
+    @asking
+    def finish(self, visit: Visit | None, asked: Asked, request: gr.Request) -> Any:
         """When the slider rests: the best picture."""
         if not usable(visit):
             return gr.skip(), say(request, "choose_first"), gr.skip()
-        asked = Asked(years, budget, who, view, strict)
         if visit.done == visit.shown == asked:  # the slider was let go where it had rested
             return [gr.skip()] * 3
-        visit.ask(years, who)
+        visit.ask(asked.years, asked.who)
         visit.done = asked
         return self.show(visit, asked, PATIENCE, request)
 
     @in_turn(_edits, outputs=3, sentence=1)
-    def refine(
-        self,
-        visit: Visit | None,
-        years: float,
-        budget: float,
-        who: float | None,
-        view: str,
-        strict: bool,
-        request: gr.Request,
-    ) -> Any:
+    @asking
+    def refine(self, visit: Visit | None, asked: Asked, request: gr.Request) -> Any:
         """A photo's first edit keeps the budget; the best picture follows, unless the slider has moved on."""
         if not usable(visit) or visit.done is None or visit.done == visit.shown:
             return [gr.skip()] * 3
@@ -123,23 +128,15 @@ class PictureHandlers:
         return self.show(visit, visit.done, PATIENCE, request)
 
     @in_turn(_edits, outputs=3, sentence=1)
-    def switch(
-        self,
-        visit: Visit | None,
-        years: float,
-        budget: float,
-        who: float | None,
-        view: str,
-        strict: bool,
-        request: gr.Request,
-    ) -> Any:
+    @asking
+    def switch(self, visit: Visit | None, asked: Asked, request: gr.Request) -> Any:
         """Another face was picked: the slider goes to its own age, and nothing else changes."""
         if not usable(visit):
             return [gr.skip()] * 3
-        own_years = visit.years.get(visit.faces(who)[0], years)
-        asked = Asked(own_years, budget, who, view, strict)
-        visit.done = asked
-        board, line, ages = self.show(visit, asked, PATIENCE, request)
+        own_years = visit.years.get(visit.faces(asked.who)[0], asked.years)
+        own = replace(asked, years=own_years)
+        visit.done = own
+        board, line, ages = self.show(visit, own, PATIENCE, request)
         return board, line, ages | {"value": own_years}
 
     def show(self, visit: Visit, asked: Asked, budget: float, request: gr.Request) -> ShownRow:
@@ -185,7 +182,7 @@ class PictureHandlers:
 
     def _quality(self, visit: Visit, shown: Shown, request: gr.Request) -> dict[str, Any]:
         """The dot and its few words."""
-        is_best = shown["submodel"] == visit.service.engine.weights.order[0]
+        is_best = shown["submodel"] == visit.service.engine.weights.best
         if not visit.service.tuner.times:
             return {"best": is_best, "dot": "learning", "quality": say(request, "q_learning")}
         word = "q_best" if is_best else "q_quick"

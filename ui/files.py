@@ -1,7 +1,6 @@
 """Files that visits put on the page; deleted with the visit."""
 
 import contextlib
-import errno
 import secrets
 import shutil
 import threading
@@ -15,7 +14,7 @@ from gradio.data_classes import _StaticFiles
 
 from agedit import AgeEditError
 from ui import workspace
-from ui.compat import DISK_FULL
+from ui.compat import DISK_FULL, is_disk_full
 
 KEPT = 8
 """Versions of a picture that a slow browser may still fetch."""
@@ -88,7 +87,7 @@ class Files:
 
 
 def _why_not_written(error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_disk_full(error):
         return DISK_FULL
     return f"A temporary file could not be written ({error.strerror}); restart the program and try again."
 

@@ -117,13 +117,6 @@ class Visit(VisitorPhoto):
             return list(range(len(self.editor.faces)))
         return [int(who)]
 
-    def face_at(self, x: float, y: float) -> int:
-        """Number of the face nearest to a place in the photo as `before` shows it, in its pixels."""
-        scale = self.photo.rgb.shape[1] / self.editor.view(SHOWN).shape[1]
-        place = np.array([x, y]) * scale
-        distances = [np.linalg.norm(face.points.mean(0) - place) for face in self.editor.faces]
-        return int(np.argmin(distances))
-
     def place(self, view: str, face: int) -> tuple[float, float, float, float]:
         """Where a face is in what is shown: x, y, width, height, as shares of the picture."""
         if view == "face":

@@ -50,7 +50,8 @@ def edit_many(photos: Sequence[str], output: str, choices: Choices) -> None:
     if tasks:
         one_heap()
         shared = _shared_engine(choices, len(tasks))
-        _check_years(shared, choices.years)
+        for years in choices.years:
+            shared.weights.calibration.check(years)
         asked = _asked(shared, face, choices)
         _make_folder(folder)
         try:
@@ -111,24 +112,13 @@ def _place(path: str | os.PathLike[str]) -> object:
 
 def _shared_engine(choices: Choices, photos: int) -> Engine:
     """An engine for as many workers as are asked for and needed, each with its share of the cores."""
-
     cores = usable_cores()
     workers = min(choices.jobs or cores, photos)
     return Engine(threads=max(1, cores // workers), workers=workers)
 
 
-def _check_years(shared: Engine, years: Sequence[float]) -> None:
-    low, high = shared.weights.calibration.years_range
-    for value in years:
-        if not low <= value <= high:
-            raise AgeEditError(
-                f"{value} years is out of range; choose a change between {low} and {high} years."
-            )
-
-
 def _asked(shared: Engine, face: int | Literal["all"], choices: Choices) -> Asked:
     """What is done to each photo, its sub-model chosen for the budget once."""
-
     submodel = named_submodel(shared, choices)
     if choices.budget is not None:
         editor = AgeEditor(shared)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from agedit.batch.choices import PIPE
+from agedit.clock import milliseconds_since
 from agedit.editor import AgeEditor, Edit, Submodel
 from agedit.photo import Photo, encode_like, save_photo
 from agedit.weights import Weights
@@ -68,11 +69,6 @@ def summary(data: dict[str, Any]) -> str:
 
 def rounded(ms: dict[str, float]) -> dict[str, float]:
     return {stage: round(taken, 2) for stage, taken in ms.items()}
-
-
-def milliseconds_since(start: float) -> float:
-    """Since a `time.perf_counter()`."""
-    return (time.perf_counter() - start) * 1e3
 
 
 def edit_photo(editor: AgeEditor, years: float, face: int | Literal["all"], strict: bool) -> Edit:

@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from agedit.bench.timing import median, milliseconds_since
+from agedit.bench.timing import median
+from agedit.clock import milliseconds_since
 from agedit.editor import AgeEditor
 from agedit.photo import encode_photo, load_photo
 from agedit.runtime import Engine

@@ -5,7 +5,8 @@ from typing import NamedTuple, TypedDict
 
 import numpy as np
 
-from agedit.bench.timing import median, milliseconds_since
+from agedit.bench.timing import median
+from agedit.clock import milliseconds_since
 from agedit.editor import AgeEditor
 from agedit.photo import encode_photo, load_photo
 from agedit.runtime import Engine

@@ -7,7 +7,8 @@ from typing import NamedTuple, TypedDict, cast
 import numpy as np
 import numpy.typing as npt
 
-from agedit.bench.timing import Progress, Task, interleaved, milliseconds_since
+from agedit.bench.timing import Progress, Task, interleaved
+from agedit.clock import milliseconds_since
 from agedit.runtime import (
     measure_ranges,
     open_session,

@@ -8,7 +8,7 @@ from typing import TypedDict
 
 import numpy as np
 
-from agedit.bench.timing import milliseconds_since
+from agedit.clock import milliseconds_since
 from agedit.editor import AgeEditor
 from agedit.photo import encode_photo, load_photo
 from agedit.runtime import Engine

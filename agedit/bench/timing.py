@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from agedit.clock import milliseconds_since
 from agedit.selection.times import Times
 
 Key = TypeVar("Key", bound=Hashable)
@@ -31,11 +32,6 @@ def milliseconds(task: Task) -> float:
     start = time.perf_counter()
     task()
     return milliseconds_since(start)
-
-
-def milliseconds_since(start: float) -> float:
-    """Milliseconds since `time.perf_counter()` was `start`."""
-    return (time.perf_counter() - start) * 1e3
 
 
 def median(values: Sequence[float], skip: int = 0) -> float:

@@ -25,11 +25,12 @@ from agedit.align import align
 from agedit.blend import add_change_to_crop
 from agedit.errors import AgeEditError
 from agedit.estimators import SAME_PERSON, identity
+from agedit.light import LUMA
 from agedit.masks import MASK_SIZE, Masker
 from agedit.photo import load_photo
 from agedit.runtime import Engine
 from agedit.submodel import RATIOS
-from agedit.tone import LUMA, Tone, photo_blur, plain_skin
+from agedit.tone import Tone, photo_blur, plain_skin
 from agedit.training.data import COLUMNS, CROPS_FILE, TABLE_FILE, is_held_out, read_table, to_bytes
 from agedit.training.second_judge import SecondJudge
 from agedit.weights import Weights

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from agedit.tone import LUMA
+from agedit.light import LUMA
 
 
 def batch_of(
@@ -52,7 +52,7 @@ def gaussian_blur(x: torch.Tensor, sigma: float) -> torch.Tensor:
 
 
 def grey_of(x: torch.Tensor) -> torch.Tensor:
-    """The brightness of (B, 3, s, s): (B, 1, s, s), weighed as `tone.LUMA`."""
+    """The brightness of (B, 3, s, s): (B, 1, s, s), weighed as `light.LUMA`."""
     return (x * torch.tensor(LUMA).to(x)[:, None, None]).sum(1, keepdim=True)
 
 

@@ -12,6 +12,7 @@ import pytest
 from conftest import PORTRAITS, ROOT
 from known_device import small_engine
 from PIL import Image
+from recorder import RECORDER, WAIT
 
 from agedit import load_photo
 
@@ -190,23 +191,6 @@ def test_many_at_once_good_and_bad_and_nobody_is_lost(client, tmp_path):
         else:
             with pytest.raises(Exception, match=r"No face|damaged"):
                 job.result(timeout=400)
-
-
-RECORDER = """
-import sys, threading
-def record(event, arguments):
-    if event == "socket.getaddrinfo" and arguments[0] not in ("127.0.0.1", "localhost", None):
-        print("asked for", arguments[0], flush=True)
-        raise OSError("the network is cut off")
-sys.addaudithook(record)
-"""
-WAIT = """
-import time
-end = time.monotonic() + 8
-for thread in threading.enumerate():
-    if thread is not threading.current_thread():
-        thread.join(max(0.0, end - time.monotonic()))
-"""
 
 
 def test_the_readme_asks_nobody_but_the_page(url):
