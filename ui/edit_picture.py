@@ -130,14 +130,15 @@ class PictureHandlers:
     @in_turn(_edits, outputs=3, sentence=1)
     @asking
     def switch(self, visit: Visit | None, asked: Asked, request: gr.Request) -> Any:
-        """Another face was picked: the slider goes to its own age, and nothing else changes."""
+        """Another face was picked: nothing changes, and the page puts the slider at that face's own age.
+
+        It is the page that does, since the slider may have been moved before this answer comes.
+        """
         if not usable(visit):
             return [gr.skip()] * 3
         own_years = visit.years.get(visit.faces(asked.who)[0], asked.years)
-        own = replace(asked, years=own_years)
-        visit.done = own
-        board, line, ages = self.show(visit, own, PATIENCE, request)
-        return board, line, ages | {"value": own_years}
+        visit.done = replace(asked, years=own_years)
+        return self.show(visit, visit.done, PATIENCE, request)
 
     def show(self, visit: Visit, asked: Asked, budget: float, request: gr.Request) -> ShownRow:
         """Edit within `budget` ms, and say what ran and which age it shows."""

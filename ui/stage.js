@@ -53,7 +53,8 @@
       this.mode = "result";
       this.held = false;
       this.target = this.shown = 20;
-      this.moved = 0;
+      this.moved = 0; // when the slider moved last
+      this.picked = 0; // when a face was picked last
       this.source = {example: FIRST};
       this.chosen = null;
       this.past = [];
@@ -183,6 +184,7 @@
       new ResizeObserver(() => this.layout()).observe(this.root);
       new ResizeObserver(() => this.cells()).observe(this.strip.root);
       document.addEventListener("change", event => {
+        if (event.target.closest?.("#who")) this.picked = performance.now();
         if (event.target.closest?.("#photo") && event.target.files?.length) {
           this.chosen = {file: event.target.files[0]};
         }
@@ -347,8 +349,7 @@
       }
       sessionStorage.setItem(TOKEN, board.visit);
       this.root.classList.remove("opening");
-      const isMoving = this.resting || performance.now() - this.moved < REST;
-      if (isOther || board.who !== before.who || !isMoving) this.target = board.years;
+      this.follow(board, isOther, board.who !== before.who);
       if (isOther) this.forget();
       this.picture("before", board.before, `${this.words.before} ${Math.round(board.now)}`);
       this.picture("after", board.after, `${this.words.edit} ${Math.round(board.then)}`);
@@ -363,6 +364,23 @@
       if (isOther) this.cut(board.place[0] + 0.2 * board.place[2]);
       this.ringed();
       this.cells();
+    }
+
+    /** The thumb goes where the edit is, but never from under the visitor's finger. */
+    follow(board, isOther, isOtherFace) {
+      const isMoving = this.resting || performance.now() - this.moved < REST;
+      const isAhead = isOtherFace ? this.moved > this.picked : isMoving;
+      if (isOther) this.target = board.years;
+      if (isOther || isAhead) return;
+      this.target = board.years;
+      if (isOtherFace) this.slide(board.years);
+    }
+
+    /** Put the thumb at `years`, for Gradio to know, too. */
+    slide(years) {
+      const set = Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, "value").set;
+      set.call(this.range, String(years));
+      this.range.dispatchEvent(new Event("input", {bubbles: true}));
     }
 
     /** No photo: nothing of the person before stays. */
@@ -609,9 +627,7 @@
       if (!last) return;
       this.undoing = true;
       this.undo.disabled = !this.past.length;
-      const set = Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, "value").set;
-      set.call(this.range, String(last.years));
-      this.range.dispatchEvent(new Event("input", {bubbles: true}));
+      this.slide(last.years);
       if (!last.source) return;
       clearTimeout(this.resting); // nothing more is asked of the photo that goes
       this.resting = 0;

@@ -6,6 +6,7 @@ look-ups of names included, with none of the variables set that switch reports o
 is being tested.
 """
 
+import contextlib
 import os
 import re
 import subprocess
@@ -17,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import CHROMIUM, PORTRAITS, ROOT
+from known_device import write_profile
 from playwright.sync_api import Browser, Page, Playwright
 from sealed import NOBODY_4, NOBODY_6, Packet, Sealed, leaves, parse
 
@@ -49,6 +51,7 @@ BROWSER_FLAGS = [  # a browser that has nothing to say of its own; `test_a_brows
     "--no-default-browser-check",
     "--no-pings",
 ]
+ENDED = (0, -15, 130, -2)  # exit statuses of a server that was told to end
 OWN = re.compile(r"agedit|gradio")  # names of our folders among the temporary ones
 LIBRARIES = ("agedit", "gradio", "gradio_client", "matplotlib", "mediapipe", "onnxruntime", "openvino")
 PLANT = f"""
@@ -128,8 +131,9 @@ def untouched(sealed: Sealed) -> Callable[[], None]:
         home = sealed.folder / "home"
         written = sorted(str(path.relative_to(home)) for path in home.rglob("*") if not path.is_dir())
         assert not written, f"in the user's home: {written}"
-        temporary = [path.name for path in (sealed.folder / "temporary").iterdir()]
-        assert not [name for name in temporary if not OWN.search(name)], temporary
+        temporary = sealed.folder / "temporary"
+        left = [str(path.relative_to(temporary)) for path in temporary.rglob("*") if not path.is_dir()]
+        assert not [name for name in left if not OWN.search(name)], left
         new = {path for path in sealed.left_behind() - covered if not OWN.search(path)}
         assert not new, f"outside the user's folders: {new}"
         changed = set(program_files().items()) ^ set(programs.items())
@@ -140,10 +144,18 @@ def untouched(sealed: Sealed) -> Callable[[], None]:
 
 @pytest.fixture(scope="module")
 def server(sealed: Sealed, env: dict[str, str], untouched: object) -> Iterator[subprocess.Popen[str]]:
-    """`python app.py`, as the README says."""
+    """The app on a device that it knows, with its small sub-models alone: the large ones only take longer."""
+    write_profile(Path(env["AGEDIT_PROFILES"]))
+    with serving(sealed, "tests/known_device.py", env | {"PYTHONPATH": str(ROOT)}) as process:
+        yield process
+
+
+@contextlib.contextmanager
+def serving(sealed: Sealed, program: str, env: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """A program that serves the page; what it says is in app.log."""
     log = sealed.folder / "app.log"
     with log.open("w") as output:
-        process = sealed.start([sys.executable, "app.py"], ROOT, env, output)
+        process = sealed.start([sys.executable, program], ROOT, env, output)
     wait_for(lambda: ADDRESS in log.read_text() or process.poll() is not None, "the page", log)
     yield process
     process.terminate()
@@ -372,6 +384,20 @@ def devices(page: Page, folder: Path, env: dict[str, str]) -> None:
     assert page.locator("#plot img").count() == 1
 
 
+def test_a_first_start(
+    sealed: Sealed, browser: Browser, env: dict[str, str], untouched: object, tmp_path: Path
+) -> None:
+    """`python app.py`, as the README says, on a device that was never timed: it shows the example's edit."""
+    since = len(sealed.packets())
+    with serving(sealed, "app.py", env | {"AGEDIT_PROFILES": str(tmp_path)}) as process:
+        page = browser.new_page()
+        page.goto(ADDRESS)
+        page.wait_for_selector("#result img.after", state="attached", timeout=SLOW)
+        page.close()
+    assert process.returncode in ENDED
+    assert not told(sealed.packets(since))
+
+
 def test_the_browsers_walk(
     sealed: Sealed, browser: Browser, server: subprocess.Popen[str], env: dict[str, str], tmp_path: Path
 ) -> None:
@@ -423,7 +449,7 @@ def commands(folder: Path) -> dict[str, list[str]]:
             *("edit", photo, "-o", str(folder / "young.jpg"), "--years", "-15", "--face", "all"),
             *("--budget", "5000", "--json"),
         ],
-        "tune": ["tune", "--budget", "5000"],
+        "tune": ["tune", "--budget", "10"],
         "sheet": ["sheet", str(people), "-o", str(folder / "sheet.png"), "--years=-20,20", "--size", "128"],
         "evaluate": ["evaluate", str(people), "--json"],
         "train": ["train", "--help"],
@@ -491,7 +517,7 @@ def test_timing_again_and_the_end(
     )
     page.close()
     server.terminate()
-    assert server.wait(60) in (0, -15, 130, -2), log.read_text()[-2000:]
+    assert server.wait(60) in ENDED, log.read_text()[-2000:]
     assert "Traceback" not in log.read_text(), log.read_text()[-3000:]
     planted = ("203.0.113.5", "2001:db8:1::5", "224.0.0.251")
     sent = [p for p in sealed.packets() if p.destination not in planted and "planted.example" not in p.name]
