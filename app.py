@@ -13,19 +13,21 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 from agedit import AgeEditError
-from ui.settings import Settings, check_temporary_folder, from_environment, listen
+from ui.settings import Settings, check_temporary_folder, from_arguments, listen, open_browser
 
 
 def settings_or_end() -> Settings:
-    """What the environment asks for; if it asks for what cannot be, one sentence and exit status 2.
+    """What the command line and the environment ask for; if that cannot be, one sentence and exit status 2.
 
     Before Gradio is imported, which reads the same variables and wants the folder for temporary files.
     """
     try:
+        settings = from_arguments(sys.argv[1:])
         check_temporary_folder()
-        return from_environment()
     except AgeEditError as error:
-        sys.exit(f"agedit: {error}")
+        print(f"agedit: {error}", file=sys.stderr)
+        sys.exit(2)
+    return settings
 
 
 SETTINGS = settings_or_end() if __name__ == "__main__" else None
@@ -42,7 +44,6 @@ one_heap()
 from ui.compat import no_http_client, no_stubs
 
 with no_stubs():
-    from ui.components import DEFAULT_BUDGET
     from ui.page import build
     from ui.security.egress import refuse_connections
     from ui.server import serve
@@ -70,7 +71,7 @@ def listen_to_signals() -> None:
         signal.signal(signal.SIGHUP, hang_up)
 
 
-def service_if_possible() -> Service | None:
+def service_if_possible(budget: float) -> Service | None:
     """None, and a sentence, without weights: the page opens all the same, and says it on every request."""
     try:
         service = Service()
@@ -78,7 +79,7 @@ def service_if_possible() -> Service | None:
         print(f"agedit: {error}", file=sys.stderr)
         return None
     service.quiet.anybody = sessions.anybody
-    threading.Thread(target=service.start, args=(DEFAULT_BUDGET,), daemon=True).start()
+    threading.Thread(target=service.start, args=(budget,), daemon=True).start()
     return service
 
 
@@ -94,8 +95,11 @@ def main(settings: Settings) -> int:
     refuse_connections()
     listen_to_signals()
     try:
-        page = build(service_if_possible())
-        print(f"AgeEdit: open http://{f'[{name}]' if ':' in name else name}:{port}", flush=True)
+        page = build(service_if_possible(settings.budget), settings.budget)
+        address = f"http://{f'[{name}]' if ':' in name else name}:{port}"
+        print(f"AgeEdit: open {address}", flush=True)
+        if settings.opens_browser:
+            open_browser(address)
         serve(page, bound, settings.hosts)
     except KeyboardInterrupt:
         pass

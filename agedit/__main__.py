@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from agedit import __version__
 from agedit.commands import PlainErrors, as_json, engine, report
 from agedit.edit_command import edit
 from agedit.errors import AgeEditError
@@ -32,6 +33,7 @@ def quiet_libraries() -> None:
 
 
 @click.group(cls=PlainErrors, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="agedit")
 def main() -> None:
     """Age editing that runs on your own machine. No photo leaves it."""
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from conftest import PORTRAITS, ROOT
+from known_device import small_engine
 from PIL import Image
 
 from agedit import load_photo
@@ -77,21 +78,42 @@ def test_edit_with_budget_submodel_face_and_strict(tmp_path):
     )
 
 
+def test_the_version_and_words_that_complete_a_command():
+    assert one_line("--version").startswith("agedit, version ")
+    completes = {"_AGEDIT_COMPLETE": "bash_complete", "COMP_WORDS": "agedit pro", "COMP_CWORD": "1"}
+    done = CliRunner().invoke(main, [], prog_name="agedit", env=completes)
+    assert done.output.split() == ["plain,profiles"]
+
+
+def one_line(*arguments):
+    done = CliRunner().invoke(main, list(arguments), prog_name="agedit")
+    assert done.exit_code == 0, done.output
+    return done.output.strip()
+
+
 def test_zero_years_through_the_command_line(tmp_path):
     out = tmp_path / "same.png"
     one_object(agedit("edit", PORTRAITS[0], "-o", out, "--years", 0, "--json"))
     assert np.array_equal(load_photo(out), load_photo(PORTRAITS[0]))
 
 
-def test_tune_and_info(tmp_path):
-    env = {"AGEDIT_PROFILES": str(tmp_path)}
-    first = one_object(agedit("tune", "--budget", 5000, "--json", **env))
+def test_tune(tmp_path, monkeypatch):
+    monkeypatch.setenv("AGEDIT_PROFILES", str(tmp_path))
+    monkeypatch.setattr("agedit.__main__.engine", lambda: small_engine(64))
+
+    def tune(*options):
+        return json.loads(one_line("tune", "--budget", "5000", "--json", *options))
+
+    first = tune()
     assert {"submodel", "p50_ms", "p90_ms", "tried", "profile", "seconds"} <= first.keys()
     assert all({"submodel", "verdict", "reason"} <= e.keys() for e in first["tried"])
-    again = one_object(agedit("tune", "--budget", 5000, "--json", **env))
+    again = tune()
     assert again["submodel"] == first["submodel"] and again["seconds"] < 0.5 * first["seconds"]
-    fresh = one_object(agedit("tune", "--budget", 5000, "--fresh", "--json", **env))
+    fresh = tune("--fresh")
     assert len(fresh["tried"]) >= len(again["tried"])
+
+
+def test_info():
     info = one_object(agedit("info", "--json"))
     assert info["layers"]["generator"] == {"convolutions": 24, "upsamplings": 8, "fully_connected": 8}
     assert (

@@ -17,13 +17,14 @@ from agedit.reports.compare import compare, with_times
 from agedit.reports.journey import journey as every_age
 from agedit.reports.journey import strip, write_gif, write_mp4
 from agedit.selection.tuner import candidate_of
-from ui.components import DEFAULT_BUDGET, PhotoInput
+from ui.components import PhotoInput
 from ui.errors import for_visitors, said
 from ui.events import TUNE, Components
 from ui.files import Files
 from ui.photos import Upload
 from ui.service import Service
 from ui.sessions import sessions
+from ui.settings import DEFAULT_BUDGET
 from ui.visit import Visit
 
 DEFAULT_YEARS = 20

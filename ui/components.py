@@ -6,14 +6,11 @@ import gradio as gr
 from gradio.data_classes import FileData
 
 from ui.photos import Saved, Upload
+from ui.settings import DEFAULT_BUDGET, HIGHEST_BUDGET, LOWEST_BUDGET
 from ui.words import t
 
-LOWEST_BUDGET = 10
-"""Milliseconds, as the next three."""
-
-HIGHEST_BUDGET = 1000
-DEFAULT_BUDGET = 150
 BUDGET_STEP = 5
+"""Milliseconds."""
 
 
 class PhotoInput(gr.Image):

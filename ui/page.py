@@ -20,6 +20,7 @@ from ui.portraits import PORTRAITS
 from ui.presence import Presence
 from ui.service import Service
 from ui.sessions import CALL, sessions
+from ui.settings import DEFAULT_BUDGET
 from ui.words import t
 
 STYLES = ("page.css", "stage.css")
@@ -116,8 +117,13 @@ class _OneService:
         return self._service
 
 
-def build(service: Service | None = None) -> Page:
-    """The page. Without a service one is made when it is first asked for."""
+def build(service: Service | None = None, budget: float = DEFAULT_BUDGET) -> Page:
+    """The page.
+
+    Args:
+        service: None to make one when it is first asked for.
+        budget: where its waiting times start, milliseconds.
+    """
     one = _OneService(service)
     patch()
     gr.set_static_paths([PORTRAITS])  # found wherever the app is started from
@@ -135,6 +141,8 @@ def build(service: Service | None = None) -> Page:
                 device = DeviceTab(one)
             with gr.Tab(t("tab_about"), id="about"):
                 about_tab.build()
+        for slider in (edit.on.budget, compare.budget, device.budget):
+            slider.value = budget
         compare.wire_arrival(second)
         device.wire_arrival(third)
         api.build(one)

@@ -696,6 +696,41 @@ def test_settings_that_make_sense():
     assert settings.from_environment({"GRADIO_SERVER_NAME": "192.168.1.5"}).hosts == {"192.168.1.5"}
 
 
+def test_the_command_line_comes_before_the_environment():
+    environment = {"GRADIO_SERVER_NAME": "192.168.1.5", "GRADIO_SERVER_PORT": "7000"}
+    asked = settings.from_arguments(["--port", "8000", "--budget", "80", "--no-browser"], environment)
+    assert (asked.address, asked.port, asked.budget, asked.opens_browser) == ("192.168.1.5", 8000, 80, False)
+    own = settings.from_arguments(["--host", "127.0.0.1"], environment)
+    assert (own.address, own.port, own.hosts, own.opens_browser) == ("127.0.0.1", 7000, frozenset(), True)
+
+
+@pytest.mark.parametrize(
+    "arguments,words",
+    [
+        (["--port", "x"], "--port"),
+        (["--host", "0.0.0.0"], "AGEDIT_HOSTS"),
+        (["--budget", "5"], "--budget"),
+        (["--budget", "nan"], "--budget"),
+    ],
+)
+def test_a_command_line_that_makes_no_sense_is_a_sentence(arguments, words):
+    with pytest.raises(settings.AgeEditError, match=words):
+        settings.from_arguments(arguments, {})
+
+
+@pytest.mark.parametrize(
+    "by_hand,screen,opens", [(True, True, True), (False, True, False), (True, False, False)]
+)
+def test_a_browser_opens_for_whoever_can_see_it(monkeypatch, by_hand, screen, opens):
+    seen = []
+    monkeypatch.setattr(settings.webbrowser, "open", seen.append)
+    monkeypatch.setattr(settings.sys, "platform", "linux")
+    monkeypatch.setattr(settings.sys.stdout, "isatty", lambda: by_hand)
+    monkeypatch.setattr(settings.os, "environ", {"DISPLAY": ":0"} if screen else {})
+    settings.open_browser("http://127.0.0.1:7860")
+    assert seen == ["http://127.0.0.1:7860"] * opens
+
+
 def test_a_full_or_missing_temporary_folder_is_a_sentence(monkeypatch, tmp_path):
     settings.check_temporary_folder({"GRADIO_TEMP_DIR": str(tmp_path)})
     with pytest.raises(settings.AgeEditError, match="cannot be written"):
