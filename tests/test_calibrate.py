@@ -12,6 +12,7 @@ from agedit.estimators import judge_crop
 from agedit.training.calibrate import (
     AGES,
     BLURS,
+    FURTHER,
     STRONGEST,
     TABLE_NODES,
     YEARS,
@@ -108,15 +109,19 @@ OLD = [0.5 * abs(years) ** 1.1 * np.sign(years) for years in YEARS]
 def test_a_submodel_follows_the_one_that_was_measured():
     """What stood at equal years still does, at whichever alpha those years now lie."""
     limits = {1: 100.0, -1: 100.0}
-    other = [1.3 * alpha + 0.01 * alpha * abs(alpha) for alpha in OLD]
+    other = [1.1 * alpha + 0.005 * alpha * abs(alpha) for alpha in OLD]
     new = [0.7 * alpha for alpha in OLD]
-    exact = [1.3 * alpha + 0.01 * alpha * abs(alpha) for alpha in new]
+    exact = [1.1 * alpha + 0.005 * alpha * abs(alpha) for alpha in new]
     assert follow(new, OLD, other, limits) == pytest.approx(exact, abs=0.1)
     assert follow(OLD, OLD, other, limits) == pytest.approx(other, abs=1e-3)
     # beyond the end of the old table it goes on by the last proportion, and no further than the limit
     further = follow([2 * alpha for alpha in OLD], OLD, other, limits)
     assert further[-1] == pytest.approx(2 * other[-1], abs=1e-3)
     assert follow([2 * alpha for alpha in OLD], OLD, other, {1: 9.0, -1: 5.0})[::14] == [-5, 9]
+    # never much further than the one that was measured
+    assert follow(OLD, OLD, [3 * alpha for alpha in OLD], limits) == pytest.approx(
+        [FURTHER * alpha for alpha in OLD]
+    )
     # where the old one stood still for more years
     still = OLD[:-3] + [OLD[-4]] * 3
     assert follow(still, still, still, limits) == pytest.approx(still, abs=1e-3)
@@ -150,6 +155,9 @@ def test_one_submodel_is_measured_and_all_get_a_table(engine):
         row = found.tables[r, c][node]
         assert row == sorted(row)
         assert row[YEARS.index(0)] == 0
+        if (r, c) == engine.weights.full:
+            assert max(row) <= STRONGEST[1]
+            assert min(row) >= -STRONGEST[-1]
         # as far as the old table's sub-model was at the years that the measured one's alpha stood for
         old = before.alphas[128, 1.0][0][AGES.index(30)]
         years = np.interp(measured[YEARS.index(20)], old, YEARS)

@@ -42,7 +42,7 @@ SEEN = 0.7
 # Going younger all years are to be seen: with fewer, hair stays half grey.
 SEEN_YOUNGER = 1.0
 # Judged years that a further step of alpha gives at least, going older; less only spoils the picture.
-LEAST_GAIN = 0.4
+LEAST_GAIN = 0.7
 # How much longer than the one before a step of the slider may be, in alpha.
 JUMP = 1.5
 # Times STRONGEST that a sub-model may go to give what the full network gives.
@@ -350,6 +350,8 @@ def follow(
         found = np.interp(wanted, places, values)
         beyond = wanted > places[-1]
         found[beyond] = values[-1] * wanted[beyond] / places[-1]
+        # Where the judges saw no more, what the old tables say of each other is chance.
+        found = np.clip(found, wanted / FURTHER, wanted * FURTHER)
         result[years] = sign * np.minimum(found, limits[sign])
     return [round(float(alpha), 4) for alpha in result]
 
@@ -364,9 +366,10 @@ def follow_alphas(engine: Engine, submodel: Submodel, measured: AlphaTable) -> d
     if nodes != [YEARS, list(AGES), list(BLURS)]:
         raise AgeEditError("The weights were calibrated at other nodes; calibrate every sub-model anew.")
     before = engine.weights.calibration.alphas
-    limits = {sign: FURTHER * most for sign, most in STRONGEST.items()}
     tables: dict[Submodel, AlphaTable] = {}
     for other in engine.weights.candidates:
+        room = 1.0 if other == engine.weights.full else FURTHER
+        limits = {sign: room * most for sign, most in STRONGEST.items()}
         tables[other] = {}
         for k, node in enumerate(TABLE_NODES):
             blur, age = divmod(k, len(AGES))
