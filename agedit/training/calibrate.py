@@ -388,8 +388,8 @@ def measure_alphas(engine: Engine, faces: Faces, only: Submodel | None = None) -
     if only:
         samples = faces.samples(only)
         weights = fit_surface(samples)
-        wanted = wanted_years()
-        table = {node: invert(weights, node.age, node.blur, wanted) for node in TABLE_NODES}
+        to_see = wanted_years()
+        table = {node: invert(weights, node.age, node.blur, to_see) for node in TABLE_NODES}
         return Calibration(follow_alphas(engine, only, table), _mean_changes(samples))
     full = engine.weights.full
     tables: dict[Submodel, AlphaTable] = {}
