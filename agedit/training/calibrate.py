@@ -4,7 +4,7 @@ Both are measured on held-out photos with the app's own runtime. alpha depends o
 apparent age and on the blur of the photo. The results go into the manifest; before that, the ranges for int8.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from agedit.blend import add_change_to_crop
 from agedit.engine import Engine, to_network
+from agedit.errors import AgeEditError
 from agedit.runtime.ranges import measure_ranges
 from agedit.submodel import cost
 from agedit.tone import FOCUS, Tone, photo_blur
@@ -26,6 +27,7 @@ from agedit.training.data import Crops
 from agedit.training.export import write_manifest
 from agedit.training.losses import Perceptual
 from agedit.training.second_judge import SecondJudge
+from agedit.training.third_judge import ThirdJudge
 from agedit.weights import RANGES, Weights, sha256
 
 # Years by the scale of training at which each face is judged.
@@ -34,9 +36,13 @@ ASKED = (-50, -35, -20, -10, 10, 20, 30, 45, 65, 90)
 STRONGEST = {1: 72 * ALPHA_PER_YEAR, -1: 44 * ALPHA_PER_YEAR}
 # Power of the share of the slider by which fewer years may go less far than STRONGEST.
 LESS = {1: 0.25, -1: 0.4}
-# Times as many years younger are asked of the fit as shall be given: photos that it did not see got 0.77 of
-# them.
-YOUNGER = 1.25
+# Share of the years between real people that the judges' mean sees: 0.69 over labelled photos held out. An
+# edit is to be seen as somebody of that age is.
+SEEN = 0.7
+# Going younger all years are to be seen: with fewer, hair stays half grey.
+SEEN_YOUNGER = 1.0
+# Judged years that a further step of alpha gives at least, going older; less only spoils the picture.
+LEAST_GAIN = 0.7
 # How much longer than the one before a step of the slider may be, in alpha.
 JUMP = 1.5
 # Times STRONGEST that a sub-model may go to give what the full network gives.
@@ -62,6 +68,8 @@ RANGED = (-10, 0, 10, 20)
 # Apparent ages, lowest and highest, of the photos and of the invented people that are judged.
 PHOTO_AGES = (10, 75)
 INVENTED_AGES = (15, 60)
+# Added to alphas that are equal for more years, so that they can be looked up.
+ALMOST_EQUAL = 1e-6
 # Ridge of the fit, a sample.
 RIDGE = 1e-4
 # Every so many: of the faces for ranges (and of these in the strict form), of the invented for a soft one,
@@ -72,6 +80,7 @@ SOFT_EVERY = 3
 QUALITY_EVERY = 3
 
 Submodel = tuple[int, float]
+Picture = npt.NDArray[np.uint8]
 Judge = Callable[[npt.NDArray[np.uint8]], float]
 
 
@@ -182,9 +191,9 @@ def invert(
 ) -> list[float]:
     """alpha for each of YEARS at a node: where the surface first reaches the change that is wanted.
 
-    Of the full network STRONGEST at the most, and less for fewer years. Of a sub-model up to FURTHER times
-    STRONGEST, and at least 1 / FURTHER of the full network's: where judges see no change there is one all the
-    same.
+    Of the full network STRONGEST at the most, older no further than the judges see more, and less for fewer
+    years. Of a sub-model up to FURTHER times STRONGEST, and at least 1 / FURTHER of the full network's: where
+    judges see no change there is one all the same.
 
     Args:
         weights: of the surface. wanted: judged change for each of YEARS.
@@ -197,6 +206,8 @@ def invert(
         grid = np.linspace(0, end, GRID)
         judged = np.maximum.accumulate(terms(sign * grid, age, blur) @ weights * sign)
         reached = np.flatnonzero(judged >= sign * wanted[k])
+        if sign > 0 and not full:
+            end = min(end, useful_end(grid, judged))
         # Where the judge stops seeing a change the slider must still do something at every year, up to its
         # end.
         last = max(YEARS) if years > 0 else -min(YEARS)
@@ -213,6 +224,24 @@ def invert(
     result[zero:] = older
     result[zero::-1] = younger
     return [round(float(alpha), 4) for alpha in result]
+
+
+def useful_end(grid: npt.NDArray[np.float64], judged: npt.NDArray[np.float64]) -> float:
+    """The alpha from which on the judges see less than LEAST_GAIN for a further step.
+
+    Half of the range at least: a judge that sees nothing does not end the slider.
+
+    Args:
+        grid: |alpha| from 0 on. judged: years, not falling.
+    """
+    gaining = np.flatnonzero(np.diff(judged) >= LEAST_GAIN * np.diff(grid))
+    last = grid[gaining[-1] + 1] if len(gaining) else 0.0
+    return float(max(last, grid[-1] / 2))
+
+
+def wanted_years() -> list[float]:
+    """The judged change that each of YEARS stands for."""
+    return [years * (SEEN_YOUNGER if years < 0 else SEEN) for years in YEARS]
 
 
 def steady(row: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -277,15 +306,20 @@ class Faces:
         return result
 
 
-def choose_faces(crops: Crops, photos: int) -> tuple[list[int], list[int]]:
-    """Real photos (the other half of them is for `evaluate`), mostly soft, and invented people, as sharp as
-    today's cameras.
+def choose_faces(crops: Crops, more: Sequence[Crops], photos: int) -> tuple[list[Picture], list[Picture]]:
+    """Real photos and invented people, as prepared crops (S, S, 5).
+
+    Of the real ones the held-out half that `evaluate` leaves, mostly soft, and those of `more` that are not
+    held out. The invented are as sharp as today's cameras.
     """
-    real = spread(crops, crops.photos(True)[::2], PHOTO_AGES, photos // 2)
+    real = [crops.images[i] for i in spread(crops, crops.photos(True)[::2], PHOTO_AGES, photos // 2)]
+    for other in more:
+        real += [other.images[i] for i in spread(other, other.photos(False), PHOTO_AGES, photos // 2)]
     own_age = [i for group in crops.people(True) for i in group if crops.beta[i] == 0]
     if not own_age:
         return real, []
-    return real, spread(crops, np.array(own_age, int), INVENTED_AGES, photos // 2)
+    invented = spread(crops, np.array(own_age, int), INVENTED_AGES, photos // 2)
+    return real, [crops.images[i] for i in invented]
 
 
 @dataclass
@@ -298,13 +332,69 @@ class Calibration:
     judged: list[list[float]]
 
 
-def measure_alphas(engine: Engine, faces: Faces) -> Calibration:
-    """Alphas by which every sub-model gives the change that was asked, as far as the full network does."""
+def follow(
+    new: Sequence[float], before: Sequence[float], other: Sequence[float], limits: Mapping[int, float]
+) -> list[float]:
+    """Alphas of a sub-model that stand to another's `new` ones as they did when both were judged alike.
+
+    Args:
+        new: alphas for each of YEARS. before: those that they replace. other: the sub-model's own up to now.
+        limits: |alpha| at most, by sign.
+    """
+    zero = YEARS.index(0)
+    result = np.zeros(len(YEARS))
+    for sign, years in ((1, slice(zero, None)), (-1, slice(zero, None, -1))):
+        places = np.abs(before[years]) + ALMOST_EQUAL * np.arange(len(before[years]))
+        values = np.abs(other[years])
+        wanted = np.abs(new[years])
+        found = np.interp(wanted, places, values)
+        beyond = wanted > places[-1]
+        found[beyond] = values[-1] * wanted[beyond] / places[-1]
+        # Where the judges saw no more, what the old tables say of each other is chance.
+        found = np.clip(found, wanted / FURTHER, wanted * FURTHER)
+        result[years] = sign * np.minimum(found, limits[sign])
+    return [round(float(alpha), 4) for alpha in result]
+
+
+def follow_alphas(engine: Engine, submodel: Submodel, measured: AlphaTable) -> dict[Submodel, AlphaTable]:
+    """Tables of all sub-models when only one was measured anew: `follow` at every node.
+
+    Raises AgeEditError where the present table has other nodes.
+    """
+    table = engine.weights.manifest["calibration"]
+    nodes = [table["years"], table["ages"], table["blurs"]]
+    if nodes != [YEARS, list(AGES), list(BLURS)]:
+        raise AgeEditError("The weights were calibrated at other nodes; calibrate every sub-model anew.")
+    before = engine.weights.calibration.alphas
+    tables: dict[Submodel, AlphaTable] = {}
+    for other in engine.weights.candidates:
+        room = 1.0 if other == engine.weights.full else FURTHER
+        limits = {sign: room * most for sign, most in STRONGEST.items()}
+        tables[other] = {}
+        for k, node in enumerate(TABLE_NODES):
+            blur, age = divmod(k, len(AGES))
+            old = before[submodel][blur][age]
+            own = before[other][blur][age]
+            new = measured[node]
+            tables[other][node] = list(new) if other == submodel else follow(new, old, own, limits)
+    return tables
+
+
+def measure_alphas(engine: Engine, faces: Faces, only: Submodel | None = None) -> Calibration:
+    """Alphas by which every sub-model gives the change that was asked, as far as the full network does.
+
+    only: the one that is judged; the others follow it.
+    """
+    if only:
+        samples = faces.samples(only)
+        weights = fit_surface(samples)
+        to_see = wanted_years()
+        table = {node: invert(weights, node.age, node.blur, to_see) for node in TABLE_NODES}
+        return Calibration(follow_alphas(engine, only, table), _mean_changes(samples))
     full = engine.weights.full
     tables: dict[Submodel, AlphaTable] = {}
     judged: list[list[float]] = []
-    asked = [years * (YOUNGER if years < 0 else 1) for years in YEARS]
-    wanted: dict[TableNode, Sequence[float]] = dict.fromkeys(TABLE_NODES, asked)
+    wanted: dict[TableNode, Sequence[float]] = dict.fromkeys(TABLE_NODES, wanted_years())
     own: AlphaTable = {}
     for submodel in tqdm(engine.weights.candidates[::-1], desc="calibrate", unit="sub-model"):
         samples = faces.samples(submodel)
@@ -385,19 +475,25 @@ def calibrate(
     wheel: str | Path,
     second_judge: str | Path | None = None,
     photos: int = 48,
+    more: Sequence[str | Path] = (),
+    third_judge: str | Path | None = None,
+    only: Submodel | None = None,
 ) -> None:
     """Measure and write `calibration` and `quality` into the manifest of `out`.
 
     Args:
         data: a prepared folder. wheel: the perceptual trunk's. photos: faces that are judged, about.
-        second_judge: wheel of another age judge; years are the mean of both then, as a network that sat in
-        the losses sees more of an edit than others do.
+        second_judge, third_judge: packages of other age judges; years are the mean of all then, as a network
+        that sat in the losses sees more of an edit than others do.
+        more: prepared folders of photos as people take them, that no stage learned from.
+        only: the one sub-model that is judged, where the others were judged before with these networks; the
+        ranges stay, too.
     """
-    crops = Crops(data)
-    real, invented = choose_faces(crops, photos)
+    real, invented = choose_faces(Crops(data), [Crops(folder) for folder in more], photos)
     chosen = real + invented
-    ranged = [np.ascontiguousarray(crops.images[i][:, :, :3]) for i in chosen[::RANGED_EVERY]]
-    write_ranges(Engine(Weights(Path(out))), ranged, out)
+    if not only:
+        ranged = [np.ascontiguousarray(picture[:, :, :3]) for picture in chosen[::RANGED_EVERY]]
+        write_ranges(Engine(Weights(Path(out))), ranged, out)
     engine = Engine(Weights(Path(out)))
 
     def shipped_judge(crop: npt.NDArray[np.uint8]) -> float:
@@ -406,10 +502,12 @@ def calibrate(
     judges: list[Judge] = [shipped_judge]
     if second_judge:
         judges.append(SecondJudge(second_judge).age)
+    if third_judge:
+        judges.append(ThirdJudge(third_judge).age)
     # Some invented people soft too: what blur does would be taken for what an invention does.
-    pictures = [crops.images[i] for i in chosen] + [softened(crops.images[i]) for i in invented[::SOFT_EVERY]]
+    pictures = chosen + [softened(picture) for picture in invented[::SOFT_EVERY]]
     faces = Faces([ShownCrop(engine, picture, judges) for picture in pictures], len(real))
-    found = measure_alphas(engine, faces)
+    found = measure_alphas(engine, faces, only)
     manifest = engine.weights.manifest
     manifest["calibration"] = {
         "years": YEARS,

@@ -432,11 +432,37 @@ def export(run: str, largest: int, out: str) -> None:
 @wheel
 @click.option("--out", default=str(weights_folder()), show_default=True)
 @second
-def calibrate(data: str, perceptual: str, out: str, second_judge: str | None) -> None:
+@click.option(
+    "--third-judge",
+    metavar="TGZ",
+    type=EXISTING,
+    help="The package @vladmandic/human 3.3.6: ask that age network too.",
+)
+@click.option(
+    "--more",
+    multiple=True,
+    metavar="DIR",
+    help="A prepared folder of photos as people take them, that no stage learned from; may be repeated.",
+)
+@click.option(
+    "--only",
+    type=(int, float),
+    metavar="R C",
+    help="Judge this sub-model alone and let the others follow, with networks that were calibrated before.",
+)
+def calibrate(
+    data: str,
+    perceptual: str,
+    out: str,
+    second_judge: str | None,
+    third_judge: str | None,
+    more: tuple[str, ...],
+    only: tuple[int, float] | None,
+) -> None:
     """Measure years by alpha and the quality of each sub-model; needs `export` first."""
     from agedit.training.calibrate import calibrate as go
 
-    go(data, out, perceptual, second_judge)
+    go(data, out, perceptual, second_judge, more=more, third_judge=third_judge, only=only)
 
 
 @stages.command()
@@ -528,7 +554,16 @@ def everything(
         second_judge=None,
     )
     ctx.invoke(export, run=run, largest=largest, out=out)
-    ctx.invoke(calibrate, data=folder, perceptual=perceptual, out=out, second_judge=None)
+    ctx.invoke(
+        calibrate,
+        data=folder,
+        perceptual=perceptual,
+        out=out,
+        second_judge=None,
+        third_judge=None,
+        more=(),
+        only=None,
+    )
     ctx.invoke(
         held_out,
         data=folder,
