@@ -55,6 +55,9 @@
       this.target = this.shown = 20;
       this.moved = 0; // when the slider moved last
       this.picked = 0; // when a face was picked last
+      this.who = -1; // which face; -1 is everyone
+      /** @type {Record<string, number>} each face's years, the last move included */
+      this.own = {};
       this.source = {example: FIRST};
       this.chosen = null;
       this.past = [];
@@ -150,6 +153,7 @@
         if (event.target !== this.range) return;
         this.target = Number(event.target.value);
         this.moved = performance.now();
+        for (const face of this.who < 0 ? Object.keys(this.own) : [this.who]) this.own[face] = this.target;
         clearTimeout(this.resting);
         this.resting = setTimeout(() => this.rest(), REST);
         this.ask();
@@ -184,7 +188,7 @@
       new ResizeObserver(() => this.layout()).observe(this.root);
       new ResizeObserver(() => this.cells()).observe(this.strip.root);
       document.addEventListener("change", event => {
-        if (event.target.closest?.("#who")) this.picked = performance.now();
+        if (event.target.closest?.("#who")) this.pick(event.target);
         if (event.target.closest?.("#photo") && event.target.files?.length) {
           this.chosen = {file: event.target.files[0]};
         }
@@ -366,14 +370,24 @@
       this.cells();
     }
 
+    /** Another face: the thumb goes to its own years at once, before anything is asked with those of the last. */
+    pick(input) {
+      this.picked = performance.now();
+      this.who = [...document.querySelectorAll("#who input")].indexOf(input) - 1;
+      const years = this.own[Math.max(0, this.who)];
+      if (years !== undefined) this.slide(years);
+    }
+
     /** The thumb goes where the edit is, but never from under the visitor's finger. */
     follow(board, isOther, isOtherFace) {
       const isMoving = this.resting || performance.now() - this.moved < REST;
       const isAhead = isOtherFace ? this.moved > this.picked : isMoving;
-      if (isOther) this.target = board.years;
-      if (isOther || isAhead) return;
-      this.target = board.years;
-      if (isOtherFace) this.slide(board.years);
+      if (isOther) this.who = board.who;
+      if (isOther || board.who === this.who && !isAhead) {
+        this.own = {...board.own};
+        this.target = board.years;
+      }
+      if (!isOther && isOtherFace && !isAhead && board.who === this.who) this.slide(board.years);
     }
 
     /** Put the thumb at `years`, for Gradio to know, too. */
@@ -381,6 +395,9 @@
       const set = Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, "value").set;
       set.call(this.range, String(years));
       this.range.dispatchEvent(new Event("input", {bubbles: true}));
+      clearTimeout(this.resting); // nothing is asked for that is there
+      this.resting = 0;
+      this.moved = 0;
     }
 
     /** No photo: nothing of the person before stays. */
@@ -628,9 +645,10 @@
       this.undoing = true;
       this.undo.disabled = !this.past.length;
       this.slide(last.years);
-      if (!last.source) return;
-      clearTimeout(this.resting); // nothing more is asked of the photo that goes
-      this.resting = 0;
+      if (!last.source) {
+        this.rest();
+        return;
+      }
       if (last.source.file) this.take([last.source.file]);
       else document.querySelectorAll("#examples button")[last.source.example].click();
     }

@@ -365,13 +365,19 @@ def test_tapping_a_face_picks_it_and_each_keeps_its_own_age(page, tmp_path):
             timeout=240_000,
         )
         seen.append(picked())
-    set_years(page, -20)  # at once: the answer to the tap comes later, and must not move the thumb again
-    page.wait_for_function("() => document.querySelectorAll('#undo:not([disabled])').length", timeout=240_000)
-    assert float(page.locator("#years input[type=range]").input_value()) < 0
-    page.locator("#result .ring").nth(0).click()
+    # all at once, before anything is answered: no answer moves the thumb, and no face gets another's age
+    set_years(page, -20)
+    years = page.locator("#years input[type=range]")
+    for ring, own in ((0, 20), (1, -20), (0, 20)):
+        page.locator("#result .ring").nth(ring).click()
+        assert float(years.input_value()) == own
     page.wait_for_function(
-        "() => document.querySelector('#years input[type=range]').value == 20", timeout=240_000
+        "() => { const told = document.querySelector('#board [data-told]').dataset.told;"
+        " const board = JSON.parse(decodeURIComponent(told));"
+        " return board.who === 0 && board.own[0] === 20 && board.own[1] === -20; }",
+        timeout=240_000,
     )
+    assert float(years.input_value()) == 20
 
 
 def test_the_journey_gives_three_files(page, tmp_path):
