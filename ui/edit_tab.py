@@ -95,7 +95,8 @@ class EditTab:
             on.strict.input,
         ]
         for event in events:
-            finished = listen(event, picture.finish, inputs, on.shown(), EDIT, trigger_mode="always_last")
+            # not always_last: what waits would be asked with the face and the years of later on
+            finished = listen(event, picture.finish, inputs, on.shown(), EDIT, trigger_mode="multiple")
             self._then_keys(finished)
 
     def _wire_saves(self) -> None:
